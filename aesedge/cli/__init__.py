@@ -1,0 +1,79 @@
+"""The command ``aesedge``: which commands there are, and how errors become exit codes; knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from aesedge import __version__
+from aesedge.cli.bundles import bundles, info, verify
+from aesedge.cli.look import run, score
+from aesedge.cli.session import chat
+from aesedge.cli.terminal import complain, show_remarks
+from aesedge.errors import AesedgeError, MissingExtraError
+
+USAGE = 2
+INTERRUPTED = 130  # what shells report for Ctrl-C
+
+app = typer.Typer(
+    name="aesedge",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="AesExpert, the model that judges photographs, on your own machine.",
+)
+for _command in (run, chat, score, bundles, info, verify):
+    app.command()(_command)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def export(context: typer.Context) -> None:
+    """Turn a checkpoint into a bundle (needs the extra 'export')."""
+    try:
+        from aesedge_export.cli import app as export_app
+    except ImportError as error:
+        raise MissingExtraError(f"aesedge export ({error.name or error} is not installed)", "export") from None
+    export_app(args=context.args, prog_name="aesedge export", standalone_mode=False)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"aesedge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """AesExpert, the model that judges photographs, on your own machine."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0: all done. 1: some photos or files failed. 2: the call is wrong, or nothing could be loaded. 130: Ctrl-C.
+    """
+    show_remarks(quiet=False)
+    try:
+        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except AesedgeError as error:
+        complain(str(error))
+        return USAGE
+    except typer.Exit as stop:
+        return stop.exit_code
+    except TyperException as error:
+        if error.format_message():  # empty when no command was given: the help has been shown
+            complain(f"{error.format_message()} ('aesedge --help' shows what there is)")
+        return USAGE
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0

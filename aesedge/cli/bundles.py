@@ -1,0 +1,166 @@
+"""The commands ``bundles``, ``info`` and ``verify``: what is installed and whether it is intact; loads no model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from aesedge.bundle import POCKET, Bundle, installed_folders, open_bundle, read_unchecked
+from aesedge.cli.options import Printing, expand
+from aesedge.cli.terminal import bold, complain, dim, size, status, table
+from aesedge.errors import AesedgeError, BundleNotFoundError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SOME_FAILED = 1
+
+
+@expand
+def bundles(printing: Printing = Printing()) -> None:
+    """List the installed bundles."""
+    found, broken = [], []
+    for folder in installed_folders():
+        try:
+            found.append(open_bundle(folder))
+        except AesedgeError as error:
+            broken.append((folder, error))
+    if printing.json:
+        for bundle in found:
+            print(msgspec.json.encode(_summary(bundle)).decode())
+    elif found:
+        rows = [[b.name, size(_n_bytes(b)), *_types(b), b.manifest.source.checkpoint] for b in found]
+        print(table(rows, header=["name", "size", "gguf", "vision", "made from"]))
+    else:
+        print("no bundles are installed; 'aesedge export CHECKPOINT' makes one")
+    _complain_of(broken)
+
+
+def _complain_of(broken: list[tuple[Path, AesedgeError]]) -> None:
+    for _, error in broken:
+        complain(str(error))
+    if broken:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _types(bundle: Bundle) -> list[str]:
+    return [" ".join(t.lower() for t in bundle.manifest.types(role)) for role in ("llm", "vision")]
+
+
+def _n_bytes(bundle: Bundle) -> int:
+    return sum(f.n_bytes for f in bundle.manifest.files)
+
+
+def _summary(bundle: Bundle) -> dict[str, Any]:
+    gguf, vision = _types(bundle)
+    return {
+        "name": bundle.name,
+        "folder": str(bundle.folder),
+        "bytes": _n_bytes(bundle),
+        "gguf": gguf.split(),
+        "vision": vision.split(),
+        "checkpoint": bundle.manifest.source.checkpoint,
+    }
+
+
+@expand
+def info(
+    name: Annotated[str, typer.Argument(help="Name of a bundle, or its folder.")] = POCKET,
+    card: Annotated[bool, typer.Option("--card", help="Print the model card.")] = False,
+    printing: Printing = Printing(),
+) -> None:
+    """Show what is in a bundle: files, prompts, labels, and the figures measured when it was exported."""
+    bundle = open_bundle(name)
+    if card:
+        print(_card(bundle))
+    elif printing.json:
+        print(msgspec.json.encode(bundle.manifest).decode())
+    else:
+        _show(bundle)
+
+
+def _card(bundle: Bundle) -> str:
+    file = next((f for f in bundle.manifest.files if f.role == "card"), None)
+    if file is None:
+        raise BundleNotFoundError(f"bundle {bundle.name!r} has no model card")
+    return (bundle.folder / file.path).read_text(encoding="utf-8")
+
+
+def _show(bundle: Bundle) -> None:
+    m = bundle.manifest
+    tokens = m.image_tokens
+    print(bold(f"{m.name}, {size(_n_bytes(bundle))} in {bundle.folder}"))
+    facts = {
+        "made from": " ".join(filter(None, [m.source.checkpoint, m.source.layout, m.source.revision])),
+        "made by": m.created_by,
+        "license": m.license,
+        "image": f"{m.image.size} pixels, {tokens.max} image tokens"
+        + (f", down to {tokens.min} by {tokens.method}" if tokens.min < tokens.max else ""),
+        "language model": f"{m.n_embd} wide",
+        "template": m.prompt.template,
+        "critique": m.prompt.critique,
+        "labels": ", ".join(f"{label} ({' or '.join(answers)})" for label, answers in m.rating.labels.items()),
+        "attributes": ", ".join(m.rating.attributes),
+    }
+    print(table([[key, value] for key, value in facts.items()]))
+    print()
+    defaults = {("llm", m.defaults.gguf.lower()), ("vision", m.defaults.vision.lower())}
+    rows = [
+        [f.path, f.role, f.type.lower(), size(f.n_bytes), "default" if (f.role, f.type.lower()) in defaults else ""]
+        for f in m.files
+    ]
+    print(table(rows, header=["file", "role", "type", "size", ""]))
+    figures = list(_flatten(m.fidelity))
+    if figures:
+        print()
+        print(table(figures, header=["measured at export", "value"]))
+    if m.types("card"):
+        print(dim(f"\n'aesedge info {m.name} --card' prints the model card"))
+
+
+def _flatten(value: dict[str, Any], above: str = "") -> list[list[str]]:
+    """Return nested figures as rows of name and value."""
+    rows: list[list[str]] = []
+    for key, inner in value.items():
+        name = f"{above} {key}".strip().replace("_", " ")
+        if isinstance(inner, dict):
+            rows += _flatten(inner, name)
+        else:
+            rows.append([name, f"{inner:.4g}" if isinstance(inner, float) else str(inner)])
+    return rows
+
+
+@expand
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Bundles or folders; all installed ones if none.")] = None,
+    printing: Printing = Printing(),
+) -> None:
+    """Read every file of bundles and compare it with the manifest's hash."""
+    broken = False
+    for name in names or [str(folder) for folder in installed_folders()]:
+        bundle = read_unchecked(name)
+        for path, problem in _verified(bundle, quiet=printing.quiet):
+            broken |= bool(problem)
+            if printing.json:
+                line = {"bundle": bundle.name, "file": path, "ok": not problem, "problem": problem or None}
+                print(msgspec.json.encode(line).decode(), flush=True)
+            elif problem:
+                complain(problem)
+            elif not printing.quiet:
+                print(f"ok  {bundle.name}  {path}", flush=True)
+    if broken:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _verified(bundle: Bundle, *, quiet: bool) -> list[tuple[str, str]]:
+    total, n_read = _n_bytes(bundle), 0
+    with status(f"reading {bundle.name}", quiet=quiet) as show:
+
+        def progress(n_bytes: int) -> None:
+            nonlocal n_read
+            n_read += n_bytes
+            show(n_read / max(1, total))
+
+        return [(file.path, problem) for file, problem in bundle.verify(progress)]

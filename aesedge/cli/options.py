@@ -1,0 +1,128 @@
+"""The options that commands share, each defined once; knows the command line, not what the options do."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from aesedge.bundle import POCKET
+from aesedge.errors import UsageError
+
+
+class Device(str, enum.Enum):
+    """Where the model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    metal = "metal"
+
+
+LOADING, WRITING, PRINTING = "Loading", "Writing", "Printing"
+
+
+@dataclass(kw_only=True)
+class Loading:
+    """How a bundle is loaded."""
+
+    bundle: Annotated[str, typer.Option(help="Name of an installed bundle, or a folder.", rich_help_panel=LOADING)] = (
+        POCKET
+    )
+    gguf: Annotated[
+        str | None,
+        typer.Option(help="Quantization type, e.g. q4_k_m.", show_default="the bundle's", rich_help_panel=LOADING),
+    ] = None
+    vision: Annotated[
+        str, typer.Option(help="Precision of the vision graph: fp32, fp16, int8.", rich_help_panel=LOADING)
+    ] = "auto"
+    image_tokens: Annotated[
+        int | None, typer.Option(help="Positions that an image takes.", show_default="all", rich_help_panel=LOADING)
+    ] = None
+    device: Annotated[Device, typer.Option(help="Where to run.", rich_help_panel=LOADING)] = Device.auto
+    gpu_layers: Annotated[str, typer.Option(help="Layers on the GPU: auto, or a number.", rich_help_panel=LOADING)] = (
+        "auto"
+    )
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads.", show_default="one per core", rich_help_panel=LOADING)
+    ] = None
+    ctx: Annotated[
+        int | None,
+        typer.Option(
+            help="Positions for image, questions and answers.", show_default="image + 1024", rich_help_panel=LOADING
+        ),
+    ] = None
+    kv_type: Annotated[str, typer.Option(help="Type of the KV cache: f16, q8_0.", rich_help_panel=LOADING)] = "f16"
+
+
+@dataclass(kw_only=True)
+class WritingOptions:
+    """How text is written."""
+
+    max_tokens: Annotated[int, typer.Option(help="Length of a text at most.", rich_help_panel=WRITING)] = 512
+    temperature: Annotated[
+        float, typer.Option(help="0 always writes the likeliest; more is more varied.", rich_help_panel=WRITING)
+    ] = 0.0
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Same seed, same text; for temperatures above 0.", show_default="random", rich_help_panel=WRITING
+        ),
+    ] = None
+
+
+@dataclass(kw_only=True)
+class Printing:
+    """What is printed where."""
+
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per photo and line.", rich_help_panel=PRINTING)
+    ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.", rich_help_panel=PRINTING)] = (
+        False
+    )
+
+
+def expand(function: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take dataclasses of options: Typer sees their fields, the command gets them filled in."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type, list[str]]] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if dataclasses.is_dataclass(hints[name]):
+            kind = hints[name]
+            field_hints = get_type_hints(kind, include_extras=True)
+            fields = dataclasses.fields(kind)
+            groups[name] = (kind, [f.name for f in fields])
+            parameters += [
+                inspect.Parameter(
+                    f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=field_hints[f.name]
+                )
+                for f in fields
+            ]
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+
+    def command(**values: Any) -> None:
+        filled = {name: kind(**{f: values.pop(f) for f in fields}) for name, (kind, fields) in groups.items()}
+        function(**values, **filled)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def gpu_layers(text: str) -> int | str:
+    """Read the value of ``--gpu-layers``."""
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--gpu-layers {text!r} is neither auto nor a number") from None

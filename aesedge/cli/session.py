@@ -1,0 +1,189 @@
+"""The interactive session, and the command ``chat``: lines in, words out; knows a person at a keyboard."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import unquote, urlsplit
+
+import typer
+
+from aesedge.cli.loading import load_model, writing
+from aesedge.cli.look import look_at
+from aesedge.cli.options import Loading, Printing, WritingOptions, expand
+from aesedge.cli.report import show_ratings, show_reply
+from aesedge.cli.terminal import bold, complain, dim, status
+from aesedge.errors import AesedgeError
+from aesedge.image.folder import PHOTO_SUFFIXES
+
+if TYPE_CHECKING:
+    from aesedge.conversation import Conversation
+    from aesedge.engine import Model
+    from aesedge.photo import Photo
+    from aesedge.reply import Writing
+
+_HELP = """\
+  a photo's path     look at that photo (dropping the file on the terminal works too)
+  anything else      a question about the photo
+  /score             score and attributes of the photo
+  /critique          a critique of the photo
+  /new               forget the conversation, keep the photo
+  /help              this text
+  /quit              end (so does Ctrl-D)"""
+
+
+@expand
+def chat(
+    photo: Annotated[str, typer.Argument(help="The photo to talk about.")],
+    loading: Loading = Loading(),
+    writing_options: WritingOptions = WritingOptions(),
+    printing: Printing = Printing(),
+) -> None:
+    """Talk about one photo in several turns. Questions are read line by line, from a terminal or a pipe."""
+    chosen = writing(writing_options)
+    with load_model(loading, quiet=printing.quiet) as model:
+        session = Session(model, chosen, printing)
+        session.look(photo)
+        session.talk()
+
+
+def interactive(loading: Loading, chosen: Writing, printing: Printing) -> None:
+    """Begin without a photo: wait for paths and questions."""
+    with load_model(loading, quiet=printing.quiet) as model:
+        if not printing.quiet:
+            about = f"{model.bundle.name} ({model.gguf.lower()})"
+            print(f"{bold('aesedge')} {about}: type a photo's path, then ask about it. /help, /quit")
+        Session(model, chosen, printing, rate_at_first=True).talk()
+
+
+class Session:
+    """One person, one model, one photo at a time."""
+
+    def __init__(self, model: Model, chosen: Writing, printing: Printing, *, rate_at_first: bool = False) -> None:
+        self._model = model
+        self._writing = chosen
+        self._printing = printing
+        self._rate_at_first = rate_at_first
+        self._photo: Photo | None = None
+        self._conversation: Conversation | None = None
+
+    def look(self, path: str) -> None:
+        """Look at a photo; the one before, and what was said of it, are forgotten.
+
+        Raises:
+            AesedgeError: it cannot be read; the one before stays.
+        """
+        with status(f"looking at {path}", quiet=self._printing.quiet):
+            photo = look_at(self._model, path)
+        self._forget()
+        if self._photo is not None:
+            self._photo.close()
+        self._photo = photo
+
+    def talk(self) -> None:
+        """Read lines until there are no more."""
+        while (line := self._read_line()) is not None:
+            if line in {"/quit", "/exit", "/bye"}:
+                break
+            try:
+                if line:
+                    self._answer(line)
+            except AesedgeError as error:
+                complain(str(error))
+            except KeyboardInterrupt:
+                print(dim("\n  (stopped)"))
+        self._forget()
+
+    def _read_line(self) -> str | None:
+        """Return the next line without space around it, or None at the end."""
+        if not sys.stdin.isatty():
+            line = sys.stdin.readline()
+            return line.strip() if line else None
+        with contextlib.suppress(ImportError):  # absent on Windows
+            importlib.import_module("readline")  # gives input() its line editing
+        try:
+            return input("> ").strip()
+        except EOFError:
+            print()
+            return None
+
+    def _answer(self, line: str) -> None:
+        commands = {"/help": self._help, "/new": self._forget, "/score": self._rate, "/critique": self._critique}
+        path = photo_path(line)
+        if line in commands:
+            commands[line]()
+        elif path is not None:
+            self.look(path)
+            if self._rate_at_first:
+                self._rate()
+        elif line.startswith("/"):
+            complain(f"there is no {line.split(maxsplit=1)[0]}; /help shows what there is")
+        elif self._photo is None:
+            complain("no photo yet: type a photo's path first")
+        else:
+            self._ask(line)
+
+    def _help(self) -> None:
+        print(_HELP)
+
+    def _rate(self) -> None:
+        if self._photo is None:
+            complain("no photo yet: type a photo's path first")
+            return
+        with status("rating", quiet=self._printing.quiet):
+            score, attributes = self._photo.score_and_attributes()
+        if self._printing.json:
+            print(self._photo.result(score, attributes).to_json(), flush=True)
+        else:
+            show_ratings(self._photo.name, score, attributes)
+
+    def _critique(self) -> None:
+        self._ask(self._model.manifest.prompt.critique)
+
+    def _ask(self, question: str) -> None:
+        if self._photo is None:
+            complain("no photo yet: type a photo's path first")
+            return
+        if self._conversation is None:
+            self._conversation = self._photo.conversation()
+        reply = self._conversation.ask(question, self._writing)
+        if not self._printing.json:
+            show_reply(reply)
+            return
+        reply.read()
+        turn = {"photo": self._photo.name, "ask": question, "answer": reply.text.strip()}
+        print(json.dumps({**turn, "finish_reason": reply.finish_reason}, ensure_ascii=False), flush=True)
+
+    def _forget(self) -> None:
+        if self._conversation is not None:
+            self._conversation.close()
+            self._conversation = None
+
+
+def photo_path(line: str) -> str | None:
+    """Return the path that a line means, as typed, quoted, escaped or dropped by a file manager; None if it is none.
+
+    A line with a photo's suffix and no space is taken for a path even if there is no such file, so that a typing
+    error is answered by "there is no such photo" and not by the model.
+    """
+    candidates = [line]
+    if line.startswith("file://"):
+        candidates.append(unquote(urlsplit(line).path))
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        words = []
+    if len(words) == 1:
+        candidates.append(words[0])
+    for candidate in candidates:
+        path = Path(candidate).expanduser()
+        if path.is_file() or (
+            len(words) == 1 and path.suffix.lower() in PHOTO_SUFFIXES and candidate == candidates[-1]
+        ):
+            return str(path)
+    return None

@@ -1,0 +1,208 @@
+"""A loaded bundle: vision tower and language model side by side, and how a photo gets from a file to both.
+
+What is then asked of a photo is ``photo``'s business.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from PIL import Image
+
+from aesedge.bundle import POCKET, Bundle, open_bundle
+from aesedge.errors import AesedgeError, BundleFormatError, ContextFullError, UsageError
+from aesedge.image import preprocess, read_image
+from aesedge.llm import Context, LanguageModel
+from aesedge.llm.placement import gpu_layers_for
+from aesedge.machine import default_n_threads
+from aesedge.photo import Photo
+from aesedge.prompt import prompt_template
+from aesedge.rating import Rating, label_tokens
+from aesedge.residents import N_SEQ_MAX, Residents
+from aesedge.vision import Device, VisionTower
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+PhotoSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
+_ROOM_FOR_TEXT = 1024  # positions for questions and answers beside the image, unless --ctx says otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user chose for loading; None or ``auto`` leaves it to aesedge."""
+
+    gguf: str | None = None
+    """Quantization type, any case; None takes the manifest's default."""
+    vision: str = "auto"
+    """Precision of the vision graph; ``auto`` takes the manifest's default."""
+    image_tokens: int | None = None
+    device: Device = "auto"
+    gpu_layers: int | Literal["auto"] = "auto"
+    """Layers of the language model on the GPU."""
+    threads: int | None = None
+    ctx: int | None = None
+    """Positions of the KV cache, over all that share it."""
+    kv_type: str = "f16"
+
+    def __post_init__(self) -> None:
+        for name in ("image_tokens", "threads", "ctx"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name.replace('_', '-')} is {value}; it must be 1 or more")
+
+
+class Model:
+    """A bundle in memory, ready to look at photos. Use it as a context manager, or close it.
+
+    Not safe for several threads at once.
+
+    Args:
+        bundle: what to load.
+        options: how.
+        progress: called with the fraction of the language model that is loaded, 0..1.
+
+    Raises:
+        BundleError: a file is missing, altered, or not what the manifest says.
+        ContextFullError: ``options.ctx`` is too small for the image and the shortest question.
+        ModelLoadError, ProviderError: see :class:`VisionTower`, :class:`LanguageModel`.
+    """
+
+    def __init__(
+        self, bundle: Bundle, options: Options | None = None, progress: Callable[[float], None] | None = None
+    ) -> None:
+        options = options or Options()
+        self.bundle = bundle
+        manifest = self.manifest = bundle.manifest
+        self.gguf = options.gguf or manifest.defaults.gguf
+        self.vision = manifest.defaults.vision if options.vision == "auto" else options.vision
+        self.template = prompt_template(manifest.prompt.template)
+        self.n_image_tokens = _check_image_tokens(bundle, options.image_tokens)
+        n_threads = options.threads or default_n_threads()
+        with ExitStack() as stack:
+            self._load(stack, options, n_threads, progress)
+            self._check_fit()
+            self.labels = label_tokens(manifest.rating.labels, manifest.rating.weights, self.llm.tokenize)
+            self._open_context(stack, options, n_threads)
+            # Everything stands: close() undoes it, the last opened first, as llama.cpp requires.
+            self._resources = stack.pop_all()
+
+    def _load(
+        self, stack: ExitStack, options: Options, n_threads: int, progress: Callable[[float], None] | None
+    ) -> None:
+        """Load tower and language model at the same time."""
+        vision_path = self.bundle.path("vision", self.vision)
+        llm_path = self.bundle.path("llm", self.gguf)
+        n_gpu_layers = gpu_layers_for(options.device, options.gpu_layers)
+        with ThreadPoolExecutor(1) as pool:
+            tower = pool.submit(VisionTower, vision_path, device=options.device, n_threads=n_threads)
+            self.llm = stack.enter_context(LanguageModel(llm_path, gpu_layers=n_gpu_layers, progress=progress))
+            self.tower = stack.enter_context(tower.result())
+
+    def _check_fit(self) -> None:
+        """See that the parts of the bundle belong together, before llama.cpp reads past the end of a row."""
+        m, tower, llm = self.manifest, self.tower, self.llm
+        if not tower.n_embd == llm.n_embd == m.n_embd:
+            raise BundleFormatError(
+                f"{tower.path}: the projector's rows are {tower.n_embd} wide, the language model's {llm.n_embd}, "
+                f"the manifest says {m.n_embd}; export or install the bundle again"
+            )
+        if (tower.image_size, tower.n_image_tokens) != (m.image.size, m.image_tokens.max):
+            raise BundleFormatError(
+                f"{tower.path}: {tower.image_size} pixels and {tower.n_image_tokens} image tokens, the manifest says "
+                f"{m.image.size} and {m.image_tokens.max}; export or install the bundle again"
+            )
+
+    def _open_context(self, stack: ExitStack, options: Options, n_threads: int) -> None:
+        prefix = [self.llm.bos, *self.llm.tokenize(self.template.before_image)]
+        m = self.manifest
+        questions = [m.rating.question, m.prompt.critique, *m.rating.attributes.values()]
+        longest = max(len(self.llm.tokenize(self.template.after_image(q))) for q in questions)
+        needed = len(prefix) + self.n_image_tokens + longest + 1
+        if options.ctx is not None and options.ctx < needed:
+            raise ContextFullError(
+                f"--ctx {options.ctx} is too small: the text before the image takes {len(prefix)} positions, the "
+                f"image {self.n_image_tokens}, the longest question {longest}; at least --ctx {needed} is needed"
+            )
+        n_ctx = options.ctx or len(prefix) + self.n_image_tokens + _ROOM_FOR_TEXT
+        context = stack.enter_context(
+            Context(self.llm, n_ctx=n_ctx, n_seq_max=N_SEQ_MAX, n_threads=n_threads, kv_type=options.kv_type)
+        )
+        n_room = context.n_ctx - self.n_image_tokens - len(prefix)
+        self.residents = Residents(context, prefix, n_room=min(n_room, _ROOM_FOR_TEXT))
+
+    def look(self, source: PhotoSource, *, name: str | None = None) -> Photo:
+        """Look at a photo: decode it, run the vision tower once, prefill the image once.
+
+        Args:
+            source: a path, the bytes of an image file, an open binary file, or a Pillow image.
+            name: what to call it in results and messages.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        started = time.perf_counter()
+        image = read_image(source, name=name, size_hint=self.manifest.image.size)
+        pixel_values = preprocess(image, self.manifest.image)
+        decoded = time.perf_counter()
+        rows = self.tower.encode(pixel_values)
+        photo = Photo(self, name or _name_of(source), rows, started=started)
+        photo.timings.decode_image_s = decoded - started
+        photo.timings.vision_s = time.perf_counter() - decoded
+        photo.prefill()
+        return photo
+
+    def score_many(self, sources: Iterable[PhotoSource]) -> Iterator[tuple[PhotoSource, Rating | AesedgeError]]:
+        """Score photos one after the other, in bounded memory; a photo that fails yields its error."""
+        for source in sources:
+            try:
+                with self.look(source) as photo:
+                    yield source, photo.score()
+            except AesedgeError as error:
+                yield source, error
+
+    def close(self) -> None:
+        """Free everything. Photos of this model cannot be asked any more. Closing twice does nothing."""
+        self._resources.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def open_model(
+    bundle: str | os.PathLike[str] = POCKET,
+    *,
+    progress: Callable[[float], None] | None = None,
+    **options: object,
+) -> Model:
+    """Load a bundle by name or folder; the keywords are the fields of :class:`Options`.
+
+    >>> with open_model("pocket") as model, model.look("a.jpg") as photo:  # doctest: +SKIP
+    ...     print(photo.score().score)
+    """
+    try:
+        chosen = Options(**options)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise UsageError(f"unknown option: {error}") from None
+    return Model(open_bundle(bundle), chosen, progress)
+
+
+def _check_image_tokens(bundle: Bundle, asked: int | None) -> int:
+    least, most = bundle.manifest.image_tokens.min, bundle.manifest.image_tokens.max
+    if asked is not None and not least <= asked <= most:
+        have = str(most) if least == most else f"{least} to {most}"
+        raise UsageError(f"--image-tokens {asked}: bundle {bundle.name!r} has {have} image tokens")
+    return asked or most
+
+
+def _name_of(source: PhotoSource) -> str:
+    return str(Path(source)) if isinstance(source, (str, os.PathLike)) else "image"

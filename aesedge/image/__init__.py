@@ -1,0 +1,12 @@
+"""Photos: from any file that holds one to the pixels that the vision tower sees; knows nothing of models or prompts.
+
+    source ─▶ source.py (bytes) ─▶ format.py (which decoder) ─▶ pillow.py | extra.py (decode)
+           ─▶ color.py (upright, sRGB, no alpha) ─▶ preprocess.py (square, tower's size, normalised)
+
+:func:`read_image` is the first line, :func:`preprocess` the last arrow.
+"""
+
+from aesedge.image.preprocess import preprocess
+from aesedge.image.reading import MAX_BYTES, MAX_PIXELS, MAX_SIDE, OVERSAMPLING, ImageSource, read_image
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "OVERSAMPLING", "ImageSource", "preprocess", "read_image"]

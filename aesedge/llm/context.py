@@ -1,0 +1,267 @@
+"""A KV cache and the calls that fill it: tokens, embeddings, several sequences; knows positions, not their meaning.
+
+Everything that llama.cpp would answer with an abort of the process (too many rows in a batch, a sequence id out of
+range, a row of another width, a full cache) is checked here first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aesedge.errors import ContextFullError, InferenceError, ModelLoadError, UsageError
+from aesedge.llm import binding
+from aesedge.llm.cells import CellLedger
+from aesedge.llm.interrupt import Interrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aesedge.llm.model import LanguageModel
+
+KV_TYPES = {"f16": 1, "q8_0": 8}  # ggml_type
+_PAD = 256  # llama.cpp rounds the number of cells up to this
+_ABORTED = 2  # llama_decode's answer when the abort callback said so
+N_BATCH_MAX = 1024  # enough for LLaVA-1.5's 576 image tokens and the text around them in one graph
+
+
+class Context:
+    """One unified KV cache over a model.
+
+    Args:
+        model: the weights; they must outlive the context.
+        n_ctx: positions to hold, over all sequences, shared ones counted once.
+        n_seq_max: how many sequences there may be.
+        n_threads: CPU threads.
+        kv_type: ``f16`` or ``q8_0``.
+
+    Raises:
+        ModelLoadError: there is not enough memory for it.
+        UsageError: an unknown KV type.
+    """
+
+    def __init__(
+        self, model: LanguageModel, *, n_ctx: int, n_seq_max: int, n_threads: int, kv_type: str = "f16"
+    ) -> None:
+        if kv_type not in KV_TYPES:
+            raise UsageError(f"unknown KV type {kv_type!r}; there are {', '.join(KV_TYPES)}")
+        self._lib: Any = binding.load()
+        self.model = model
+        self.n_ctx = -(-n_ctx // _PAD) * _PAD
+        self.n_seq_max = n_seq_max
+        self.n_batch = min(self.n_ctx, N_BATCH_MAX)
+        self._interrupt = Interrupt()
+        # ctypes does not keep a callback alive: this attribute does.
+        self._abort = self._lib.ggml_abort_callback(lambda _data: self._interrupt.requested)
+        self.handle: Any = self._open(n_threads, kv_type)
+        self._memory = self._lib.llama_get_memory(self.handle)
+        self._ledger = CellLedger(self.n_ctx)
+
+    def _open(self, n_threads: int, kv_type: str) -> Any:
+        lib = self._lib
+        params = lib.llama_context_default_params()
+        params.n_ctx = self.n_ctx
+        params.n_batch = params.n_ubatch = self.n_batch
+        params.n_seq_max = self.n_seq_max
+        params.n_threads = params.n_threads_batch = n_threads
+        params.type_k = params.type_v = KV_TYPES[kv_type]
+        params.kv_unified = True  # forks share the image's cells; otherwise each sequence gets n_ctx / n_seq_max
+        params.no_perf = True
+        params.abort_callback = self._abort
+        binding.clear_log()
+        handle = lib.llama_init_from_model(self.model.handle, params)
+        if not handle:
+            reason = binding.last_complaint() or "no reason given"
+            raise ModelLoadError(
+                f"{self.model.path}: no context of {self.n_ctx} positions: {reason}; a smaller --ctx needs less memory"
+            )
+        return handle
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed yet."""
+        return self.handle is not None
+
+    @property
+    def n_free(self) -> int:
+        """Positions for which there is still room."""
+        return self._ledger.n_free
+
+    def n_past(self, seq_id: int) -> int:
+        """Positions that a sequence holds."""
+        return self._ledger.n_positions(seq_id)
+
+    def prefill_tokens(self, seq_id: int, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Append tokens to a sequence.
+
+        Returns:
+            Logits after the last token, float32 [n_vocab].
+
+        Raises:
+            ContextFullError: they do not fit; nothing was changed.
+            InferenceError: llama.cpp failed; the sequence is as it was before.
+        """
+        logits: npt.NDArray[np.float32] = self.prefill_many([(seq_id, tokens)])[0]
+        return logits
+
+    def prefill_many(self, parts: Sequence[tuple[int, Sequence[int]]]) -> npt.NDArray[np.float32]:
+        """Append tokens to several sequences in as few batches as there can be.
+
+        Args:
+            parts: pairs of sequence and tokens, one or more each.
+
+        Returns:
+            Logits after the last token of each part, float32 [n_parts, n_vocab].
+        """
+        tokens = np.array([t for _, part in parts for t in part], np.int32)
+        if any(not part for _, part in parts):
+            raise UsageError("nothing to prefill: a part without tokens")
+        if len(tokens) and not (tokens.min() >= 0 and tokens.max() < self.model.n_vocab):
+            raise InferenceError(f"token id outside the vocabulary of {self.model.n_vocab}")
+        ends = np.cumsum([len(part) for _, part in parts]) - 1
+        seq_ids = np.repeat(np.array([s for s, _ in parts], np.int32), [len(part) for _, part in parts])
+        return self._decode(seq_ids, ends, tokens=tokens)
+
+    def prefill_embeddings(self, seq_id: int, rows: npt.NDArray[np.float32]) -> None:
+        """Append embeddings, float32 [n, n_embd], in place of tokens. Errors are those of ``prefill_tokens``."""
+        rows = self.model.check_embeddings(rows)
+        self._decode(np.full(len(rows), seq_id, np.int32), np.empty(0, np.int64), rows=rows)
+
+    def decode_step(self, seq_ids: Sequence[int], tokens: Sequence[int]) -> None:
+        """Append one token to each of several sequences; a sampler may then read row i for the i-th sequence."""
+        everything = np.arange(len(tokens))
+        ids, toks = np.array(seq_ids, np.int32), np.array(tokens, np.int32)
+        self._decode(ids, everything, tokens=toks, fetch=False)
+
+    def fork(self, source: int, target: int) -> None:
+        """Let ``target`` (emptied first) begin with all that ``source`` holds; takes no new cells."""
+        self.truncate(target, 0)
+        self._check_seq_ids(np.array([source, target]))
+        self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._ledger.share(source, target)
+
+    def truncate(self, seq_id: int, n_positions: int) -> None:
+        """Let a sequence keep only its first positions."""
+        self._check_seq_ids(np.array([seq_id]))
+        if n_positions < self._ledger.n_positions(seq_id):
+            self._lib.llama_memory_seq_rm(self._memory, seq_id, n_positions, -1)
+            self._ledger.truncate(seq_id, n_positions)
+
+    def _check_seq_ids(self, seq_ids: npt.NDArray[Any]) -> None:
+        if len(seq_ids) and not (seq_ids.min() >= 0 and seq_ids.max() < self.n_seq_max):
+            raise UsageError(f"sequence id outside 0..{self.n_seq_max - 1}")
+
+    def _decode(
+        self,
+        seq_ids: npt.NDArray[np.int32],
+        outputs: npt.NDArray[Any],
+        *,
+        tokens: npt.NDArray[np.int32] | None = None,
+        rows: npt.NDArray[np.float32] | None = None,
+        fetch: bool = True,
+    ) -> npt.NDArray[np.float32]:
+        """Run all rows through the model, in batches of at most ``n_batch``, or leave everything as it was.
+
+        Args:
+            seq_ids: sequence of each row, int32 [n].
+            outputs: indices of the rows whose logits are wanted, ascending.
+            tokens: token ids, int32 [n], or
+            rows: embeddings, float32 [n, n_embd].
+            fetch: whether to copy the logits out.
+        """
+        self._check_seq_ids(seq_ids)
+        if len(seq_ids) > self.n_free:
+            raise ContextFullError(
+                f"{len(seq_ids)} more positions do not fit: {self.n_free} of {self.n_ctx} are free; use a larger --ctx"
+            )
+        before = {int(s): self._ledger.n_positions(int(s)) for s in np.unique(seq_ids)}
+        longest = max((n + int(np.count_nonzero(seq_ids == s)) for s, n in before.items()), default=0)
+        if longest > self.model.n_ctx_train:
+            raise ContextFullError(
+                f"position {longest} is beyond the {self.model.n_ctx_train} that the model was trained for; ask "
+                "something shorter or begin a new conversation"
+            )
+        logits: list[npt.NDArray[np.float32]] = []
+        try:
+            for start in range(0, len(seq_ids), self.n_batch):
+                part = slice(start, start + self.n_batch)
+                wanted = outputs[(outputs >= start) & (outputs < start + self.n_batch)] - start
+                self._decode_batch(
+                    seq_ids[part],
+                    wanted,
+                    None if tokens is None else tokens[part],
+                    None if rows is None else rows[part],
+                )
+                if fetch:
+                    logits += [self._logits(int(i)) for i in wanted]
+        except BaseException:
+            for seq_id, n_positions in before.items():
+                self._lib.llama_memory_seq_rm(self._memory, seq_id, n_positions, -1)
+                self._ledger.truncate(seq_id, n_positions)
+            raise
+        return np.stack(logits) if logits else np.empty((0, self.model.n_vocab), np.float32)
+
+    def _decode_batch(
+        self,
+        seq_ids: npt.NDArray[np.int32],
+        wanted: npt.NDArray[Any],
+        tokens: npt.NDArray[np.int32] | None,
+        rows: npt.NDArray[np.float32] | None,
+    ) -> None:
+        """Run one llama_decode; every array lives in this frame until it is over."""
+        n = len(seq_ids)
+        positions = np.empty(n, np.int32)
+        for seq_id in np.unique(seq_ids):
+            mine = np.flatnonzero(seq_ids == seq_id)
+            positions[mine] = self._ledger.n_positions(int(seq_id)) + np.arange(len(mine))
+        flags = np.zeros(n, np.int8)
+        flags[wanted] = 1
+        ones = np.ones(n, np.int32)
+        seq_ids = np.ascontiguousarray(seq_ids)
+        addresses = seq_ids.ctypes.data + seq_ids.itemsize * np.arange(n, dtype=np.uintp)
+        batch = self._lib.llama_batch(
+            n_tokens=n,
+            token=_pointer(tokens, ctypes.c_int32),
+            embd=_pointer(rows, ctypes.c_float),
+            pos=_pointer(positions, ctypes.c_int32),
+            n_seq_id=_pointer(ones, ctypes.c_int32),
+            seq_id=_pointer(addresses, ctypes.POINTER(ctypes.c_int32)),
+            logits=_pointer(flags, ctypes.c_int8),
+        )
+        binding.clear_log()
+        with Interrupt() as self._interrupt:
+            code = self._lib.llama_decode(self.handle, batch)
+        if code == _ABORTED:
+            raise KeyboardInterrupt
+        if code != 0:
+            reason = binding.last_complaint() or "no reason given"
+            raise InferenceError(f"llama.cpp stopped with code {code}: {reason}")
+        for seq_id in np.unique(seq_ids):
+            self._ledger.append(int(seq_id), int(np.count_nonzero(seq_ids == seq_id)))
+
+    def _logits(self, row: int) -> npt.NDArray[np.float32]:
+        """Return a copy of the logits of a row of the last batch, float32 [n_vocab]."""
+        pointer = self._lib.llama_get_logits_ith(self.handle, row)
+        if not pointer:
+            raise InferenceError(f"llama.cpp has no logits for row {row}")
+        return np.ctypeslib.as_array(pointer, shape=(self.model.n_vocab,)).copy()
+
+    def close(self) -> None:
+        """Free the cache. Closing twice does nothing."""
+        handle, self.handle = self.handle, None
+        if handle:
+            self._lib.llama_free(handle)
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def _pointer(array: npt.NDArray[Any] | None, ctype: Any) -> Any:
+    """Return a C pointer into an array, or NULL; the array must stay alive while it is used."""
+    return None if array is None else ctypes.cast(array.ctypes.data, ctypes.POINTER(ctype))

@@ -1,0 +1,84 @@
+"""The token loop and the text stream on top of it; knows sequences and samplers, not photos or prompts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from aesedge.errors import ContextFullError
+from aesedge.llm.sampler import Sampler, Sampling
+from aesedge.llm.text import TextStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from aesedge.llm.context import Context
+
+FinishReason = Literal["stop", "length"]
+
+
+class Generation:
+    """One answer in the making: iterate once for its pieces of text; the fields below grow as it goes.
+
+    Between two pieces other sequences of the same context may be worked on: a token is always chosen right after
+    the decode that it depends on.
+
+    Args:
+        context: the KV cache.
+        seq_id: the sequence to continue.
+        prompt: tokens to append before the answer begins; one or more.
+        sampling: how tokens are chosen.
+        max_tokens: length of the answer at most.
+        stop: texts that end the answer and are not shown.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        seq_id: int,
+        prompt: Sequence[int],
+        *,
+        sampling: Sampling,
+        max_tokens: int,
+        stop: Sequence[str] = (),
+    ) -> None:
+        self._context = context
+        self._seq_id = seq_id
+        self._prompt = prompt
+        self._sampling = sampling
+        self._max_tokens = max_tokens
+        self._stop = stop
+        self.tokens: list[int] = []
+        """Tokens chosen so far, the closing one not among them."""
+        self.finish_reason: FinishReason = "length"
+        """``stop``: the model ended its answer or met a stop string. ``length``: ``max_tokens`` or a full context."""
+
+    def steps(self) -> Iterator[int]:
+        """Yield tokens until the model ends its answer or there is no room for more; the last one is not decoded."""
+        context = self._context
+        with Sampler(self._sampling) as sampler:
+            context.prefill_tokens(self._seq_id, self._prompt)
+            token = sampler.sample(context, -1)
+            while not context.model.is_end(token):
+                self.tokens.append(token)
+                yield token
+                if len(self.tokens) >= self._max_tokens:
+                    return
+                try:
+                    context.decode_step([self._seq_id], [token])
+                except ContextFullError:
+                    return
+                token = sampler.sample(context, -1)
+            self.finish_reason = "stop"
+
+    def __iter__(self) -> Iterator[str]:
+        stream = TextStream(self._stop)
+        for token in self.steps():
+            piece = stream.feed(self._context.model.piece(token))
+            if piece:
+                yield piece
+            if stream.stopped:
+                self.finish_reason = "stop"
+                return
+        piece = stream.finish()
+        if piece:
+            yield piece

@@ -1,0 +1,160 @@
+"""The language model's weights and vocabulary, loaded by llama.cpp; knows tokens, not prompts, images or contexts."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aesedge.errors import BundleFormatError, InferenceError, ModelLoadError
+from aesedge.llm import binding
+from aesedge.llm.interrupt import Interrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_ARCHITECTURE = "llama"  # what LLaVA-1.5 and Vicuna are; the prompt and the positions are written for it
+_MAX_PIECE_BYTES = 256
+
+
+class LanguageModel:
+    """A GGUF file in memory.
+
+    Args:
+        path: the GGUF file.
+        gpu_layers: how many layers go to the GPU; -1 is all of them.
+        progress: called with the loaded fraction, 0..1.
+        vocab_only: load the vocabulary without the weights.
+
+    Raises:
+        ModelLoadError: llama.cpp refuses the file.
+        BundleFormatError: the file holds another architecture.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        gpu_layers: int = 0,
+        progress: Callable[[float], None] | None = None,
+        vocab_only: bool = False,
+    ) -> None:
+        self._lib = binding.load()
+        self.path = path
+        self.handle: Any = self._load(gpu_layers, progress, vocab_only=vocab_only)
+        try:
+            self._read_facts()
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, gpu_layers: int, progress: Callable[[float], None] | None, *, vocab_only: bool) -> Any:
+        lib = self._lib
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 2**31 - 1
+        params.vocab_only = vocab_only
+        binding.clear_log()
+        with Interrupt() as interrupt:
+
+            def report(fraction: float, _user_data: object) -> bool:
+                if progress is not None:
+                    progress(fraction)
+                return not interrupt.requested
+
+            # The callback must outlive the call, so it is held by this frame and not made inline.
+            params.progress_callback = callback = lib.llama_progress_callback(report)
+            handle = lib.llama_model_load_from_file(str(self.path).encode(), params)
+            del callback
+        if not handle:
+            reason = binding.last_complaint() or "no reason given"
+            raise ModelLoadError(f"{self.path}: llama.cpp cannot load it: {reason}; export or install the bundle again")
+        return handle
+
+    def _read_facts(self) -> None:
+        lib = self._lib
+        architecture = self.metadata("general.architecture")
+        if architecture != _ARCHITECTURE:
+            raise BundleFormatError(
+                f"{self.path}: holds the architecture {architecture!r}, a LLaVA-1.5 language model is "
+                f"{_ARCHITECTURE!r}; export or install the bundle again"
+            )
+        self._vocab = lib.llama_model_get_vocab(self.handle)
+        self.n_vocab: int = lib.llama_vocab_n_tokens(self._vocab)
+        self.n_embd: int = lib.llama_model_n_embd_inp(self.handle)
+        self.n_ctx_train: int = lib.llama_model_n_ctx_train(self.handle)
+        self.bos: int = lib.llama_vocab_bos(self._vocab)
+        self.eos: int = lib.llama_vocab_eos(self._vocab)
+
+    def metadata(self, key: str) -> str | None:
+        """Return a value of the GGUF header as text, or None."""
+        buffer = ctypes.create_string_buffer(512)
+        n = self._lib.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if n >= 0 else None
+
+    @property
+    def type_name(self) -> str:
+        """llama.cpp's description, e.g. ``llama 7B Q4_K - Medium``."""
+        buffer = ctypes.create_string_buffer(256)
+        self._lib.llama_model_desc(self.handle, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    def tokenize(self, text: str, *, parse_special: bool = False) -> list[int]:
+        """Return the token ids of one piece of text, without BOS, with the tokenizer's dummy-prefix space.
+
+        Args:
+            text: any text; empty text has no tokens.
+            parse_special: whether ``</s>`` in the text means the token and not its five letters. What a user
+                types must not.
+        """
+        if not text:
+            return []
+        data = text.encode("utf-8", "replace")
+        # SentencePiece with byte fallback makes at most one token a byte, and one for the dummy prefix.
+        tokens = (ctypes.c_int32 * (len(data) + 2))()
+        n = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), False, parse_special)
+        if n < 0:
+            raise InferenceError(f"{self.path}: llama.cpp cannot tokenize a text of {len(data)} bytes")
+        return list(tokens[:n])
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes that a token stands for: part of a UTF-8 character, or several; none for control tokens."""
+        buffer = ctypes.create_string_buffer(_MAX_PIECE_BYTES)
+        n = self._lib.llama_token_to_piece(self._vocab, token, buffer, _MAX_PIECE_BYTES, 0, False)
+        if n < 0:
+            buffer = ctypes.create_string_buffer(-n)
+            n = self._lib.llama_token_to_piece(self._vocab, token, buffer, -n, 0, False)
+        return buffer.raw[: max(n, 0)]
+
+    def is_end(self, token: int) -> bool:
+        """Whether the model means "I have finished" by this token."""
+        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+
+    def check_embeddings(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the rows as C-contiguous float32 [n, n_embd], or raise: llama.cpp would read past their end.
+
+        Raises:
+            InferenceError: another shape, another dtype, or a number that is not finite.
+        """
+        if rows.ndim != 2 or rows.shape[1] != self.n_embd or rows.dtype != np.float32:
+            raise InferenceError(
+                f"image embeddings are {rows.dtype} {list(rows.shape)}, the language model reads float32 "
+                f"[n, {self.n_embd}]; vision graph and GGUF are not of one bundle"
+            )
+        if not np.isfinite(rows).all():
+            raise InferenceError("the vision graph returned numbers that are not finite; export the bundle again")
+        return np.ascontiguousarray(rows)
+
+    def close(self) -> None:
+        """Free the weights. Contexts of this model must be closed before. Closing twice does nothing."""
+        handle, self.handle = self.handle, None
+        if handle:
+            self._lib.llama_model_free(handle)
+
+    def __enter__(self) -> LanguageModel:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()

@@ -1,0 +1,58 @@
+"""Bytes of tokens to text that can be shown: whole UTF-8 characters, stop strings held back; knows no model."""
+
+from __future__ import annotations
+
+import codecs
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class TextStream:
+    """Turns the bytes of one answer's tokens into pieces of text.
+
+    A character whose bytes are spread over several tokens comes out once it is whole. Text that may be the
+    beginning of a stop string is held back until that is clear, so a stop string is never shown in part. Space
+    before the first word is dropped.
+    """
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stop = [s for s in stop if s]
+        self._held = ""
+        self._started = False
+        self.stopped = False
+        """Whether a stop string was met; nothing comes after it."""
+
+    def feed(self, data: bytes) -> str:
+        """Take the bytes of one token; return the text that may be shown now, often empty."""
+        return self._release(self._decoder.decode(data), final=False)
+
+    def finish(self) -> str:
+        """Return what was held back, at the end of the answer; half characters become U+FFFD."""
+        return self._release(self._decoder.decode(b"", final=True), final=True)
+
+    def _release(self, text: str, *, final: bool) -> str:
+        if self.stopped:
+            return ""
+        text = self._held + text
+        found = [at for s in self._stop if (at := text.find(s)) >= 0]
+        if found:
+            self.stopped = True
+            text, self._held = text[: min(found)], ""
+        else:
+            n_held = 0 if final else self._n_held_back(text)
+            text, self._held = text[: len(text) - n_held], text[len(text) - n_held :]
+        if not self._started:
+            text = text.lstrip()
+            self._started = bool(text)
+        return text
+
+    def _n_held_back(self, text: str) -> int:
+        """Length of the longest end of the text that begins a stop string."""
+        longest = max((len(s) - 1 for s in self._stop), default=0)
+        return next((n for n in range(min(longest, len(text)), 0, -1) if self._is_beginning(text[-n:])), 0)
+
+    def _is_beginning(self, end: str) -> bool:
+        return any(s.startswith(end) for s in self._stop)

@@ -1,0 +1,111 @@
+"""A score from label probabilities: the arithmetic, and which tokens a label is; knows no model and no photo.
+
+The score is the expected worth of the label that the model would answer, 10 * sum(weight * p), with p normalised
+over the labels (the form of Q-Align's score, with AesBench's High, Medium and Low as labels). It is the model's
+opinion, not a mean opinion score of people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from aesedge.errors import BundleFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What the model thinks in answer to one question."""
+
+    score: float
+    """0 to 10, higher is better."""
+    rating: dict[str, float]
+    """Label to probability; they sum to 1."""
+    entropy: float
+    """Of those probabilities, in nats: 0 is certain, ln(number of labels) is undecided."""
+    off_label: float
+    """Probability, 0 to 1, that the model would have answered with none of the labels."""
+
+
+@dataclass(frozen=True)
+class LabelTokens:
+    """The labels of a bundle in the tokens of its vocabulary."""
+
+    answers: dict[str, tuple[Tokens, ...]]
+    """Label to the token sequences that mean it."""
+    weights: Mapping[str, float]
+
+    @property
+    def prefixes(self) -> list[Tokens]:
+        """Beginnings of answers that are longer than one token: what must be decoded to know how they go on."""
+        found = (a[:n] for answers in self.answers.values() for a in answers for n in range(1, len(a)))
+        return list(dict.fromkeys(found))
+
+
+def label_tokens(
+    labels: Mapping[str, Sequence[str]], weights: Mapping[str, float], tokenize: Callable[[str], Sequence[int]]
+) -> LabelTokens:
+    """Turn labels into tokens.
+
+    Args:
+        labels: label to the answers that mean it.
+        weights: label to its worth, 0 to 1.
+        tokenize: the vocabulary; it puts the space before an answer that separates it from ``ASSISTANT:``.
+
+    Raises:
+        BundleFormatError: an answer has no tokens, or is the beginning of another or the same, so that their
+            probabilities could not be told apart.
+    """
+    answers = {label: tuple(dict.fromkeys(tuple(tokenize(t)) for t in texts)) for label, texts in labels.items()}
+    everything = [a for of_label in answers.values() for a in of_label]
+    for i, one in enumerate(everything):
+        for j, other in enumerate(everything):
+            if not one or (i != j and other[: len(one)] == one):
+                raise BundleFormatError(
+                    "manifest: two answers of the rating begin with the same tokens, or one is empty; "
+                    f"the labels are {dict(labels)}"
+                )
+    return LabelTokens(answers, weights)
+
+
+def rate(
+    labels: LabelTokens, first: npt.NDArray[np.float32], after: Mapping[Tokens, npt.NDArray[np.float32]]
+) -> Rating:
+    """Read a rating from logits.
+
+    Args:
+        labels: what to look for.
+        first: logits where the answer begins, float32 [n_vocab].
+        after: for every prefix of ``labels.prefixes``, the logits that follow it, float32 [n_vocab].
+    """
+    log_first = _log_softmax(first)
+    log_after = {prefix: _log_softmax(logits) for prefix, logits in after.items()}
+
+    def log_p(answer: Tokens) -> float:
+        steps = (log_first if n == 0 else log_after[answer[:n]] for n in range(len(answer)))
+        return float(sum(step[token] for step, token in zip(steps, answer, strict=True)))
+
+    logs = {label: np.logaddexp.reduce([log_p(a) for a in answers]) for label, answers in labels.answers.items()}
+    total = np.logaddexp.reduce(list(logs.values()))
+    p = {label: float(np.exp(log - total)) for label, log in logs.items()}
+    return Rating(
+        score=10.0 * sum(p[label] * labels.weights[label] for label in p),
+        rating=p,
+        entropy=float(-sum(q * np.log(q) for q in p.values() if q > 0)) + 0.0,
+        off_label=float(max(0.0, -np.expm1(total))),
+    )
+
+
+def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    x = logits.astype(np.float64)
+    x -= x.max()
+    result: npt.NDArray[np.float64] = x - np.log(np.exp(x).sum())
+    return result

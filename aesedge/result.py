@@ -1,0 +1,86 @@
+"""What is known of one photo, in the form in which it is printed and stored as JSON; knows no model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from aesedge.rating import Rating
+
+
+class Timings(msgspec.Struct, kw_only=True):
+    """Where the time of one photo went."""
+
+    decode_image_s: float = 0.0
+    """Reading, decoding and preprocessing the file."""
+    vision_s: float = 0.0
+    prefill_s: float = 0.0
+    """Image and questions, the critique's included."""
+    ttft_s: float | None = None
+    """From the call to the first token of text, everything before it included; null if no text was asked for."""
+    generate_s: float = 0.0
+    """From the first token of each text to its last."""
+    total_s: float = 0.0
+    n_prompt: int = 0
+    """Prompt positions of all questions, the image counted for each."""
+    n_reused: int = 0
+    """Those of them that were taken from the KV cache instead of computed."""
+    n_generated: int = 0
+
+
+class RatingJson(msgspec.Struct):
+    """A rating as printed for an attribute."""
+
+    score: float
+    rating: dict[str, float]
+    entropy: float
+    off_label: float
+
+
+class Answer(msgspec.Struct):
+    """A question of the user and its answer."""
+
+    ask: str
+    answer: str
+
+
+class PhotoResult(msgspec.Struct, kw_only=True, omit_defaults=False):
+    """Everything about one photo; one line of ``--json``."""
+
+    photo: str
+    bundle: str
+    gguf: str
+    vision: str
+    image_tokens: int
+    score: float
+    rating: dict[str, float]
+    entropy: float
+    off_label: float
+    attributes: dict[str, RatingJson]
+    critique: str | None = None
+    answers: list[Answer] = []
+    finish_reason: str | None = None
+    """How the last text ended: ``stop`` by itself, ``length`` at ``--max-tokens``; null without text."""
+    timings: Timings
+
+    def to_json(self) -> str:
+        """Return one line of JSON, numbers rounded to what is meaningful."""
+        return msgspec.json.encode(_rounded(msgspec.to_builtins(self))).decode()
+
+
+def rating_json(rating: Rating) -> RatingJson:
+    """Return a rating in its printed form."""
+    return RatingJson(rating.score, rating.rating, rating.entropy, rating.off_label)
+
+
+def _rounded(value: object) -> object:
+    """Round every float to six decimals: a microsecond, a millionth of a probability."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return value

@@ -1,0 +1,162 @@
+"""The vision tower on ONNX Runtime: pixels in, image embeddings out; knows no photo files and no language model.
+
+The only module that imports onnxruntime. The projector is inside the graph.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from aesedge.errors import (
+    BundleFormatError,
+    ImageError,
+    InferenceError,
+    MissingExtraError,
+    ModelLoadError,
+    ProviderError,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Device = Literal["auto", "cpu", "cuda", "metal"]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "metal": "CoreMLExecutionProvider"}
+INPUT, OUTPUT = "pixel_values", "image_embeddings"
+_ERRORS_ONLY = 3  # onnxruntime's log severity
+
+
+class VisionTower:
+    """One vision graph, ready to run.
+
+    Args:
+        path: the ONNX file.
+        device: where it runs; ``auto`` takes CUDA where ONNX Runtime has it, otherwise the CPU.
+        n_threads: CPU threads.
+
+    Raises:
+        ProviderError: the device that was asked for is not active.
+        ModelLoadError: ONNX Runtime refuses the file.
+        BundleFormatError: the graph's inputs or outputs are not those of a vision tower.
+    """
+
+    def __init__(self, path: Path, *, device: Device = "auto", n_threads: int = 0) -> None:
+        self.path = path
+        ort = _load_onnxruntime()
+        self._run_options = ort.RunOptions
+        self.provider = _choose_provider(ort, device)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = n_threads
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            self._session: Any = ort.InferenceSession(path, sess_options=options, providers=[self.provider])
+        except Exception as error:  # noqa: BLE001 (onnxruntime's exceptions share no base class)
+            raise ModelLoadError(
+                f"{path}: ONNX Runtime cannot load it: {_one_line(error)}; export or install the bundle again"
+            ) from None
+        active = self._session.get_providers()
+        if self.provider not in active:
+            raise ProviderError(
+                f"{device}: ONNX Runtime fell back from {self.provider} to {', '.join(active)}; "
+                "its libraries are missing or do not fit the driver. --device cpu runs without them"
+            )
+        self._read_shapes()
+
+    def _read_shapes(self) -> None:
+        inputs = {i.name: i.shape for i in self._session.get_inputs()}
+        outputs = {o.name: o.shape for o in self._session.get_outputs()}
+        pixels, rows = inputs.get(INPUT), outputs.get(OUTPUT)
+        if not (
+            pixels
+            and rows
+            and len(pixels) == 4
+            and len(rows) == 3
+            and all(isinstance(n, int) for n in (*pixels[1:], *rows[1:]))
+        ):
+            raise BundleFormatError(
+                f"{self.path}: a vision graph has the input {INPUT} [batch, 3, size, size] and the output {OUTPUT} "
+                f"[batch, image tokens, width]; this one has {inputs} and {outputs}"
+            )
+        self.image_size: int = pixels[2]
+        self.n_image_tokens, self.n_embd = rows[1], rows[2]
+
+    def encode(self, pixel_values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Turn one image into rows that the language model can read.
+
+        Args:
+            pixel_values: float32 [1, 3, image_size, image_size], normalised.
+
+        Returns:
+            Image embeddings, float32 [n_image_tokens, n_embd].
+
+        Raises:
+            ImageError: the shape or dtype is another one.
+            InferenceError: ONNX Runtime failed.
+        """
+        wanted = (1, 3, self.image_size, self.image_size)
+        if pixel_values.shape != wanted or pixel_values.dtype != np.float32:
+            raise ImageError(
+                f"pixels are {pixel_values.dtype} {list(pixel_values.shape)}, the tower reads float32 {list(wanted)}"
+            )
+        rows: npt.NDArray[np.float32] = self._run(pixel_values)[0]
+        return rows
+
+    def _run(self, pixel_values: npt.NDArray[np.float32]) -> Any:
+        """Run the graph in a thread, so that Ctrl-C reaches Python while it runs and can stop it."""
+        options = self._run_options()
+        outcome: dict[str, Any] = {}
+
+        def work() -> None:
+            try:
+                outcome["rows"] = self._session.run([OUTPUT], {INPUT: pixel_values}, options)[0]
+            except Exception as error:  # noqa: BLE001 (handed to the caller)
+                outcome["error"] = error
+
+        thread = threading.Thread(target=work, name="aesedge-vision")
+        thread.start()
+        try:
+            thread.join()
+        except BaseException:
+            options.terminate = True
+            thread.join()
+            raise
+        if "error" in outcome:
+            raise InferenceError(f"{self.path}: ONNX Runtime stopped: {_one_line(outcome['error'])}")
+        return outcome["rows"]
+
+    def close(self) -> None:
+        """Free the graph. Closing twice does nothing."""
+        self._session = None
+
+    def __enter__(self) -> VisionTower:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def _load_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("ONNX Runtime is not installed", "cpu") from None
+    return onnxruntime
+
+
+def _choose_provider(ort: Any, device: Device) -> str:
+    available = ort.get_available_providers()
+    if device == "auto":
+        return PROVIDERS["cuda"] if PROVIDERS["cuda"] in available else PROVIDERS["cpu"]
+    provider = PROVIDERS[device]
+    if provider not in available:
+        have = ", ".join(name for name, p in PROVIDERS.items() if p in available)
+        hint = " (pip install 'aesedge[cuda]')" if device == "cuda" else ""
+        raise ProviderError(f"device {device}: this ONNX Runtime has no {provider}{hint}; it has: {have}")
+    return provider
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
