@@ -30,7 +30,7 @@ from aesedge.manifest import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-N_EMBD, N_FF, N_HEAD, N_LAYER, N_CTX = 64, 128, 4, 2, 1024
+N_EMBD, N_FF, N_HEAD, N_LAYER, N_CTX = 64, 128, 2, 2, 1024
 IMAGE_SIZE, PATCH_SIZE = 32, 8
 N_IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
 BOS, EOS = 1, 2

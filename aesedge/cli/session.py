@@ -171,19 +171,16 @@ def photo_path(line: str) -> str | None:
     A line with a photo's suffix and no space is taken for a path even if there is no such file, so that a typing
     error is answered by "there is no such photo" and not by the model.
     """
-    candidates = [line]
-    if line.startswith("file://"):
-        candidates.append(unquote(urlsplit(line).path))
     try:
         words = shlex.split(line)
-    except ValueError:
+    except ValueError:  # a quote that is not closed: "don't know"
         words = []
-    if len(words) == 1:
-        candidates.append(words[0])
-    for candidate in candidates:
+    typed = words[0] if len(words) == 1 else line
+    if typed.startswith("file://"):
+        typed = unquote(urlsplit(typed).path)
+    for candidate in (line, typed):
         path = Path(candidate).expanduser()
-        if path.is_file() or (
-            len(words) == 1 and path.suffix.lower() in PHOTO_SUFFIXES and candidate == candidates[-1]
-        ):
+        if path.is_file():
             return str(path)
-    return None
+    looks_like_one = len(words) == 1 and Path(typed).suffix.lower() in PHOTO_SUFFIXES
+    return str(Path(typed).expanduser()) if looks_like_one else None

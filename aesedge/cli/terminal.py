@@ -100,30 +100,24 @@ class WordWriter:
         for character in piece:
             if character.isspace():
                 self._put_word()
-                self._put_space(character)
+                if character == "\n":
+                    self._end_line()
             else:
                 self._word += character
         sys.stdout.flush()
 
-    def _put_space(self, character: str) -> None:
-        if character == "\n":
-            sys.stdout.write("\n")
-            self._column = 0
-        elif self._column:
-            sys.stdout.write(" ")
-            self._column += 1
+    def _end_line(self) -> None:
+        sys.stdout.write("\n")
+        self._column = 0
 
     def _put_word(self) -> None:
         if not self._word:
             return
-        if self._column and self._column + len(self._word) > self._width:
-            sys.stdout.write("\n")
-            self._column = 0
-        if not self._column:
-            sys.stdout.write(self._indent)
-            self._column = len(self._indent)
-        sys.stdout.write(self._word)
-        self._column += len(self._word)
+        if self._column and self._column + 1 + len(self._word) > self._width:
+            self._end_line()
+        space = " " if self._column else self._indent
+        sys.stdout.write(space + self._word)
+        self._column += len(space) + len(self._word)
         self._word = ""
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ def read_raw(file: BinaryIO, name: str, *, enough: int | None, check_size: Calla
     """Develop a camera RAW: the camera's white balance, sRGB, upright, exposure as it was taken.
 
     LibRaw would brighten each photo until 1 % of it is white; here it must not, or an underexposed photo could not be
-    told from a good one. Photos therefore look about half a stop darker than the camera's own JPEG.
+    told from a good one. Photos may therefore look darker than in the JPEG that the camera made of them.
 
     Args:
         file: the RAW file.
@@ -45,6 +45,10 @@ def read_raw(file: BinaryIO, name: str, *, enough: int | None, check_size: Calla
         check_size(raw.sizes.raw_width, raw.sizes.raw_height)
         half_size = enough is not None and max(raw.sizes.width, raw.sizes.height) // 2 >= enough
         pixels = raw.postprocess(
-            use_camera_wb=True, no_auto_bright=True, half_size=half_size, output_color=rawpy.ColorSpace.sRGB
+            use_camera_wb=True,
+            no_auto_bright=True,
+            half_size=half_size,
+            output_color=rawpy.ColorSpace.sRGB,
+            gamma=(2.4, 12.92),  # sRGB's curve; LibRaw's own default is that of television
         )
     return Image.fromarray(pixels)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def open_with_pillow(file: BinaryIO) -> ImageFile:
 def _try_plugin(format_: str, file: BinaryIO, head: bytes) -> ImageFile | None:
     factory, accept = Image.OPEN[format_]
     if format_ == "JPEG":  # Pillow's factory would turn a multi-picture JPEG into MPO; we want its first picture
-        from PIL.JpegImagePlugin import JpegImageFile as factory  # noqa: N813
+        factory = JpegImageFile
     try:
         if accept and accept(head) is not True:  # text instead of True: a format that this Pillow was built without
             return None

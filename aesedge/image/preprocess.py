@@ -53,10 +53,10 @@ def _square(image: Image.Image, spec: ImageSpec) -> Image.Image:
         height = min(_STRIP_ROWS, image.height - first)
         strip = Image.new("RGB", (n_columns, height), spec.pad_color)
         strip.paste(image.crop((0, first, image.width, first + height)), (x, 0))
-        box = (across[0], 0, across[1], height)
-        narrowed.paste(strip.resize((spec.size, height), Image.Resampling.BICUBIC, box=box), (0, y + first))
-    box = (0, down[0], spec.size, down[1])
-    return narrowed.resize((spec.size, spec.size), Image.Resampling.BICUBIC, box=box)
+        columns = (across[0], 0, across[1], height)
+        narrowed.paste(strip.resize((spec.size, height), Image.Resampling.BICUBIC, box=columns), (0, y + first))
+    rows = (0, down[0], spec.size, down[1])
+    return narrowed.resize((spec.size, spec.size), Image.Resampling.BICUBIC, box=rows)
 
 
 def _full_size(image: Image.Image) -> tuple[int, int]:

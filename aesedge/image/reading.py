@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from aesedge.errors import AesedgeError, ImageError, ImageTooLargeError
 from aesedge.image.color import FULL_SIZE, to_srgb, upright
 from aesedge.image.extra import open_heif, read_raw
 from aesedge.image.format import find_decoder
 from aesedge.image.pillow import open_with_pillow, pillow_silenced
-from aesedge.image.source import Source, open_source, shown_name
+from aesedge.image.source import Source, open_source, printable, shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,8 @@ ImageSource = Source | Image.Image
 MAX_BYTES = 256 * 2**20
 """Default limit of a file: above every camera's RAW, and small enough to be held in memory."""
 MAX_PIXELS = 2**28
-"""Default limit of pixels: the 200 MP of phones fit, and the decoded picture takes at most 1 GiB (4 bytes a pixel)."""
+"""Default limit of pixels: the 200 MP of phones fit, and the decoded picture takes at most 1 GiB (4 bytes a pixel).
+TIFF and WebP end earlier, at 179 MP: there Pillow's own limit is inside its decoders."""
 MAX_SIDE = 32_768
 """Limit of either side: to make a strip of that length square and small takes seconds, and four times that for twice
 the length."""
@@ -76,7 +78,7 @@ def _decode(file: BinaryIO, name: str, enough: int | None, max_pixels: int) -> I
         return
     with open_heif(file, name) if decoder == "heif" else open_with_pillow(file) as image:
         _check_size(image.width, image.height, name, max_pixels)
-        yield _reduce_jpeg(image, enough) if enough is not None and image.format == "JPEG" else image
+        yield _reduce_jpeg(image, enough) if enough is not None and isinstance(image, JpegImageFile) else image
 
 
 def _finish(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
@@ -85,7 +87,7 @@ def _finish(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     return to_srgb(upright(image))
 
 
-def _reduce_jpeg(image: Image.Image, enough: int) -> Image.Image:
+def _reduce_jpeg(image: JpegImageFile, enough: int) -> Image.Image:
     """Let the decoder leave out what shrinking would average away, as far as ``enough`` pixels remain."""
     width, height = image.size
     scale = next((s for s in (8, 4, 2) if max(width, height) // s >= enough), 1)
@@ -93,8 +95,11 @@ def _reduce_jpeg(image: Image.Image, enough: int) -> Image.Image:
     if drafted is None:
         return image
     image.info[FULL_SIZE] = (width, height)
-    box = drafted[1]  # of the reduced pixels, those at the right and lower edge may be partly beyond the photo
-    return image if box[2:] == image.size else image.resize(image.size, Image.Resampling.LANCZOS, box=box)
+    box = drafted[1]
+    if box[2].is_integer() and box[3].is_integer():
+        return image
+    # The reduced pixels at the right and lower edge are partly beyond the photo: let the pixels be the photo alone.
+    return image.resize(image.size, Image.Resampling.LANCZOS, box=box)
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -115,9 +120,9 @@ def _errors_as_ours(name: str) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: is not an image in a known format; export it as JPEG or PNG") from error
     except Image.DecompressionBombError as error:
-        raise ImageTooLargeError(f"{name}: unpacks to more pixels than Pillow allows; export it smaller") from error
+        raise ImageTooLargeError(f"{name}: has more pixels than Pillow allows here; export it smaller") from error
     except MemoryError as error:
         raise ImageError(f"{name}: there is not enough memory to decode it; export the photo smaller") from error
     except Exception as error:  # decoders raise nearly every type there is on damaged files
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
         raise ImageError(f"{name}: cannot be decoded ({reason}); copy or export the photo again") from error

@@ -18,11 +18,15 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
 def shown_name(source: object, name: str | None) -> str:
-    """Return the name under which messages speak of a photo: one line, whatever a file name holds."""
+    """Return the name under which messages speak of a photo."""
     if name is None and isinstance(source, (str, os.PathLike)):
         name = os.fsdecode(source)
-    name = name or "the image"
-    return name if name.isprintable() else ascii(name)
+    return printable(name or "the image")
+
+
+def printable(text: str) -> str:
+    """Return text that stays on one line of a terminal, whatever a file's name or content put into it."""
+    return text if text.isprintable() else ascii(text)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class Context:
         if not handle:
             reason = binding.last_complaint() or "no reason given"
             raise ModelLoadError(
-                f"{self.model.path}: no context of {self.n_ctx} positions: {reason}; a smaller --ctx needs less memory"
+                f"{self.model.path}: no context of {self.n_ctx} positions: {reason}; try a smaller --ctx, or --kv-type f16"
             )
         return handle
 

@@ -1,0 +1,74 @@
+"""Fixtures: tiny bundles and models made in code, photos drawn in code, a home and a cache of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from aesedge.engine import Model, open_model
+from aesedge.llm import Context, LanguageModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests out of the user's bundles and caches, and the user's out of tests."""
+    monkeypatch.setenv("AESEDGE_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("AESEDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def gguf_path(bundle_folder: Path) -> Path:
+    return bundle_folder / "llm-f32.gguf"
+
+
+@pytest.fixture(scope="session")
+def llm(gguf_path: Path) -> Iterator[LanguageModel]:
+    with LanguageModel(gguf_path) as model:
+        yield model
+
+
+@pytest.fixture
+def context(llm: LanguageModel) -> Iterator[Context]:
+    with Context(llm, n_ctx=512, n_seq_max=8, n_threads=1) as cache:
+        yield cache
+
+
+@pytest.fixture
+def model(bundle_folder: Path) -> Iterator[Model]:
+    with open_tiny(bundle_folder) as opened:
+        yield opened
+
+
+def open_tiny(folder: Path, **options: Any) -> Model:
+    """Open a tiny bundle with one thread: on models this small more threads only wait for each other."""
+    return open_model(folder, **{"threads": 1, "device": "cpu", **options})
+
+
+def drawn_photo(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """Return a picture with structure at several scales."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    noise = rng.normal(0, 8, (size[1], size[0], 3))
+    return Image.fromarray(np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def photo_path(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    drawn_photo().save(path)
+    return path

@@ -1,0 +1,365 @@
+"""The contract of the command line, in process: what goes to stdout, what to stderr, which exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import msgspec
+import pytest
+from conftest import drawn_photo
+from PIL import Image
+
+from aesedge.bundle import data_folder
+from aesedge.cli import main
+from aesedge.cli.session import photo_path as photo_path_of
+from aesedge.cli.terminal import WordWriter, bar, size, table
+from aesedge.result import PhotoResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = msgspec.json.schema(PhotoResult)
+
+
+class Cli:
+    """Runs commands as a user would type them, against the tiny bundle."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], bundle: Path) -> None:
+        self._capsys = capsys
+        self._bundle = bundle
+
+    def __call__(self, command: str, *arguments: object, load: bool = True) -> tuple[int, str, str]:
+        chosen = ["--bundle", self._bundle, "--threads", "1"] if load else []
+        code = main([command, *map(str, chosen), *map(str, arguments)])
+        out, err = self._capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    send(monkeypatch, b"")
+    return Cli(capsys, bundle_folder)
+
+
+def send(monkeypatch: pytest.MonkeyPatch, data: bytes, *, terminal: bool = False) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
+    monkeypatch.setattr(stdin, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stdin", stdin)
+
+
+def photos(folder: Path, n: int) -> list[Path]:
+    paths = [folder / f"photo {i}.png" for i in range(n)]
+    for seed, path in enumerate(paths):
+        drawn_photo(seed).save(path)
+    return paths
+
+
+def test_run_prints_scores_attributes_and_critique(cli: Cli, photo_path: Path) -> None:
+    code, out, err = cli("run", "--max-tokens", 5, photo_path)
+    assert (code, err) == (0, "")
+    assert out.startswith(str(photo_path))
+    for word in ("score", "technical quality", "color and light", "composition", "content", "high", "cut at 5 tokens"):
+        assert word in out
+    assert "\x1b" not in out
+
+
+def test_run_json_is_one_line_per_photo_and_matches_the_schema(cli: Cli, tmp_path: Path) -> None:
+    paths = photos(tmp_path, 2)
+    code, out, err = cli("run", "--json", "--max-tokens", 4, "--ask", "What?", "--ask", "Why?", *paths)
+    assert (code, err) == (0, "")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["photo"] for line in lines] == [str(p) for p in paths]
+    for line in lines:
+        jsonschema.validate(line, SCHEMA)
+        assert [a["ask"] for a in line["answers"]] == ["What?", "Why?"]
+        assert line["timings"]["n_generated"] == 12
+        assert line["critique"]
+    assert lines[0]["score"] != lines[1]["score"]
+
+
+def test_json_has_the_fields_of_the_contract(cli: Cli, photo_path: Path) -> None:
+    line = json.loads(cli("run", "--json", "--max-tokens", 2, photo_path)[1])
+    contract = "photo bundle gguf image_tokens score rating entropy off_label attributes critique answers finish_reason"
+    assert set(contract.split()) <= set(line)
+    assert list(line["rating"]) == ["high", "medium", "low"]
+    timings = "decode_image_s vision_s prefill_s ttft_s generate_s total_s n_prompt n_reused n_generated"
+    assert set(timings.split()) <= set(line["timings"])
+    assert set(line["attributes"]) == {"technical quality", "color and light", "composition", "content"}
+
+
+def test_a_photo_that_fails_is_named_and_the_others_are_done(cli: Cli, tmp_path: Path) -> None:
+    (good,) = photos(tmp_path, 1)
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"not a photo")
+    missing = tmp_path / "missing.jpg"
+    code, out, err = cli("score", "--json", bad, missing, tmp_path / "..", good, "--quiet")
+    assert code == 1 or "no photos" in err
+    code, out, err = cli("run", "--json", "--no-critique", bad, missing, tmp_path, good)
+    assert code == 1
+    assert [json.loads(line)["photo"] for line in out.splitlines()] == [str(good)]
+    lines = err.splitlines()
+    assert len(lines) == 3
+    for line, path in zip(lines, (bad, missing, tmp_path), strict=True):
+        assert str(path) in line
+
+
+def test_score_prints_a_line_per_photo_and_looks_into_folders(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / ".hidden").mkdir()
+    photos(tmp_path / "in" / ".hidden", 1)
+    photos(tmp_path / "in", 2)
+    (tmp_path / "in" / "notes.txt").write_text("no photo")
+    code, out, err = cli("score", tmp_path / "in")
+    assert code == 0
+    assert len(out.splitlines()) == 2
+    assert "2 photos" in err
+    code, out, _ = cli("score", "--json", "--no-attributes", "--quiet", tmp_path / "in")
+    assert all(json.loads(line)["attributes"] == {} for line in out.splitlines())
+
+
+def test_score_of_an_empty_folder(cli: Cli, tmp_path: Path) -> None:
+    code, _, err = cli("score", tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no photos" in err
+
+
+def test_all_eight_orientations_score_the_same(cli: Cli, tmp_path: Path) -> None:
+    image = drawn_photo(3, (64, 48))
+    turns = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    paths = []
+    for orientation, turn in turns.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        paths.append(tmp_path / f"{orientation}.png")
+        (image.transpose(turn) if turn is not None else image).save(paths[-1], exif=exif)
+    _, out, _ = cli("score", "--json", "--quiet", *paths)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 8
+    assert len({line["score"] for line in lines}) == 1
+    assert len({json.dumps(line["attributes"]) for line in lines}) == 1
+
+
+def test_photo_on_stdin(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["-"], []):
+        send(monkeypatch, photo_path.read_bytes())
+        code, out, _ = cli("run", "--json", "--no-critique", *arguments)
+        assert code == 0
+        assert json.loads(out)["photo"] == "stdin"
+
+
+def test_no_photo_and_no_terminal(cli: Cli) -> None:
+    code, out, err = cli("run")
+    assert code == 1
+    assert out == ""
+    assert "no photo" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gguf", "q9_9", "x.jpg"], "f32, q4_k_m"),
+        (["--vision", "int3", "x.jpg"], "fp32"),
+        (["--ctx", "30", "x.jpg"], "at least --ctx"),
+        (["--kv-type", "f8", "x.jpg"], "q8_0"),
+        (["--gpu-layers", "many", "x.jpg"], "neither auto nor a number"),
+        (["--image-tokens", "3", "x.jpg"], "16 image tokens"),
+        (["--max-tokens", "0", "x.jpg"], "1 or more"),
+        (["--temperature", "-1", "x.jpg"], "between 0 and 10"),
+        (["--device", "abacus", "x.jpg"], "abacus"),
+        (["--mood", "good", "x.jpg"], "--mood"),
+    ],
+)
+def test_wrong_calls_are_one_line_and_exit_2(cli: Cli, arguments: list[str], message: str) -> None:
+    code, out, err = cli("run", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_unknown_bundle_lists_those_there_are(
+    cli: Cli, capsys: pytest.CaptureFixture[str], bundle_folder: Path
+) -> None:
+    shutil.copytree(bundle_folder, data_folder() / "mine")
+    assert main(["run", "--bundle", "yours", "x.jpg"]) == 2
+    assert "mine" in capsys.readouterr().err
+    assert main(["score", "--bundle", "mine", "--threads", "1", "x.jpg"]) == 1
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert "score" in out
+    assert err == ""
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("aesedge ")
+
+
+def test_help_says_whose_opinion_the_score_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "score"):
+        assert main([command, "--help"]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "opinion" in out
+        assert "people" in out
+
+
+def test_chat_from_a_pipe(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(monkeypatch, b"What?\n\n/score\n/new\nWhy?\n/mood\n/quit\nnever asked\n")
+    code, out, err = cli("chat", "--max-tokens", 4, "--json", photo_path)
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line.get("ask") for line in lines] == ["What?", None, "Why?"]
+    assert "/mood" in err
+
+
+def test_chat_without_a_photo_fails(cli: Cli, tmp_path: Path) -> None:
+    code, _, err = cli("chat", tmp_path / "none.jpg")
+    assert code == 2
+    assert "none.jpg" in err
+
+
+def test_interactive_session(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = iter(["What?", str(photo_path), "Why?", "/help", "/critique", "none.jpg", "/bye"])
+    send(monkeypatch, b"", terminal=True)
+    monkeypatch.setattr("builtins.input", lambda _prompt: next(lines))
+    code, out, err = cli("run", "--max-tokens", 4)
+    assert code == 0
+    assert "no photo yet" in err
+    assert "none.jpg" in err
+    assert "technical quality" in out
+    assert "/quit" in out
+    assert out.count("cut at 4 tokens") == 2
+
+
+def test_ctrl_c_in_an_answer_comes_back_to_the_prompt(
+    cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aesedge.reply import Reply
+
+    lines = iter(["one", "two", "/quit"])
+    original = Reply._follow
+    interrupted: list[bool] = []
+
+    def follow(self: Any, generation: Any) -> Any:
+        for i, piece in enumerate(original(self, generation)):
+            if i == 2 and not interrupted:
+                interrupted.append(True)
+                raise KeyboardInterrupt
+            yield piece
+
+    monkeypatch.setattr(Reply, "_follow", follow)
+    send(monkeypatch, b"", terminal=True)
+    monkeypatch.setattr("builtins.input", lambda _prompt: next(lines))
+    code, out, _ = cli("chat", "--max-tokens", 6, photo_path)
+    assert code == 0
+    assert interrupted
+    assert "stopped" in out
+    assert "cut at 6 tokens" in out
+
+
+def test_bundles_info_and_verify(cli: Cli, bundle_folder: Path) -> None:
+    shutil.copytree(bundle_folder, data_folder() / "mine")
+    code, out, _ = cli("bundles", load=False)
+    assert code == 0
+    assert "f32 q4_k_m" in out
+    _, out, _ = cli("bundles", "--json", load=False)
+    assert "mine" in [json.loads(line)["folder"].split("/")[-1] for line in out.splitlines()]
+    code, out, _ = cli("info", "mine", load=False)
+    assert code == 0
+    assert "llava_v1" in out
+    assert "llm-f32.gguf" in out
+    _, out, _ = cli("info", "mine", "--json", load=False)
+    assert json.loads(out)["format_version"] == 1
+    code, _, err = cli("info", "mine", "--card", load=False)
+    assert code == 2
+    assert "no model card" in err
+    code, out, _ = cli("verify", "mine", load=False)
+    assert (code, out.count("ok  ")) == (0, 3)
+    path = data_folder() / "mine" / "llm-f32.gguf"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    code, out, err = cli("verify", "mine", load=False)
+    assert (code, out.count("ok  ")) == (1, 2)
+    assert "llm-f32.gguf" in err
+    (data_folder() / "mine" / "manifest.json").write_text("{}")
+    code, _, err = cli("bundles", load=False)
+    assert code == 1
+    assert "manifest.json" in err
+
+
+def test_export_without_its_extra_names_the_extra(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "aesedge_export.cli", None)
+    assert main(["export", "somewhere"]) == 2
+    assert "aesedge[export]" in capsys.readouterr().err
+
+
+def test_onnxruntime_missing_names_the_extra(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    code, _, err = cli("run", photo_path)
+    assert code == 2
+    assert "aesedge[cpu]" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("{photo}", True),
+        ("'{photo}'", True),
+        ('"{photo}"', True),
+        ("file://{quoted}", True),
+        ("{escaped}", True),
+        ("missing.jpg", True),
+        ("What is wrong with this photo?", False),
+        ("is photo.jpg sharp?", False),
+        ("don't know", False),
+    ],
+)
+def test_lines_that_mean_a_photo(tmp_path: Path, line: str, *, expected: bool) -> None:
+    (photo,) = photos(tmp_path, 1)
+    text = line.format(photo=photo, quoted=str(photo).replace(" ", "%20"), escaped=str(photo).replace(" ", "\\ "))
+    found = photo_path_of(text)
+    assert (found is not None) is expected
+    if "{" in line:
+        assert found == str(photo)
+
+
+def test_words_are_not_cut_at_the_end_of_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((20, 5)))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    writer = WordWriter("  ")
+    text = "The photograph is sharp and well exposed.\nBut tilted."
+    for i in range(0, len(text), 3):
+        writer.write(text[i : i + 3])
+    writer.close()
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) < 20 for line in lines)
+    assert " ".join(" ".join(lines).split()) == " ".join(text.split())
+    assert all(line.startswith("  ") for line in lines)
+
+
+def test_tables_bars_and_sizes() -> None:
+    assert table([["a", "1.5"], ["bcd", "10"]]).splitlines() == ["a    1.5", "bcd   10"]
+    assert len(bar(1.0)) == 20
+    assert bar(0.0) == ""
+    assert [size(n) for n in (5, 1500, 24_100_000)] == ["5 B", "1.5 kB", "24.1 MB"]
