@@ -1,0 +1,113 @@
+"""The vision tower on real ONNX graphs made in code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+import tiny
+from onnx import TensorProto, helper
+
+from aesedge.errors import BundleFormatError, ImageError, InferenceError, ModelLoadError
+from aesedge.vision import VisionTower
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def tower(bundle_folder: Path) -> Iterator[VisionTower]:
+    with VisionTower(bundle_folder / "vision-fp32.onnx", device="cpu", n_threads=1) as opened:
+        yield opened
+
+
+def pixels(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(1, 3, tiny.IMAGE_SIZE, tiny.IMAGE_SIZE)).astype(np.float32)
+
+
+def write_graph(path: Path, nodes: list[onnx.NodeProto], shape_in: list[object], shape_out: list[object]) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "other",
+        [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, shape_in)],
+        [helper.make_tensor_value_info("image_embeddings", TensorProto.FLOAT, shape_out)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_rows_have_the_shape_of_the_graph_and_depend_on_the_pixels(tower: VisionTower) -> None:
+    rows = tower.encode(pixels(0))
+    assert rows.shape == (tower.n_image_tokens, tower.n_embd) == (tiny.N_IMAGE_TOKENS, tiny.N_EMBD)
+    assert rows.dtype == np.float32
+    assert np.array_equal(rows, tower.encode(pixels(0)))
+    assert not np.allclose(rows, tower.encode(pixels(1)))
+
+
+def test_rows_equal_the_graph_worked_out_in_numpy(tower: VisionTower, bundle_folder: Path) -> None:
+    weights = {w.name: onnx.numpy_helper.to_array(w) for w in onnx.load(tower.path).graph.initializer}
+    n, p = tiny.IMAGE_SIZE // tiny.PATCH_SIZE, tiny.PATCH_SIZE
+    patches = pixels()[0].reshape(3, n, p, n, p).transpose(1, 3, 0, 2, 4).reshape(n * n, -1)
+    features = np.tanh(patches @ weights["conv"].reshape(len(weights["conv"]), -1).T)
+    assert np.allclose(tower.encode(pixels()), features @ weights["projection"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [pixels()[:, :, :16], pixels()[0], pixels().astype(np.float64), np.concatenate([pixels()] * 2)]
+)
+def test_pixels_of_another_shape_or_type_are_refused(tower: VisionTower, wrong: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="the tower reads float32"):
+        tower.encode(wrong)
+
+
+def test_graph_without_fixed_shapes_is_refused(tmp_path: Path) -> None:
+    node = helper.make_node("Identity", ["pixel_values"], ["image_embeddings"])
+    path = write_graph(tmp_path / "free.onnx", [node], ["b", 3, "h", "w"], ["b", 3, "h", "w"])
+    with pytest.raises(BundleFormatError, match=r"free\.onnx: a vision graph has the input pixel_values"):
+        VisionTower(path, device="cpu")
+
+
+@pytest.mark.parametrize("data", [b"", b"not a graph", b"\x08\x09" * 50])
+def test_damaged_graph(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(data)
+    with pytest.raises((ModelLoadError, BundleFormatError), match=r"damaged\.onnx") as caught:
+        VisionTower(path, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_failure_while_running_is_an_error_of_ours(tmp_path: Path) -> None:
+    size = tiny.IMAGE_SIZE
+    shape = helper.make_node("Constant", [], ["shape"], value_ints=[1, 7, 7])
+    node = helper.make_node("Reshape", ["pixel_values", "shape"], ["image_embeddings"])
+    path = write_graph(tmp_path / "fails.onnx", [shape, node], ["batch", 3, size, size], ["batch", 7, 7])
+    with VisionTower(path, device="cpu") as tower, pytest.raises(InferenceError, match=r"fails\.onnx"):
+        tower.encode(pixels())
+
+
+def test_ctrl_c_reaches_python_while_the_graph_runs(tmp_path: Path) -> None:
+    """A graph that takes seconds is stopped by the signal, and the tower is gone from the machine's cores."""
+    size, n_rounds = 64, 4000
+    nodes = [helper.make_node("Identity", ["pixel_values"], ["x0"])]
+    nodes += [helper.make_node("MatMul", [f"x{i}", f"x{i}"], [f"x{i + 1}"]) for i in range(n_rounds)]
+    nodes += [
+        helper.make_node("Constant", [], ["shape"], value_ints=[0, 3, size * size]),
+        helper.make_node("Reshape", [f"x{n_rounds}", "shape"], ["image_embeddings"]),
+    ]
+    path = write_graph(tmp_path / "slow.onnx", nodes, ["batch", 3, size, size], ["batch", 3, size * size])
+    zeros = np.zeros((1, 3, size, size), np.float32)
+    with VisionTower(path, device="cpu", n_threads=1) as tower:
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (the signal comes in one of the rounds)
+            timer.start()
+            while True:
+                tower.encode(zeros)
+        timer.join()
+        assert not [t for t in threading.enumerate() if t.name == "aesedge-vision" and t.is_alive()]
+        tower.encode(zeros)
