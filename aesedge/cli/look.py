@@ -144,7 +144,7 @@ def expand_folders(names: list[str]) -> Iterator[str]:
     Raises:
         UsageError: a folder has no photos.
     """
-    from aesedge.image.folder import photos_in
+    from aesedge.folder import photos_in
 
     for name in names:
         if name == STDIN or not Path(name).is_dir():

@@ -19,7 +19,7 @@ from aesedge.cli.options import Loading, Printing, WritingOptions, expand
 from aesedge.cli.report import show_ratings, show_reply
 from aesedge.cli.terminal import bold, complain, dim, status
 from aesedge.errors import AesedgeError
-from aesedge.image.folder import PHOTO_SUFFIXES
+from aesedge.folder import PHOTO_SUFFIXES
 
 if TYPE_CHECKING:
     from aesedge.conversation import Conversation
