@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda", "metal"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "metal": "CoreMLExecutionProvider"}
 INPUT, OUTPUT = "pixel_values", "image_embeddings"
-_ERRORS_ONLY = 3  # onnxruntime's log severity
+_FATAL_ONLY = 4  # onnxruntime's log severity: its errors come as exceptions, once is enough
 
 
 class VisionTower:
@@ -50,7 +50,7 @@ class VisionTower:
         self.provider = _choose_provider(ort, device)
         options = ort.SessionOptions()
         options.intra_op_num_threads = n_threads
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL_ONLY
         try:
             self._session: Any = ort.InferenceSession(path, sess_options=options, providers=[self.provider])
         except Exception as error:  # noqa: BLE001 (onnxruntime's exceptions share no base class)

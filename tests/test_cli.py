@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -21,10 +22,8 @@ from aesedge.cli.session import photo_path as photo_path_of
 from aesedge.cli.terminal import WordWriter, bar, size, table
 from aesedge.result import PhotoResult
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-SCHEMA = msgspec.json.schema(PhotoResult)
+SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "photo-result.schema.json"
+SCHEMA = json.loads(SCHEMA_FILE.read_text())
 
 
 class Cli:
@@ -82,6 +81,10 @@ def test_run_json_is_one_line_per_photo_and_matches_the_schema(cli: Cli, tmp_pat
         assert line["timings"]["n_generated"] == 12
         assert line["critique"]
     assert lines[0]["score"] != lines[1]["score"]
+
+
+def test_the_schema_in_docs_is_that_of_the_code() -> None:
+    assert msgspec.json.schema(PhotoResult) == SCHEMA
 
 
 def test_json_has_the_fields_of_the_contract(cli: Cli, photo_path: Path) -> None:

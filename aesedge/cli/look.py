@@ -109,9 +109,10 @@ def each_photo(model: Model, names: list[str], show: Callable[[Photo], None], *,
         typer.Exit: with code 1 at the end, if some failed.
     """
     n_failed = 0
-    for name in names:
+    for n_done, name in enumerate(names):
         try:
-            with status(f"looking at {name}", quiet=quiet):
+            counted = f"[{n_done + 1}/{len(names)}] " if len(names) > 1 else ""
+            with status(f"{counted}looking at {name}", quiet=quiet):
                 photo = look_at(model, name)
             with photo:
                 show(photo)

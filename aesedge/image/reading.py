@@ -32,7 +32,13 @@ MAX_SIDE = 32_768
 the length."""
 
 OVERSAMPLING = 2
-"""A photo that will be shrunk is decoded with a long side of at least this many times ``size_hint``."""
+"""A JPEG or RAW that will be shrunk is decoded with a long side of at least this many times ``size_hint``.
+
+Measured by ``python tests/measure_jpeg_draft.py``: after :func:`~aesedge.image.preprocess`, reduced and full decode of
+a JPEG differ by at most 24 levels of 255 in any value and 1.5 levels on average, whatever the tower's size (a test
+holds this); for photos of 12 and 24 MP and a tower of 336, by at most 8 and 0.4. At 1 it would be 66 and 2.1; 4 halves
+the difference and decodes slower.
+"""
 
 
 def read_image(

@@ -1,0 +1,45 @@
+"""Ctrl-C on the real command, in a process of its own: it ends, says nothing long, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# The background of a shell, where tests may run, starts processes with Ctrl-C ignored.
+START = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from aesedge.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("arguments", [["score", "--no-attributes"], ["run", "--max-tokens", "200"]])
+def test_ctrl_c_ends_the_command(bundle_folder: Path, photo_path: Path, tmp_path: Path, arguments: list[str]) -> None:
+    command = [sys.executable, "-c", START, *arguments, "--json", "--threads", "1", "--bundle", bundle_folder]
+    before = set(tmp_path.rglob("*"))
+    process = subprocess.Popen(
+        [*command, *[photo_path] * 3000],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "AESEDGE_CACHE": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    for line in [first, *out.splitlines()]:
+        json.loads(line)  # no half line
+    assert {p.name for p in set(tmp_path.rglob("*")) - before} <= {"hashes.json"}
