@@ -19,7 +19,7 @@ from PIL import Image
 from aesedge.bundle import data_folder
 from aesedge.cli import main
 from aesedge.cli.session import photo_path as photo_path_of
-from aesedge.cli.terminal import WordWriter, bar, size, table
+from aesedge.cli.terminal import WordWriter, bar, complain, size, table
 from aesedge.result import PhotoResult
 
 SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "photo-result.schema.json"
@@ -359,6 +359,15 @@ def test_words_are_not_cut_at_the_end_of_a_line(
     assert all(len(line) < 20 for line in lines)
     assert " ".join(" ".join(lines).split()) == " ".join(text.split())
     assert all(line.startswith("  ") for line in lines)
+
+
+def test_neither_models_nor_file_names_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    writer = WordWriter()
+    writer.write("red \x1b[31m bell \a")
+    writer.close()
+    complain("name\x1b]0;title\x07.jpg: bad")
+    out, err = capsys.readouterr()
+    assert not {"\x1b", "\a"} & set(out + err)
 
 
 def test_tables_bars_and_sizes() -> None:

@@ -13,7 +13,7 @@ import typer
 from aesedge.cli.loading import load_model, writing
 from aesedge.cli.options import Loading, Printing, WritingOptions, expand
 from aesedge.cli.report import show_ratings, show_reply
-from aesedge.cli.terminal import complain, status
+from aesedge.cli.terminal import complain, shown, status
 from aesedge.errors import AesedgeError, UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def score(
             print(photo.result(overall, others).to_json(), flush=True)
         else:
             columns = "".join(f"  {name} {rating.score:4.1f}" for name, rating in others.items())
-            print(f"{overall.score:4.1f}  {photo.name:<{width}}{columns}".rstrip(), flush=True)
+            print(f"{overall.score:4.1f}  {shown(photo.name):<{width}}{columns}".rstrip(), flush=True)
 
     with load_model(loading, quiet=printing.quiet) as model:
         try:

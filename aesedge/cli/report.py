@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from aesedge.cli.terminal import WordWriter, bar, bold, dim
+from aesedge.cli.terminal import WordWriter, bar, bold, dim, shown
 
 if TYPE_CHECKING:
     from aesedge.rating import Rating
@@ -18,7 +18,7 @@ _MUCH_OFF_LABEL = 0.5
 def show_ratings(name: str, score: Rating, attributes: Mapping[str, Rating]) -> None:
     """Print a photo's name, its score, and its attributes with bars."""
     opinion = ", ".join(f"{label} {p:.0%}" for label, p in score.rating.items())
-    print(f"{bold(name)}")
+    print(bold(shown(name)))
     width = max(map(len, ["score", *attributes]))
     _line("score", width, score, dim(opinion))
     for attribute, rating in attributes.items():

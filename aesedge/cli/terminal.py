@@ -39,9 +39,14 @@ def bar(fraction: float) -> str:
     return "█" * whole + (_EIGHTHS[part] if part else "")
 
 
+def shown(text: str) -> str:
+    """Return text without control characters: neither a model nor a file name may steer the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
 def complain(text: str) -> None:
     """Say on stderr, in one line, what went wrong."""
-    print(f"aesedge: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    print(f"aesedge: {shown(' '.join(text.split()))}", file=sys.stderr, flush=True)
 
 
 def show_remarks(*, quiet: bool) -> None:
@@ -93,6 +98,7 @@ class WordWriter:
 
     def write(self, piece: str) -> None:
         """Write a piece of text; the beginning of a word waits for its end."""
+        piece = shown(piece)
         if not self._width:
             sys.stdout.write(piece)
             sys.stdout.flush()

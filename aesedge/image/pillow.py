@@ -45,7 +45,8 @@ def _try_plugin(format_: str, file: BinaryIO, head: bytes) -> ImageFile | None:
     if format_ == "JPEG":  # Pillow's factory would turn a multi-picture JPEG into MPO; we want its first picture
         factory = JpegImageFile
     try:
-        if accept and accept(head) is not True:  # text instead of True: a format that this Pillow was built without
+        accepted = accept is None or accept(head)
+        if not accepted or isinstance(accepted, str):  # text: a format that this Pillow was built without
             return None
         file.seek(0)
         return factory(file, "")
