@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +41,6 @@ def open_with_pillow(file: BinaryIO) -> ImageFile:
 
 def _try_plugin(format_: str, file: BinaryIO, head: bytes) -> ImageFile | None:
     factory, accept = Image.OPEN[format_]
-    if format_ == "JPEG":  # Pillow's factory would turn a multi-picture JPEG into MPO; we want its first picture
-        factory = JpegImageFile
     try:
         accepted = accept is None or accept(head)
         if not accepted or isinstance(accepted, str):  # text: a format that this Pillow was built without

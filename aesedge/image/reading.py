@@ -26,7 +26,7 @@ MAX_BYTES = 256 * 2**20
 """Default limit of a file: above every camera's RAW, and small enough to be held in memory."""
 MAX_PIXELS = 2**28
 """Default limit of pixels: the 200 MP of phones fit, and the decoded picture takes at most 1 GiB (4 bytes a pixel).
-TIFF and WebP end earlier, at 179 MP: there Pillow's own limit is inside its decoders."""
+TIFF and WebP end at 179 MP: newer versions of Pillow have their own limit inside those decoders."""
 MAX_SIDE = 32_768
 """Limit of either side: to make a strip of that length square and small takes seconds, and four times that for twice
 the length."""
@@ -70,9 +70,10 @@ def read_image(
     enough = None if size_hint is None else OVERSAMPLING * size_hint
     with pillow_silenced(), _errors_as_ours(name):
         if isinstance(source, Image.Image):
-            return _finish(source, name, max_pixels)
+            _check_size(source.width, source.height, name, max_pixels)
+            return _finish(source)
         with open_source(source, name, max_bytes) as file, _decode(file, name, enough, max_pixels) as image:
-            return _finish(image, name, max_pixels)
+            return _finish(image)
 
 
 @contextmanager
@@ -87,8 +88,7 @@ def _decode(file: BinaryIO, name: str, enough: int | None, max_pixels: int) -> I
         yield _reduce_jpeg(image, enough) if enough is not None and isinstance(image, JpegImageFile) else image
 
 
-def _finish(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
-    _check_size(image.width, image.height, name, max_pixels)
+def _finish(image: Image.Image) -> Image.Image:
     image.load()  # before the orientation is asked for: Pillow turns TIFF while it loads
     return to_srgb(upright(image))
 

@@ -76,7 +76,8 @@ class Context:
         if not handle:
             reason = binding.last_complaint() or "no reason given"
             raise ModelLoadError(
-                f"{self.model.path}: no context of {self.n_ctx} positions: {reason}; try a smaller --ctx, or --kv-type f16"
+                f"{self.model.path}: no context of {self.n_ctx} positions: {reason}; "
+                "try a smaller --ctx, or --kv-type f16"
             )
         return handle
 
