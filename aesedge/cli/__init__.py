@@ -10,10 +10,11 @@ from typer.exceptions import TyperException
 
 from aesedge import __version__
 from aesedge.cli.bundles import bundles, info, verify
+from aesedge.cli.export import export
 from aesedge.cli.look import run, score
 from aesedge.cli.session import chat
 from aesedge.cli.terminal import complain, show_remarks
-from aesedge.errors import AesedgeError, MissingExtraError
+from aesedge.errors import AesedgeError
 
 USAGE = 2
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -26,21 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="AesExpert, the model that judges photographs, on your own machine.",
 )
-for _command in (run, chat, score, bundles, info, verify):
+for _command in (run, chat, score, export, bundles, info, verify):
     app.command()(_command)
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    add_help_option=False,
-)
-def export(context: typer.Context) -> None:
-    """Turn a checkpoint into a bundle (needs the extra 'export')."""
-    try:
-        from aesedge_export.cli import app as export_app
-    except ImportError as error:
-        raise MissingExtraError(f"aesedge export ({error.name or error} is not installed)", "export") from None
-    export_app(args=context.args, prog_name="aesedge export", standalone_mode=False)
 
 
 def _show_version(asked: bool) -> None:
