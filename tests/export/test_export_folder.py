@@ -1,0 +1,65 @@
+"""A bundle's folder appears whole or not at all, and what was there before stays until then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra [export]")
+
+import tiny_llava
+from aesedge_export import export_checkpoint, exporter
+
+from aesedge.errors import BundleError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.export
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llava.write_hf(tmp_path_factory.mktemp("hf") / "tiny")
+
+
+@pytest.mark.parametrize("step", ["vision fp32", "language F16", "language Q8_0", "hashes"])
+def test_ctrl_c_leaves_nothing_and_the_old_bundle_as_it_was(checkpoint: Path, tmp_path: Path, step: str) -> None:
+    old = tmp_path / "out"
+    old.mkdir()
+    (old / "manifest.json").write_text("old")
+
+    def interrupt(name: str, _share: float) -> None:
+        if name == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_checkpoint(checkpoint, old, gguf_types=["Q8_0"], parity=False, overwrite=True, progress=interrupt)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+    assert [p.read_text() for p in old.iterdir()] == ["old"]
+
+
+def test_overwrite_replaces_a_bundle_and_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "diary.txt").write_text("mine")
+    with pytest.raises(UsageError, match="is not a bundle"):
+        export_checkpoint(checkpoint, out, overwrite=True)
+    (out / "diary.txt").rename(out / "manifest.json")
+    with pytest.raises(UsageError, match="--overwrite"):
+        export_checkpoint(checkpoint, out)
+    manifest = export_checkpoint(checkpoint, out, gguf_types=["F16"], parity=False, overwrite=True)
+    assert manifest.fidelity == {"checked": False, "types": {}}
+    assert len(list(out.iterdir())) == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_full_disk_is_one_line(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporter, "write_fp32", full)
+    with pytest.raises(BundleError, match="No space left on device; make room"):
+        export_checkpoint(checkpoint, tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == []

@@ -1,0 +1,121 @@
+"""Laws of the faults that pocket is trained on: the same seed, the same pixels; more strength, more harm."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("scipy", reason="needs the extra [export]")
+
+from aesedge_export.pocket import crops, faults
+from aesedge_export.pocket.looks import looks_of
+
+pytestmark = pytest.mark.export
+LADDER = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def drawn_photo(size: tuple[int, int] = (480, 320)) -> Image.Image:
+    """Draw a picture with smooth areas, edges and fine texture."""
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[: size[1], : size[0]]
+    waves = 0.5 + 0.25 * np.sin(x / 23) + 0.2 * np.cos(y / 17)
+    waves[(x // 40 + y // 40) % 2 == 0] *= 0.6
+    waves += 0.05 * rng.standard_normal(waves.shape)
+    colors = np.stack([waves, 0.9 * waves + 0.03, 0.8 * waves + 0.08], -1)
+    return Image.fromarray((255 * np.clip(colors, 0, 1)).astype(np.uint8))
+
+
+def array(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, dtype=np.float64)
+
+
+def gradient(image: Image.Image) -> float:
+    grey = array(image.convert("L"))
+    return float(np.abs(np.diff(grey, axis=1)).mean() + np.abs(np.diff(grey, axis=0)).mean())
+
+
+def error(image: Image.Image) -> float:
+    return -float(np.sqrt(((array(image) - array(drawn_photo())) ** 2).mean()))
+
+
+# What falls as the fault grows.
+MEASURES = {
+    "defocus": gradient,
+    "motion": gradient,
+    "low resolution": error,
+    "jpeg": error,
+    "noise": error,
+    "underexposure": lambda image: float(array(image).mean()),
+    "overexposure": lambda image: -float(array(image).mean()),
+    "low contrast": lambda image: float(array(image).std()),
+    "color cast": lambda image: -abs(float((array(image)[..., 0] / (array(image)[..., 2] + 1)).mean()) - 1.05),
+    "tilt": lambda image: float(image.width * image.height),  # the upright rectangle shrinks
+}
+
+
+def test_every_fault_is_measured() -> None:
+    assert set(MEASURES) == set(faults.FAULTS)
+
+
+@pytest.mark.parametrize("vary", [False, True])
+@pytest.mark.parametrize("fault", faults.FAULTS)
+def test_same_seed_gives_same_pixels(fault: str, vary: bool) -> None:
+    one, two = (
+        faults.spoil(drawn_photo(), {fault: 0.6}, np.random.default_rng(3), vary=vary).tobytes() for _ in range(2)
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS)
+def test_harm_grows_with_strength(fault: str) -> None:
+    photo = drawn_photo()
+    values = [MEASURES[fault](faults.spoil(photo, {fault: s}, np.random.default_rng(1))) for s in LADDER]
+    assert all(later < earlier for earlier, later in pairwise(values)), values
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS)
+def test_strength_zero_and_other_faults_change_nothing(fault: str) -> None:
+    photo = drawn_photo()
+    assert faults.spoil(photo, {fault: 0.0}, np.random.default_rng(0)).tobytes() == photo.tobytes()
+    assert faults.spoil(photo, {}, np.random.default_rng(0)).tobytes() == photo.tobytes()
+
+
+def test_amounts_are_those_of_the_acceptance_test() -> None:
+    moderate = {f: faults.amount(f, faults.MODERATE) for f in faults.FAULTS}
+    strong = {f: faults.amount(f, faults.STRONG) for f in faults.FAULTS}
+    assert moderate == pytest.approx({
+        "defocus": 2.5, "motion": 9, "noise": 22, "underexposure": 1.7, "overexposure": 1.3, "low contrast": 0.5,
+        "color cast": 0.22, "tilt": 6, "jpeg": 12, "low resolution": 3,
+    })  # fmt: skip
+    assert strong == pytest.approx({
+        "defocus": 6, "motion": 25, "noise": 50, "underexposure": 3, "overexposure": 2.3, "low contrast": 0.25,
+        "color cast": 0.45, "tilt": 14, "jpeg": 4, "low resolution": 6,
+    })  # fmt: skip
+
+
+def test_drawn_faults_never_hide_each_other() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        drawn = set(faults.draw_strengths(rng, 3))
+        assert not any(pair <= drawn for pair in faults.EXCLUSIVE)
+
+
+def test_versions_of_a_crop_start_clean_and_keep_the_size() -> None:
+    rng = np.random.default_rng(0)
+    made = list(crops.versions(drawn_photo(), rng))
+    assert len(made) == crops.PER_CROP
+    assert made[0][1] == {}
+    assert set(made[1][1]) == set(made[2][1])
+    assert {crops.to_tower(image).size for image, _ in made} == {(crops.IMAGE_SIZE, crops.IMAGE_SIZE)}
+
+
+@pytest.mark.parametrize(
+    ("color", "expected"),
+    [((240, 240, 240), ["bright", "muted"]), ((20, 20, 20), ["dark", "muted"]), ((200, 90, 30), ["warm", "vivid"])],
+)
+def test_looks_are_read_from_colors_without_the_padding(color: tuple[int, int, int], expected: list[str]) -> None:
+    picture = crops.to_tower(Image.new("RGB", (480, 200), color))
+    assert looks_of(np.asarray(picture)) == expected
