@@ -13,6 +13,18 @@ from PIL import Image, ImageCms
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ORIENTATION = 0x0112
+INVERSE = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
 
 def scene(width: int = 60, height: int = 40) -> Image.Image:
     """Return a smooth picture in which every corner has its own colour."""
@@ -173,3 +185,11 @@ def mosaic_of(color: tuple[int, int, int], width: int = 64, height: int = 48) ->
     """Return the sensor's data for an area of one colour: each pixel sees one channel."""
     red, green, blue = color
     return np.tile(np.array([[red, green], [green, blue]], dtype=np.uint16), (height // 2, width // 2))
+
+
+def stored(image: Image.Image, orientation: int, format_: str, **options: object) -> bytes:
+    """Store a picture turned, with the tag that turns it back."""
+    turn = INVERSE[orientation]
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return encoded(image if turn is None else image.transpose(turn), format_, exif=exif, **options)

@@ -4,33 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import encoded, scene
+from image_files import ORIENTATION, encoded, scene, stored
 from PIL import Image, ImageOps
 
 from aesedge.image import preprocess, read_image
 from aesedge.manifest import ImageSpec
 
 SPEC = ImageSpec(size=56, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), pad_color=(122, 116, 104))
-ORIENTATION = 0x0112
-INVERSE = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 PHOTOS = Path(__file__).parents[2] / "shared" / "photos" / "exif-orientation"
-
-
-def stored(image: Image.Image, orientation: int, format_: str, **options: object) -> bytes:
-    """Store a picture turned, with the tag that turns it back."""
-    turn = INVERSE[orientation]
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    return encoded(image if turn is None else image.transpose(turn), format_, exif=exif, **options)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
