@@ -64,10 +64,8 @@ format: $(VENV)/.dev ## format the code and fix what can be fixed
 kernels: $(VENV)/.llama ## build and check the native benchmarks (CMake 3.25)
 	@cmake --workflow --preset cpu
 
-startup: $(VENV)/.run ## time `import aesedge`: median of 20 fresh interpreters
-	@for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do \
-	    $(PYTHON_VENV) -c "import time; start = time.perf_counter(); import aesedge; print(time.perf_counter() - start)"; \
-	done | sort -n | sed -n 10p | awk '{ printf "import aesedge: %.1f ms\n", 1000 * $$1 }'
+startup: $(VENV)/.run ## time what users wait for: import, score, run, from process start to exit
+	@$(PYTHON_VENV) tests/measure_startup.py
 
 wheel: $(VENV)/.run ## build dist/*.whl
 	@rm -rf build/lib build/bdist.* dist # setuptools would put files of an earlier build into the wheel

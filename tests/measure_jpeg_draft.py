@@ -9,7 +9,7 @@ Difference: levels of 255 of the tower's square, reduced against full decode, at
 the largest for which the photo is reduced at all at each scale, where the difference is greatest.
 The last line is JSON.
 """
-# ruff: noqa: T201 - a measurement reports on the terminal
+
 
 from __future__ import annotations
 
