@@ -84,26 +84,19 @@ class Model:
         self.vision = manifest.defaults.vision if options.vision == "auto" else options.vision
         self.template = prompt_template(manifest.prompt.template)
         self.n_image_tokens = _check_image_tokens(bundle, options.image_tokens)
-        n_threads = options.threads or default_n_threads()
+        tower_path, llm_path = bundle.path("vision", self.vision), bundle.path("llm", self.gguf)
+        n_threads = options.threads or default_n_threads(tower_path.stat().st_size + llm_path.stat().st_size)
+        n_gpu_layers = gpu_layers_for(options.device, options.gpu_layers)
         with ExitStack() as stack:
-            self._load(stack, options, n_threads, progress)
+            with ThreadPoolExecutor(1) as pool:  # tower and language model load at the same time
+                tower = pool.submit(VisionTower, tower_path, device=options.device, n_threads=n_threads)
+                self.llm = stack.enter_context(LanguageModel(llm_path, gpu_layers=n_gpu_layers, progress=progress))
+                self.tower = stack.enter_context(tower.result())
             self._check_fit()
             self.labels = label_tokens(manifest.rating.labels, manifest.rating.weights, self.llm.tokenize)
             self._open_context(stack, options, n_threads)
             # Everything stands: close() undoes it, the last opened first, as llama.cpp requires.
             self._resources = stack.pop_all()
-
-    def _load(
-        self, stack: ExitStack, options: Options, n_threads: int, progress: Callable[[float], None] | None
-    ) -> None:
-        """Load tower and language model at the same time."""
-        vision_path = self.bundle.path("vision", self.vision)
-        llm_path = self.bundle.path("llm", self.gguf)
-        n_gpu_layers = gpu_layers_for(options.device, options.gpu_layers)
-        with ThreadPoolExecutor(1) as pool:
-            tower = pool.submit(VisionTower, vision_path, device=options.device, n_threads=n_threads)
-            self.llm = stack.enter_context(LanguageModel(llm_path, gpu_layers=n_gpu_layers, progress=progress))
-            self.tower = stack.enter_context(tower.result())
 
     def _check_fit(self) -> None:
         """See that the parts of the bundle belong together, before llama.cpp reads past the end of a row."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -53,8 +52,6 @@ from .work_folder import check_target, work_folder
 
 Progress = Callable[[str, float], None]
 """Called with the name of a step and the share of it that is done, 0..1."""
-
-_SMALL_MODEL = 10**8
 
 
 def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the command)
@@ -170,7 +167,7 @@ def _fidelity(source: Checkpoint, plan: Plan, vision: Path, paths: dict[str, Pat
     """Measure the bundle against PyTorch, and every quantization type against F16."""
     if not plan.parity:
         return {"checked": False, "types": {}}
-    n_threads = _n_threads(source)
+    n_threads = default_n_threads(vision.stat().st_size + paths["F16"].stat().st_size)
     inputs = Inputs([picture for _, picture in plan.photos], source.image, plan.prompt, plan.rating.question)
     tower = VisionTower(vision, device="cpu", n_threads=n_threads)
     try:
@@ -192,12 +189,6 @@ def _fidelity(source: Checkpoint, plan: Plan, vision: Path, paths: dict[str, Pat
         "stages": as_records(stages),
         "types": types,
     }
-
-
-def _n_threads(source: Checkpoint) -> int:
-    """Return how many threads to measure with: threads of a small model mostly wait for one another."""
-    n_weights = sum(math.prod(shape) for shape in source.architecture.expected_shapes().values())
-    return 1 if n_weights < _SMALL_MODEL else default_n_threads()
 
 
 def _note_fallbacks(fidelity: dict[str, Any], fallbacks: dict[str, list[Fallback]]) -> None:

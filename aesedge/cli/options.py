@@ -49,7 +49,8 @@ class Loading:
         "auto"
     )
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads.", show_default="one per core", rich_help_panel=LOADING)
+        int | None,
+        typer.Option(help="CPU threads.", show_default="one per core; 1 for small models", rich_help_panel=LOADING),
     ] = None
     ctx: Annotated[
         int | None,
