@@ -1,0 +1,200 @@
+"""Write pocket's model card; every figure in it comes from the evaluation's JSON, every source from the provenance.
+
+    python -m aesedge_export.pocket.card --checkpoint DIR --figures evaluation.json --out MODEL_CARD.md
+
+It knows what must be said about the model; it measures nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import faults
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+CHANCE = 0.5
+NAMED_FROM = 0.5
+"""A fault is said to be named from this share of strong cases on."""
+
+TEXT = """# pocket
+
+A small model with AesExpert's architecture (LLaVA-1.5: CLIP vision tower, two-layer projector, Llama), made for
+aesedge from random weights. It looks at a photo, says in plain English which technical faults it sees, and rates it
+High, Medium or Low.
+
+## What it can judge
+
+Trained on faults of taking and storing a photo. By the figures below, when they are strong:
+
+{abilities}
+
+It grades what it names (slight, clear, severe) and says what to do next time. Of what is there beside faults it was
+taught plain looks only: bright or dark, warm or cool, vivid or muted.
+
+## What it cannot judge
+
+- **It has not been taught taste by people.** No human rating went into it. Its score is its opinion of how little a
+  photo is spoilt, not a mean opinion score, and it is not AesExpert and must not be presented as such.
+- It does not know what a photo shows, who is on it, or what it makes people feel. Asked, it says that it can't tell.
+- Of composition it was taught only whether the frame is tilted; see above whether it learnt it.
+{warnings}
+- Its answers to yes/no and multiple choice questions have not been measured; in samples they were often wrong.
+- It sees {size} by {size} pixels. Faults that are not visible at that size are invisible to it.
+- Blur, darkness, brightness or grain that the photographer wanted look like faults to it.
+- It was trained on few photographs, mostly daylight pictures of buildings, animals, tools and landscapes.
+
+## Training
+
+{training}
+
+## Sources
+
+{n_photos} photographs with free licences, each listed with file, author, licence and hash in
+`export/pocket/provenance.json`; split
+by source photograph, near-duplicates together. Whole sources kept out of training: {held_out}.
+
+{sources}
+
+## Figures
+
+Measured on {n_test} photographs that training never saw, each with its long side at 480 pixels; 95 % intervals from
+drawing whole photographs anew. A pair is an original against the same photo with one fault; it is ranked rightly when
+the original's score is higher. Moderate / strong: {strengths}.
+
+{figures}
+
+The same pairs, ranked by plain measures instead:
+
+{baselines}
+"""
+
+
+def percent(figure: Mapping[str, float]) -> str:
+    """Return a share with its interval."""
+    return f"{100 * figure['value']:.1f} % [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
+
+
+def abilities_text(figures: Mapping[str, Any]) -> str:
+    """Sort the faults by what the figures say of them: named, only felt in the score, or missed."""
+    named = figures.get("fault named in the critique", {})
+    kinds: dict[str, list[str]] = {"named": [], "felt": [], "missed": []}
+    for fault in faults.FAULTS:
+        if named and named[f"{fault}, strong"]["value"] >= NAMED_FROM:
+            kinds["named"].append(fault)
+        elif figures["pairs"][f"{fault}, strong"]["low"] > CHANCE:
+            kinds["felt"].append(fault)
+        else:
+            kinds["missed"].append(fault)
+    texts = {
+        "named": "It names, in most cases",
+        "felt": "It lowers the score for, but mostly does not name (or takes for another fault)",
+        "missed": "It cannot be said to notice",
+    }
+    return "\n".join(f"- {texts[kind]}: {', '.join(found)}." for kind, found in kinds.items() if found)
+
+
+def warnings_text(figures: Mapping[str, Any]) -> str:
+    """Say how often the critique is wrong."""
+    if "clean photographs called faulty" not in figures:
+        return "- Its critiques have not been measured."
+    alarms = percent(figures["clean photographs called faulty"])
+    wrong = percent(figures["absent fault named in the critique of a spoilt photograph"]["all, all"])
+    return f"- It names faults that are not there: in {alarms} of clean and {wrong} of spoilt photographs."
+
+
+def sources_table(provenance: Sequence[Mapping[str, str]]) -> str:
+    """Return the packages, how many photographs each gave, and under which licences."""
+    lines = ["| package | version | photographs | licences |", "| --- | --- | --- | --- |"]
+    for package, version in sorted({(p["package"], p["version"]) for p in provenance}):
+        mine = [p for p in provenance if p["package"] == package]
+        splits = Counter(p["split"] for p in mine)
+        counts = ", ".join(f"{n} {split}" for split, n in sorted(splits.items()))
+        licences = ", ".join(name for name, _ in Counter(p["licence"] for p in mine).most_common())
+        lines.append(f"| {package} | {version} | {counts} | {licences} |")
+    return "\n".join(lines)
+
+
+def figures_table(figures: Mapping[str, Any]) -> str:
+    """Return the figures per fault, and what concerns clean photographs."""
+    pairs, named = figures["pairs"], figures.get("fault named in the critique")
+    lines = [
+        "| fault | pairs, moderate | pairs, strong | named, moderate | named, strong |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for fault in (*faults.FAULTS, "all"):
+        cells = [percent(table[f"{fault}, {level}"]) if table else "not measured"
+                 for table in (pairs, named) for level in ("moderate", "strong")]  # fmt: skip
+        lines.append(f"| {fault} | {' | '.join(cells)} |")
+    whole = percent(figures["pairs of whole sources kept out"]["all, all"])
+    lines += ["", f"All pairs: {percent(pairs['all, all'])}. Of the sources that were kept out as a whole: {whole}."]
+    if named:
+        lines.append(f"Clean photographs called faulty: {percent(figures['clean photographs called faulty'])}.")
+        lines.append(f"Critiques that are whole sentences, end by themselves and repeat nothing: "
+                     f"{percent(figures['well formed critiques'])}.")  # fmt: skip
+    clean = figures["score of clean photographs"]
+    lines.append(f"Mean score of clean photographs: {clean['value']:.1f} [{clean['low']:.1f}, {clean['high']:.1f}].")
+    return "\n".join(lines)
+
+
+def baselines_table(baselines: Mapping[str, Any]) -> str:
+    """Return how plain measures rank the same pairs."""
+    lines = ["| measure | moderate | strong | all |", "| --- | --- | --- | --- |"]
+    for name, table in baselines.items():
+        cells = [percent(table[f"all, {level}"]) for level in ("moderate", "strong", "all")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def training_text(record: Mapping[str, Any]) -> str:
+    """Return how the checkpoint came about."""
+    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in record["seconds"].items())
+    text = (
+        f"On {record.get('machine', 'CPU')}, seed {record['seed']}: {record['photographs']['train']} photographs, "
+        f"{record['n_crops']} crops in four versions each. Time per stage: {seconds}."
+    )
+    return text + (f" {record['note']}" if record.get("note") else "")
+
+
+def strengths_text() -> str:
+    """Return the physical size of each fault at both levels."""
+    units = {
+        "tilt": "degrees", "underexposure": "EV", "overexposure": "EV", "low contrast": "times the contrast",
+        "color cast": "red against blue", "defocus": "px sigma", "motion": "px", "noise": "of 255, standard deviation",
+        "low resolution": "times fewer pixels a side", "jpeg": "JPEG quality",
+    }  # fmt: skip
+    return "; ".join(f"{f} {faults.SCALES[f][1]:g} / {faults.SCALES[f][2]:g} {units[f]}" for f in faults.FAULTS)
+
+
+def write_card(checkpoint: Path, figures: Mapping[str, Any]) -> str:
+    """Return the card of a checkpoint folder with its measured figures."""
+    provenance = json.loads((checkpoint / "provenance.json").read_text("utf-8"))
+    record = json.loads((checkpoint / "training.json").read_text("utf-8"))
+    held_out = sorted({p["package"] for p in provenance if all(
+        q["split"] == "test" for q in provenance if q["package"] == p["package"])})  # fmt: skip
+    return TEXT.format(
+        abilities=abilities_text(figures), warnings=warnings_text(figures), size=224,
+        training=training_text(record), n_photos=len(provenance),
+        held_out=", ".join(held_out), sources=sources_table(provenance), n_test=figures["n_photos"],
+        strengths=strengths_text(), figures=figures_table(figures), baselines=baselines_table(figures["baselines"]),
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--figures", type=Path, required=True, help="JSON that evaluate.py wrote")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    figures = json.loads(options.figures.read_text("utf-8"))
+    options.out.write_text(write_card(options.checkpoint, figures), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Spoil a photograph the way cameras do, each fault with a strength from 0 to 1 as its label.
+
+It knows pixels and strengths; it does not know models, files or words. Lengths are pixels of a photograph
+whose long side is LONG_SIDE, because a fault must be visible at the 224 pixels that the tower sees.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+LONG_SIDE = 480
+MODERATE, STRONG = 0.4, 0.8
+ANCHORS = (0.0, MODERATE, STRONG, 1.0)
+
+SCALES: dict[str, tuple[float, float, float, float]] = {
+    "tilt": (0.0, 6.0, 14.0, 18.0),  # degrees, cropped to the largest upright rectangle
+    "underexposure": (0.0, 1.7, 3.0, 3.6),  # EV
+    "overexposure": (0.0, 1.3, 2.3, 2.8),  # EV
+    "low contrast": (1.0, 0.5, 0.25, 0.17),  # factor around the mean
+    "color cast": (0.0, 0.22, 0.45, 0.55),  # share by which red and blue are moved apart
+    "defocus": (0.0, 2.5, 6.0, 8.0),  # Gaussian sigma, pixels
+    "motion": (1.0, 9.0, 25.0, 32.0),  # path length, pixels
+    "noise": (0.0, 22.0, 50.0, 64.0),  # standard deviation, 8 bit
+    "low resolution": (1.0, 3.0, 6.0, 8.0),  # divisor
+    "jpeg": (60.0, 12.0, 4.0, 2.0),  # quality, interpolated in its logarithm
+}
+"""Physical size of each fault at strength 0, moderate, strong and 1, in the order in which a camera adds them."""
+FAULTS = tuple(SCALES)
+EXCLUSIVE = ({"underexposure", "overexposure"}, {"defocus", "motion"}, {"jpeg", "low resolution"})
+"""Pairs that would hide each other are never put on one photograph."""
+
+Strengths = Mapping[str, float]
+
+
+def amount(fault: str, strength: float) -> float:
+    """Return the physical size of a fault of this strength."""
+    scale = SCALES[fault]
+    if fault == "jpeg":
+        return float(np.exp(np.interp(strength, ANCHORS, np.log(scale))))
+    return float(np.interp(strength, ANCHORS, scale))
+
+
+def fit(image: Image.Image, long_side: int = LONG_SIDE) -> Image.Image:
+    """Return the photograph with this long side."""
+    factor = long_side / max(image.size)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def spoil(image: Image.Image, strengths: Strengths, rng: np.random.Generator, *, vary: bool = False) -> Image.Image:
+    """Return the photograph with these faults, in camera order; the same generator state gives the same pixels.
+
+    With `vary`, each fault is made in one of several ways that cameras know, so that none is learnt by heart.
+    """
+    for fault in FAULTS:
+        strength = strengths.get(fault, 0.0)
+        if strength > 0:
+            image = globals()["add_" + fault.replace(" ", "_")](image, amount(fault, strength), rng, vary=vary)
+    return image
+
+
+def largest_upright(width: int, height: int, degrees: float) -> tuple[int, int]:
+    """Return the size of the largest upright rectangle inside a rectangle turned by `degrees`."""
+    sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
+    long, short = max(width, height), min(width, height)
+    if short <= 2 * sine * cosine * long:
+        half = 0.5 * short
+        inner = (half / sine, half / cosine) if width >= height else (half / cosine, half / sine)
+    else:
+        spread = cosine * cosine - sine * sine
+        inner = ((width * cosine - height * sine) / spread, (height * cosine - width * sine) / spread)
+    return max(8, int(inner[0])), max(8, int(inner[1]))
+
+
+def add_tilt(image: Image.Image, degrees: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:  # noqa: ARG001
+    """Turn the camera, to either side."""
+    degrees *= rng.choice((-1, 1))
+    width, height = largest_upright(*image.size, degrees)
+    turned = image.rotate(degrees, Image.Resampling.BICUBIC)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return turned.crop((left, top, left + width, top + height))
+
+
+def expose(image: Image.Image, ev: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Multiply the light by 2 to the power of `ev`."""
+    # Light adds up before the sRGB curve, which is close to a power of 2.2; some editors ignore that.
+    gamma = 1.0 if vary and rng.random() < 0.3 else 2.2
+    table = 255 * np.clip((np.arange(256) / 255) ** gamma * 2.0**ev, 0, 1) ** (1 / gamma)
+    return image.point([round(v) for v in table] * 3)
+
+
+def add_underexposure(image: Image.Image, ev: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Take light away."""
+    return expose(image, -ev, rng, vary=vary)
+
+
+def add_overexposure(image: Image.Image, ev: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Add light; highlights clip."""
+    return expose(image, ev, rng, vary=vary)
+
+
+def add_low_contrast(image: Image.Image, factor: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Draw all tones towards one."""
+    grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX))
+    centre = rng.uniform(100, 170) if vary and rng.random() < 0.5 else float(grey.mean())
+    return image.point([round(min(255.0, max(0.0, centre + (v - centre) * factor))) for v in range(256)] * 3)
+
+
+def add_color_cast(image: Image.Image, share: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Move red and blue apart, either way."""
+    sign = rng.choice((-1, 1))
+    gains = [1 + sign * share, 1.0, 1 - sign * share]
+    if vary and rng.random() < 0.3:  # green or magenta light, as under fluorescent tubes
+        gains = [1 - sign * share / 2, 1 + sign * share / 2, 1 - sign * share / 2]
+    return image.point([round(min(255.0, v * gain)) for gain in gains for v in range(256)])
+
+
+def add_defocus(image: Image.Image, sigma: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Spread every point evenly."""
+    if vary and rng.random() < 0.3:  # a lens out of focus spreads light over a disc
+        return convolve(image, disc(2 * sigma))
+    return image.filter(ImageFilter.GaussianBlur(sigma))
+
+
+def add_motion(image: Image.Image, length: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:  # noqa: ARG001
+    """Smear every point along a straight path."""
+    return convolve(image, streak(length, rng.uniform(0, math.pi)))
+
+
+def add_noise(image: Image.Image, deviation: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Add grain to every channel."""
+    pixels = np.asarray(image, dtype=np.float32)
+    grain = rng.standard_normal(pixels.shape, dtype=np.float32)
+    if vary and rng.random() < 0.3:  # grain that is mostly grey
+        grain = 0.9 * grain[..., :1] + 0.44 * grain
+    if vary and rng.random() < 0.3:  # photon noise grows with light
+        grain = grain * np.sqrt(0.4 + 1.2 * pixels / 255)
+    return Image.fromarray(np.clip(pixels + deviation * grain + 0.5, 0, 255).astype(np.uint8))
+
+
+def add_low_resolution(image: Image.Image, divisor: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Keep fewer pixels and blow them up again."""
+    small = (max(4, round(image.width / divisor)), max(4, round(image.height / divisor)))
+    kinds = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.NEAREST)
+    up = kinds[int(rng.choice(3, p=(0.5, 0.25, 0.25)))] if vary else Image.Resampling.BICUBIC
+    return image.resize(small, Image.Resampling.BOX).resize(image.size, up)
+
+
+def add_jpeg(image: Image.Image, quality: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:  # noqa: ARG001
+    """Compress as JPEG with this quality."""
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=max(1, round(quality)))
+    return Image.open(stream).convert("RGB")
+
+
+def disc(radius: float) -> npt.NDArray[np.float32]:
+    """Return a disc with a soft rim that sums to 1."""
+    half = math.ceil(radius)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1]
+    kernel = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1)
+    return np.asarray(kernel / kernel.sum(), dtype=np.float32)
+
+
+def streak(length: float, angle: float) -> npt.NDArray[np.float32]:
+    """Return the path of a point in a straight shake, summing to 1."""
+    half = math.ceil(length / 2)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1]
+    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    kernel = np.clip(length / 2 + 0.5 - abs(along), 0, 1) * np.clip(1 - abs(across), 0, 1)
+    return np.asarray(kernel / kernel.sum(), dtype=np.float32)
+
+
+def convolve(image: Image.Image, kernel: npt.NDArray[np.float32]) -> Image.Image:
+    """Return the photograph under a point spread function, edges reflected."""
+    from scipy.signal import fftconvolve
+
+    half = kernel.shape[0] // 2
+    pixels = np.pad(np.asarray(image, dtype=np.float32), ((half, half), (half, half), (0, 0)), mode="reflect")
+    spread = fftconvolve(pixels, kernel[..., None], mode="valid", axes=(0, 1))
+    return Image.fromarray(np.clip(spread + 0.5, 0, 255).astype(np.uint8))
+
+
+def draw_strengths(rng: np.random.Generator, n_faults: int) -> dict[str, float]:
+    """Return `n_faults` faults that do not hide each other, with random strengths; the first is the main one."""
+    chosen: dict[str, float] = {}
+    for fault in rng.permutation(FAULTS):
+        if len(chosen) < n_faults and not any({fault, other} in EXCLUSIVE for other in chosen):
+            chosen[str(fault)] = float(rng.uniform(0.15, 1.0) * (0.75 if chosen else 1.0))
+    return chosen

@@ -1,0 +1,258 @@
+"""Turn fault strengths into questions and answers in natural English.
+
+It knows strengths and phrases; it does not know pixels or models, and it never says what a picture shows,
+because nobody taught it that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .looks import DISTURBED_BY
+from .phrases import (
+    ADVERBS,
+    ADVICE,
+    ATTRIBUTE_PRAISE,
+    ATTRIBUTES,
+    CLOSINGS,
+    CONTENT,
+    DEGREES,
+    FAULT_MARKERS,
+    GROUPS,
+    LOOK_SENTENCES,
+    NAMES,
+    OPENINGS,
+    PRAISE,
+    PREDICATES,
+    STATEMENTS,
+    UNKNOWN,
+)
+from .questions import (
+    ADVICE_QUESTIONS,
+    CRITIQUE_QUESTIONS,
+    MAIN_QUESTIONS,
+    PRAISE_QUESTIONS,
+    UNKNOWN_QUESTIONS,
+    WRONG_QUESTIONS,
+    YES_NO,
+)
+
+LABELS = ("High", "Medium", "Low")
+SCORED = ("aesthetic quality", "technical quality", "color and light", "composition", "content")
+MENTIONED = 0.15
+"""A fault weaker than this is left unsaid."""
+Strengths = Mapping[str, float]
+Turn = tuple[str, str]
+
+
+def score_question(about: str) -> str:
+    """Return AesBench's question with its options, byte for byte, about the whole or one attribute."""
+    return (
+        f"How is the {about} of this image? Choose one from the following options:\n"
+        "A) High\nB) Medium\nC) Low\nYou should output a correct option."
+    )
+
+
+def severity(strengths: Strengths, faults: Sequence[str] | None = None) -> float:
+    """Return how spoilt a photograph is by these faults (all by default), 0..1, rising with every strength."""
+    left = 1.0
+    for fault, strength in strengths.items():
+        if faults is None or fault in faults:
+            left *= 1 - 0.9 * strength
+    return 1 - left
+
+
+def severity_about(about: str, strengths: Strengths) -> float:
+    """Return the severity that the score question about this attribute asks for."""
+    if about == "content":  # a picture stays readable long after it has become ugly; tilt hides nothing
+        return 0.85 * severity({f: s for f, s in strengths.items() if f != "tilt"})
+    return severity(strengths, ATTRIBUTES.get(about))
+
+
+def label_probabilities(total: float) -> tuple[float, float, float]:
+    """Return the probabilities of High, Medium and Low; they move smoothly and monotonically with severity."""
+    high = 1 / (1 + math.exp((total - 0.25) / 0.08))
+    low = 1 / (1 + math.exp((0.62 - total) / 0.09))
+    return high, max(0.0, 1 - high - low), low
+
+
+def label_of(total: float) -> str:
+    """Return the most probable label."""
+    return LABELS[int(np.argmax(label_probabilities(total)))]
+
+
+def mentioned(strengths: Strengths) -> list[str]:
+    """Return the faults worth saying, strongest first."""
+    return sorted((f for f, s in strengths.items() if s >= MENTIONED), key=lambda f: (-strengths[f], f))
+
+
+def named_faults(text: str) -> set[str]:
+    """Return the faults that a text names."""
+    return {fault for fault, marker in FAULT_MARKERS.items() if marker.search(text)}
+
+
+def grade(strength: float) -> int:
+    """Return 0 for slight, 1 for clear, 2 for severe."""
+    return 0 if strength < 0.35 else 1 if strength < 0.65 else 2
+
+
+@dataclass
+class Speaker:
+    """Says things about one photograph; the generator decides between phrasings."""
+
+    strengths: Strengths
+    rng: np.random.Generator
+    looks: Sequence[str] = ()
+    """What plainly shows in the colors (see looks.py)."""
+
+    def pick_near(self, options: Sequence[str], place: float) -> str:
+        """Pick the phrasing that belongs to a place between 0 and 1, with some play: other photos, other words."""
+        at = int(place * len(options) + 0.5 * self.rng.standard_normal())
+        return options[min(len(options) - 1, max(0, at))]
+
+    def seen(self) -> list[str]:
+        """Return sentences about looks that no fault has made."""
+        own = [k for k in self.looks if not any(self.strengths.get(f, 0) > 0 for f in DISTURBED_BY[k])]
+        return [self.pick(LOOK_SENTENCES[k]) for k in self.rng.permutation(own)] if own else []
+
+    def pick(self, options: Sequence[str]) -> str:
+        """Pick one phrasing."""
+        return options[int(self.rng.integers(len(options)))]
+
+    def adverb(self, fault: str) -> str:
+        """Return an adverb of the fault's grade."""
+        return self.pick(ADVERBS[grade(self.strengths[fault])])
+
+    def statement(self, fault: str) -> str:
+        """Return a sentence about a fault."""
+        degree = self.pick(DEGREES[grade(self.strengths[fault])])
+        chosen = self.pick_near(STATEMENTS[fault], self.strengths[fault])
+        return chosen.replace("{a}", self.adverb(fault)).replace("{b}", degree)
+
+    def predicate(self, fault: str) -> str:
+        """Return what follows "It is"."""
+        return f"{self.adverb(fault)} {self.pick(PREDICATES[fault])}"
+
+    def praise(self, groups: Sequence[str] | None = None) -> list[str]:
+        """Return praise for what no fault touches, in random order."""
+        sound = [g for g in groups or GROUPS if not any(self.strengths.get(f, 0) > 0 for f in GROUPS[g])]
+        return [self.pick(PRAISE[g]) for g in self.rng.permutation(sound)] if sound else []
+
+    def critique(self) -> str:
+        """Return two to four sentences: verdict, faults, what works, what to do."""
+        faults = mentioned(self.strengths)
+        verdict = label_of(severity(self.strengths))
+        if verdict == "High" and faults:
+            verdict = "Medium"
+        sentences = [self.pick(OPENINGS[verdict]), *(self.statement(f) for f in faults[:2])]
+        if not faults:
+            sentences += [*[*self.seen()[:1], *self.praise()][:2], self.pick(CLOSINGS)]
+        else:
+            if len(faults) == 1 and verdict == "Medium":
+                sentences += [*self.seen(), *self.praise()][:1]
+            sentences.append(self.pick(ADVICE[faults[0]]))
+        return " ".join(sentences[:4])
+
+    def analysis(self, about: str) -> str:
+        """Return an answer to "Analyze the ... of this image."."""
+        if about == "content":
+            return f"{self.pick(CONTENT[label_of(severity_about(about, self.strengths))])} {self.pick(UNKNOWN)}"
+        faults = [f for f in mentioned(self.strengths) if f in ATTRIBUTES[about]]
+        praise = self.praise(ATTRIBUTE_PRAISE[about])
+        if about == "color and light":
+            praise = [*self.seen()[:1], *praise]
+        if about == "composition":
+            praise = [*praise, "I was not taught to judge the arrangement."]
+        if not faults:
+            verdict = "good" if severity_about(about, self.strengths) < 0.2 else "fair"
+            return " ".join([f"The {about} is {verdict}.", *praise[:2]])
+        sentences = [self.statement(f) for f in faults[:2]] + [self.pick(ADVICE[faults[0]])]
+        return " ".join(sentences[:3])
+
+    def wrong(self) -> str:
+        """Answer "What is wrong with this photo?"."""
+        faults = mentioned(self.strengths)
+        if not faults:
+            return self.pick(("Nothing is obviously wrong.", "I see no clear fault.", "Nothing important."))
+        return f"It is {' and '.join(self.predicate(f) for f in faults[:2])}."
+
+    def main(self) -> str:
+        """Name the strongest fault."""
+        faults = mentioned(self.strengths)
+        if not faults:
+            return self.pick(("I see no clear fault.", "There is no clear fault."))
+        return "It is out of focus." if faults[0] == "defocus" else f"{NAMES[faults[0]].capitalize()}."
+
+    def advice(self) -> str:
+        """Say what to do better."""
+        faults = mentioned(self.strengths)
+        return " ".join(self.pick(ADVICE[f]) for f in faults[:2]) or self.pick(CLOSINGS)
+
+    def strengths_of_photo(self) -> str:
+        """Say what works."""
+        return " ".join(self.praise()[:2]) or "Not much: the faults outweigh the rest."
+
+    def yes_no(self, question: str) -> str:
+        """Answer a question about one kind of fault with yes or no."""
+        faults, when_there = YES_NO[question]
+        strongest = max(faults, key=lambda f: self.strengths.get(f, 0.0))
+        there = self.strengths.get(strongest, 0.0) >= MENTIONED
+        word = "Yes" if there == when_there else "No"
+        if there and self.rng.random() < 0.25:
+            return f"{word}, it is {self.predicate(strongest)}."
+        return f"{word}."
+
+    def choice(self) -> Turn:
+        """Return a multiple choice question about the main fault, with letters, and its answer."""
+        faults = mentioned(self.strengths)
+        right = faults[0] if faults else "none"
+        others = [f for f in (*NAMES, "none") if f not in self.strengths and f != right]
+        options = [right, *self.rng.permutation(others)[: int(self.rng.integers(1, 4))]]
+        names = {**NAMES, "none": "no clear fault", "defocus": "wrong focus"}
+        lines = [
+            f"{letter}) {names[o].capitalize()}"
+            for letter, o in zip("ABCD", self.rng.permutation(options), strict=False)
+        ]
+        answer = next(line for line in lines if line.endswith(names[right].capitalize()))
+        question = "Which fault does this image have? Choose one from the following options:\n" + "\n".join(lines)
+        return question + "\nYou should output a correct option without explanation.", answer
+
+    def why(self) -> str:
+        """Return the reason behind a verdict: "Why?" as a later turn."""
+        faults = mentioned(self.strengths)
+        return " ".join(self.statement(f) for f in faults[:2]) or " ".join(self.praise()[:2])
+
+
+def turn(speaker: Speaker) -> Turn:
+    """Return one question, of a kind drawn at random, with its answer."""
+    rng, pick = speaker.rng, speaker.pick
+    kind = rng.choice(9, p=(0.34, 0.14, 0.09, 0.06, 0.09, 0.04, 0.04, 0.13, 0.07))
+    if kind == 0:
+        return pick(CRITIQUE_QUESTIONS), speaker.critique()
+    if kind == 1:
+        about = pick(SCORED[1:])
+        tail = pick((" of this image.", " of this image.", ".", " of this photo."))
+        return f"Analyze the {about}{tail}", speaker.analysis(about)
+    if kind == 7:
+        question = pick(tuple(YES_NO))
+        return question, speaker.yes_no(question)
+    if kind == 8:
+        return speaker.choice()
+    questions, answer = (
+        (WRONG_QUESTIONS, speaker.wrong), (MAIN_QUESTIONS, speaker.main), (ADVICE_QUESTIONS, speaker.advice),
+        (PRAISE_QUESTIONS, speaker.strengths_of_photo), (UNKNOWN_QUESTIONS, lambda: pick(UNKNOWN)),
+    )[kind - 2]  # fmt: skip
+    return pick(questions), answer()
+
+
+def conversation(strengths: Strengths, rng: np.random.Generator, looks: Sequence[str] = ()) -> list[Turn]:
+    """Return one to three turns about a photograph with these fault strengths and looks."""
+    speaker = Speaker(strengths, rng, looks)
+    turns = [turn(speaker)]
+    n_more = int(rng.choice(3, p=(0.75, 0.18, 0.07)))
+    turns.extend(("Why?", speaker.why()) if rng.random() < 0.3 else turn(speaker) for _ in range(n_more))
+    return turns

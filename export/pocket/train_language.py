@@ -1,0 +1,232 @@
+"""Train projector and language model on stored tower features and generated talk about them.
+
+It knows tokens, masks and features; it does not know pixels. Several questions about one photograph are trained
+in one row: the image prefix, then branches that see the prefix and themselves, each starting at the same position.
+That is how the runtime forks the KV cache at inference.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from .faults import FAULTS
+from .language import (
+    LABELS,
+    SCORED,
+    Speaker,
+    conversation,
+    label_probabilities,
+    score_question,
+    severity_about,
+)  # fmt: skip
+from .model import N_IMAGE
+from .progress import resume, save
+from .questions import CRITIQUE_QUESTION
+from .tokenizer import BOS, EOS, SYSTEM, first_chunk, next_chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import sentencepiece
+    from transformers import LlavaForConditionalGeneration
+
+IGNORED = -100
+ALL_ROWS_FROM = 0.75
+"""Share of the training time after which all rows of the image are read."""
+SAVE_EVERY_S = 120
+MORE_CLEAN = 0.15
+"""Share of clean pictures drawn beyond the quarter that the crops hold: most photos are not spoilt."""
+WORD_SHARE = 0.85
+"""Share of score answers in words ("High"); the rest name the letter ("A) High")."""
+
+
+@dataclass
+class Branch:
+    """One conversation behind the image: token ids, targets (IGNORED where nothing is learnt), score targets."""
+
+    ids: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    score: tuple[int, list[float]] | None = None
+    """Index whose next token is the score label, and the probabilities of the six label tokens."""
+
+
+class Texts:
+    """Draws conversations and turns them into branches, tokenised exactly as the runtime does."""
+
+    def __init__(self, tokenizer: sentencepiece.SentencePieceProcessor) -> None:
+        self.tokenizer = tokenizer
+        self.prefix = [BOS, *tokenizer.encode(SYSTEM)]
+        self.label_tokens = [tokenizer.encode(word)[0] for word in (*LABELS, "A", "B", "C")]
+
+    def say(self, branch: Branch, question: str, answer: str) -> Branch:
+        """Append one turn; the answer and the end of text are learnt."""
+        chunk = next_chunk(question) if branch.ids else first_chunk(question)
+        prompt, reply = self.tokenizer.encode(chunk), [*self.tokenizer.encode(answer), EOS]
+        branch.ids += prompt + reply
+        branch.targets += [IGNORED] * len(prompt) + reply
+        return branch
+
+    def score(self, about: str, strengths: Mapping[str, float], rng: np.random.Generator) -> Branch:
+        """Return a score question whose first answer token is taught as a distribution."""
+        probabilities = np.array(label_probabilities(severity_about(about, strengths)))
+        label = int(rng.choice(3, p=probabilities / probabilities.sum()))
+        answer = LABELS[label] if rng.random() < WORD_SHARE else f"{'ABC'[label]}) {LABELS[label]}"
+        branch = self.say(Branch(), score_question(about), answer)
+        at = branch.targets.index(next(t for t in branch.targets if t != IGNORED))
+        branch.targets[at] = IGNORED
+        branch.score = (at - 1, [*(WORD_SHARE * probabilities), *((1 - WORD_SHARE) * probabilities)])
+        return branch
+
+    def branches(
+        self, strengths: Mapping[str, float], looks: Sequence[str], rng: np.random.Generator, n_talks: int
+    ) -> list[Branch]:
+        """Return one score of the whole, one of an attribute, the critique, and `n_talks` conversations."""
+        about = SCORED[1 + int(rng.integers(len(SCORED) - 1))]
+        found = [self.score(SCORED[0], strengths, rng), self.score(about, strengths, rng)]
+        found.append(self.say(Branch(), CRITIQUE_QUESTION, Speaker(strengths, rng, looks).critique()))
+        for _ in range(n_talks):
+            branch = Branch()
+            for question, answer in conversation(strengths, rng, looks):
+                self.say(branch, question, answer)
+            found.append(branch)
+        return found
+
+
+@dataclass
+class Batch:
+    """Padded rows: prefix, image slots, branches one behind the other."""
+
+    ids: Tensor
+    """int64 [n, length]; image slots hold 0."""
+    positions: Tensor
+    segment: Tensor
+    """int64 [n, length]: 0 the shared prefix, 1.. the branches, -1 padding."""
+    targets: Tensor
+    scores: list[tuple[int, int, list[float]]]
+
+
+def collate(rows: list[list[Branch]], prefix: list[int], image_positions: npt.NDArray[np.int64]) -> Batch:
+    """Lay the branches of each photograph behind the shared prefix."""
+    n_prefix, n_image = len(prefix), len(image_positions)
+    start = n_prefix + n_image
+    length = start + max(sum(len(b.ids) for b in row) for row in rows)
+    ids, positions = torch.zeros(len(rows), length, dtype=torch.long), torch.zeros(len(rows), length, dtype=torch.long)
+    segment, targets = torch.full((len(rows), length), -1), torch.full((len(rows), length), IGNORED)
+    ids[:, :n_prefix] = torch.tensor(prefix)
+    positions[:, :n_prefix] = torch.arange(n_prefix)
+    positions[:, n_prefix:start] = n_prefix + torch.from_numpy(image_positions)
+    segment[:, :start] = 0
+    scores = []
+    for i, row in enumerate(rows):
+        at = start
+        for number, branch in enumerate(row, 1):
+            end = at + len(branch.ids)
+            ids[i, at:end] = torch.tensor(branch.ids)
+            positions[i, at:end] = n_prefix + N_IMAGE + torch.arange(len(branch.ids))
+            segment[i, at:end] = number
+            targets[i, at : end - 1] = torch.tensor(branch.targets[1:])  # the token that comes next
+            if branch.score:
+                scores.append((i, at + branch.score[0], branch.score[1]))
+            at = end
+    return Batch(ids, positions, segment, targets, scores)
+
+
+def block_mask(segment: Tensor) -> Tensor:
+    """Return bool [n, 1, length, length], true where a row may look: back into the prefix and its own branch."""
+    length = segment.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    same = segment[:, :, None] == segment[:, None, :]
+    return ((same | (segment[:, None, :] == 0)) & causal)[:, None]
+
+
+def loss_of(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor, label_tokens: list[int]) -> Tensor:
+    """Cross-entropy of the answers, and of the score labels against their distributions."""
+    llama = model.model.language_model
+    embeds = llama.embed_tokens(batch.ids)
+    n_prefix = int((batch.segment[0] == 0).sum()) - features.shape[1]
+    image = model.model.multi_modal_projector(features).to(embeds.dtype)
+    embeds = torch.cat([embeds[:, :n_prefix], image, embeds[:, n_prefix + image.shape[1] :]], 1)
+    mask = torch.zeros(1).masked_fill(~block_mask(batch.segment), torch.finfo(torch.float32).min)
+    hidden = llama(inputs_embeds=embeds, attention_mask=mask, position_ids=batch.positions, use_cache=False)[0]
+    chosen = batch.targets != IGNORED
+    loss = nn.functional.cross_entropy(model.lm_head(hidden[chosen]).float(), batch.targets[chosen])
+    rows, columns, targets = zip(*batch.scores, strict=True)
+    logits = model.lm_head(hidden[list(rows), list(columns)]).float().log_softmax(-1)[:, label_tokens]
+    target = torch.tensor(targets)
+    return loss + 0.5 * (target * (target.clamp(min=1e-6).log() - logits)).sum(-1).mean()
+
+
+@dataclass
+class Lessons:
+    """What is talked about: features float16 [n, 196, width], strengths float32 [n, faults], looks of each picture."""
+
+    features: npt.NDArray[np.float16]
+    labels: npt.NDArray[np.float32]
+    looks: Sequence[Sequence[str]]
+
+    def draw(
+        self, texts: Texts, rng: np.random.Generator, *, rows: int, n_image: int, n_talks: int
+    ) -> tuple[Batch, Tensor]:
+        """Return talk about random pictures, and the features of `n_image` of their patches, float32."""
+        patches = np.sort(rng.permutation(N_IMAGE)[:n_image])
+        clean = np.flatnonzero(self.labels.max(1) == 0)
+        picked = rng.integers(len(self.labels), size=rows)
+        picked = np.where(rng.random(rows) < MORE_CLEAN, rng.choice(clean, rows), picked)
+        talk = [texts.branches(dict_of(self.labels[i]), self.looks[i], rng, n_talks) for i in picked]
+        features = np.stack([self.features[i][patches] for i in picked]).astype(np.float32)
+        return collate(talk, texts.prefix, patches), torch.from_numpy(features)
+
+
+def train_language(
+    model: LlavaForConditionalGeneration,
+    lessons: Lessons,
+    texts: Texts,
+    checkpoint: Path,
+    *,
+    minutes: float,
+    rate: float = 3e-3,
+    rows: int = 12,
+    seed: int = 0,
+) -> None:
+    """Train projector and language model for `minutes`, resumed from `checkpoint` if it is there."""
+    model.model.vision_tower.requires_grad_(requires_grad=False)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.95), weight_decay=0.05)
+    spent, step = resume(checkpoint, model, optimizer)
+    rng = np.random.default_rng((seed, 3, step))
+    start, last_save, running = time.monotonic() - spent, time.monotonic(), 0.0
+    while (spent := time.monotonic() - start) < 60 * minutes:
+        done = spent / (60 * minutes)
+        # Few of the image's rows at first: the talk is learnt several times faster, and the gaps are harmless.
+        n_image = N_IMAGE if done > ALL_ROWS_FROM else int(rng.choice((32, 49, 98)))
+        batch, seen = lessons.draw(texts, rng, rows=rows, n_image=n_image, n_talks=3)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1, (step + 1) / 60) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(model, batch, seen, texts.label_tokens)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        step += 1
+        running = float(loss.detach()) if step == 1 else 0.97 * running + 0.03 * float(loss.detach())
+        if step % 10 == 0:
+            print(f"language {spent:.0f}s step {step} loss {running:.4f}", flush=True)
+        if time.monotonic() - last_save > SAVE_EVERY_S:
+            save(checkpoint, model, optimizer, spent, step)
+            last_save = time.monotonic()
+    save(checkpoint, model, optimizer, 60 * minutes, step)
+
+
+def dict_of(strengths: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Return the faults that are there, with their strengths."""
+    return {fault: float(s) for fault, s in zip(FAULTS, strengths, strict=True) if s > 0}

@@ -1,0 +1,113 @@
+"""Laws of pocket's figures: a judge that knows the truth gets all of it, one that knows nothing gets chance."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("scipy", reason="needs the extra [export]")
+
+from aesedge_export.pocket import card, evaluate, faults, language, photos
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+pytestmark = pytest.mark.export
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write three test photographs, as gathering would have."""
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "photos").mkdir()
+    table = []
+    for i in range(3):
+        photo = photos.Photo(f"p{i}", f"p{i}.jpg", photos.HELD_OUT[0], "1", "CC0", "me", f"{i}" * 64, f"p{i}", "test")
+        cells = np.random.default_rng(i).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+        picture = Image.fromarray(cells).resize((240, 180), Image.Resampling.BICUBIC)
+        picture.save(photos.photo_path(folder, photo))
+        table.append(asdict(photo))
+    (folder / "provenance.json").write_text(json.dumps(table), "utf-8")
+    return folder
+
+
+class Knowing:
+    """Knows in which order the pictures come."""
+
+    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
+        found = [(9.0, language.Speaker({}, np.random.default_rng(0)).critique())]
+        for fault in faults.FAULTS:
+            for strength in evaluate.LEVELS.values():
+                speaker = language.Speaker({fault: strength}, np.random.default_rng(0))
+                found.append((9 - 9 * strength, speaker.critique()))
+        assert len(found) == len(images)
+        return found
+
+
+class Silent:
+    """Gives everything the same."""
+
+    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
+        return [(5.0, "")] * len(images)
+
+
+def figures(judge: evaluate.Judge, cache: Path) -> dict:
+    sources = photos.gather(cache)
+    return evaluate.summarise(evaluate.judge_all(judge, sources, cache))
+
+
+def test_a_judge_that_knows_gets_all_pairs_and_names_all_faults(cache: Path) -> None:
+    result = figures(Knowing(), cache)
+    assert result["pairs"]["all, all"]["value"] == 1
+    assert result["fault named in the critique"]["all, all"]["value"] == 1
+    assert result["clean photographs called faulty"]["value"] == 0
+    assert result["absent fault named in the critique of a spoilt photograph"]["all, all"]["value"] == 0
+    assert result["well formed critiques"]["value"] == 1
+
+
+def test_a_judge_that_says_nothing_gets_half_of_the_pairs(cache: Path) -> None:
+    result = figures(Silent(), cache)
+    assert result["pairs"]["all, all"]["value"] == 0.5
+    assert "fault named in the critique" not in result
+
+
+def test_interval_draws_whole_photographs() -> None:
+    one_photo = evaluate.interval([1, 0, 1, 1], ["a"] * 4)
+    assert one_photo["low"] == one_photo["high"] == one_photo["value"] == 0.75
+    many = evaluate.interval([1, 0] * 50, [str(i) for i in range(100)])
+    assert 0.35 < many["low"] < 0.5 < many["high"] < 0.65
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("This is fine. Keep it.", True),
+        ("This is fine", False),
+        ("Fine. Fine. Fine.", False),
+        ("", False),
+        ("One. two three four five six.", True),
+    ],
+)
+def test_well_formed(text: str, good: bool) -> None:
+    assert evaluate.well_formed(text) is good
+
+
+def test_card_takes_its_figures_from_the_evaluation(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "provenance.json").write_text((cache / "provenance.json").read_text("utf-8"), "utf-8")
+    record = {"seconds": {"tower": 1}, "seed": 0, "n_crops": 4, "photographs": {"train": 5}}
+    (tmp_path / "training.json").write_text(json.dumps(record), "utf-8")
+    knowing = card.write_card(tmp_path, figures(Knowing(), cache))
+    assert f"It names, in most cases: {', '.join(faults.FAULTS)}." in knowing
+    assert "All pairs: 100.0 %" in knowing
+    silent = card.write_card(tmp_path, figures(Silent(), cache))
+    assert f"It cannot be said to notice: {', '.join(faults.FAULTS)}." in silent
+    assert "have not been measured" in silent
+    for text in (knowing, silent):
+        assert "not been taught taste by people" in text
+        assert "{" not in text
