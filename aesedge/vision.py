@@ -18,6 +18,7 @@ from aesedge.errors import (
     MissingExtraError,
     ModelLoadError,
     ProviderError,
+    UsageError,
 )
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class VisionTower:
             ImageError: the shape or dtype is another one.
             InferenceError: ONNX Runtime failed.
         """
+        if self._session is None:
+            raise UsageError("this model was closed")
         wanted = (1, 3, self.image_size, self.image_size)
         if pixel_values.shape != wanted or pixel_values.dtype != np.float32:
             raise ImageError(

@@ -208,6 +208,25 @@ def test_a_device_that_is_not_there_is_an_error(bundle_folder: Path) -> None:
                 open_tiny(bundle_folder, device=device)
 
 
+def test_a_closed_model_says_so(bundle_folder: Path, photo_path: Path) -> None:
+    model = open_tiny(bundle_folder)
+    photo = model.look(photo_path)
+    reply, conversation = photo.ask("what?"), photo.conversation()
+    model.close()
+    model.close()
+    for call in (
+        photo.score,
+        reply.read,
+        lambda: photo.ask("why?"),
+        lambda: conversation.ask("why?").read(),
+        lambda: model.look(photo_path),
+    ):
+        with pytest.raises(UsageError, match="closed"):
+            call()
+    conversation.close()
+    photo.close()
+
+
 def test_public_names_are_there_and_sorted() -> None:
     assert sorted(aesedge.__all__) == aesedge.__all__
     for name in aesedge.__all__:

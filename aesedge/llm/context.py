@@ -152,6 +152,8 @@ class Context:
             self._ledger.truncate(seq_id, n_positions)
 
     def _check_seq_ids(self, seq_ids: npt.NDArray[Any]) -> None:
+        if not self.is_open:  # llama.cpp would follow a pointer to what is gone
+            raise UsageError("this model was closed")
         if len(seq_ids) and not (seq_ids.min() >= 0 and seq_ids.max() < self.n_seq_max):
             raise UsageError(f"sequence id outside 0..{self.n_seq_max - 1}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aesedge.errors import BundleFormatError, InferenceError, ModelLoadError
+from aesedge.errors import BundleFormatError, InferenceError, ModelLoadError, UsageError
 from aesedge.llm import binding
 from aesedge.llm.interrupt import Interrupt
 
@@ -111,6 +111,7 @@ class LanguageModel:
         """
         if not text:
             return []
+        self._check_open()
         data = text.encode("utf-8", "replace")
         # SentencePiece with byte fallback makes at most one token a byte, and one for the dummy prefix.
         tokens = (ctypes.c_int32 * (len(data) + 2))()
@@ -121,6 +122,7 @@ class LanguageModel:
 
     def piece(self, token: int) -> bytes:
         """Return the bytes that a token stands for: part of a UTF-8 character, or several; none for control tokens."""
+        self._check_open()
         buffer = ctypes.create_string_buffer(_MAX_PIECE_BYTES)
         n = self._lib.llama_token_to_piece(self._vocab, token, buffer, _MAX_PIECE_BYTES, 0, False)
         if n < 0:
@@ -146,6 +148,10 @@ class LanguageModel:
         if not np.isfinite(rows).all():
             raise InferenceError("the vision graph returned numbers that are not finite; export the bundle again")
         return np.ascontiguousarray(rows)
+
+    def _check_open(self) -> None:
+        if not self.handle:  # llama.cpp would follow a pointer to what is gone
+            raise UsageError("this model was closed")
 
     def close(self) -> None:
         """Free the weights. Contexts of this model must be closed before. Closing twice does nothing."""
