@@ -10,7 +10,6 @@ the largest for which the photo is reduced at all at each scale, where the diffe
 The last line is JSON.
 """
 
-
 from __future__ import annotations
 
 import io
