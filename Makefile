@@ -12,7 +12,7 @@ WHEEL_INDEX ?=
 # An index with a smaller torch than PyPI's for Linux, which brings CUDA
 TORCH_INDEX ?=
 # The photo of `make run`
-PHOTO ?= aesedge/samples/flower.jpg
+PHOTO ?= aesedge/samples/china.jpg
 # More for the command behind `make test` (ARGS='-k prompt -x') and `make run` (ARGS=--json)
 ARGS ?=
 

@@ -56,8 +56,8 @@ taught plain looks only: bright or dark, warm or cool, vivid or muted.
 ## Sources
 
 {n_photos} photographs with free licences, each listed with file, author, licence and hash in
-`export/pocket/provenance.json`; split
-by source photograph, near-duplicates together. Whole sources kept out of training: {held_out}.
+`export/pocket/provenance.json`; split by source photograph, near-duplicates together. Whole sources kept out of
+training: {held_out}.
 
 {sources}
 
