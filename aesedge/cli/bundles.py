@@ -103,8 +103,10 @@ def _show(bundle: Bundle) -> None:
         "critique": m.prompt.critique,
         "labels": ", ".join(f"{label} ({' or '.join(answers)})" for label, answers in m.rating.labels.items()),
         "attributes": ", ".join(m.rating.attributes),
+        "compared with": str(m.fidelity.get("reference", "nothing")),
+        "on": ", ".join(map(str, m.fidelity.get("photos", []))),
     }
-    print(table([[key, value] for key, value in facts.items()]))
+    print(table([[key, value] for key, value in facts.items() if value]))
     print()
     defaults = {("llm", m.defaults.gguf.lower()), ("vision", m.defaults.vision.lower())}
     rows = [
@@ -112,24 +114,31 @@ def _show(bundle: Bundle) -> None:
         for f in m.files
     ]
     print(table(rows, header=["file", "role", "type", "size", ""]))
-    figures = list(_flatten(m.fidelity))
+    figures = _figures({key: value for key, value in m.fidelity.items() if isinstance(value, (dict, list))})
     if figures:
         print()
-        print(table(figures, header=["measured at export", "value"]))
+        print(table(figures, header=["measured at export", "value", "limit"]))
     if m.types("card"):
         print(dim(f"\n'aesedge info {m.name} --card' prints the model card"))
 
 
-def _flatten(value: dict[str, Any], above: str = "") -> list[list[str]]:
-    """Return nested figures as rows of name and value."""
+def _figures(value: dict[str, Any], above: str = "", limits: dict[str, Any] | None = None) -> list[list[str]]:
+    """Return nested figures as rows of name, value and limit."""
     rows: list[list[str]] = []
     for key, inner in value.items():
-        name = f"{above} {key}".strip().replace("_", " ")
+        name = f"{above} {key}".strip()
         if isinstance(inner, dict):
-            rows += _flatten(inner, name)
+            rows += _figures(inner, name)
+        elif isinstance(inner, list):  # stages of parity, one by one; other lists are no figures
+            for stage in (one for one in inner if isinstance(one, dict)):
+                rows += _figures(stage.get("figures", {}), stage.get("stage", name), stage.get("limits", {}))
         else:
-            rows.append([name, f"{inner:.4g}" if isinstance(inner, float) else str(inner)])
+            rows.append([name, _short(inner), _short((limits or {}).get(key, ""))])
     return rows
+
+
+def _short(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @expand
