@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -300,6 +301,16 @@ def test_export_without_its_extra_names_the_extra(
     monkeypatch.setitem(sys.modules, "aesedge_export.cli", None)
     assert main(["export", "somewhere"]) == 2
     assert "aesedge[export]" in capsys.readouterr().err
+
+
+def test_export_without_torch_names_the_extra_once(tmp_path: Path) -> None:
+    start = "import sys; sys.modules['torch'] = None; from aesedge.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", start, "export", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("aesedge[export]") == 1
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_onnxruntime_missing_names_the_extra(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,8 @@ def export(
     """Turn a LLaVA-1.5 checkpoint into a bundle and prove that it answers as PyTorch does."""
     try:
         from aesedge_export.cli import export_command
+    except MissingExtraError:
+        raise
     except ImportError as error:
         raise MissingExtraError(f"aesedge export ({error.name or error} is not installed)", "export") from None
     export_command(
