@@ -163,5 +163,5 @@ def test_fifty_photos_leave_the_process_no_larger(model: Model) -> None:
 
     before = look(10)  # arenas of ONNX Runtime and llama.cpp grow to their size with the first photos
     grown = look(50) - before
-    # One decoded photo kept each would be 36 MB, one KV cache of an image each 120 MB.
+    # One decoded photo kept each would be 36 MB, one image in the KV cache each 40 MB.
     assert grown < 4e6, f"{grown / 1e6:.1f} MB more after 50 photos"
