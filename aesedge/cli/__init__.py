@@ -10,14 +10,12 @@ from typer.exceptions import TyperException
 
 from aesedge import __version__
 from aesedge.cli.bundles import bundles, info, verify
+from aesedge.cli.exit_codes import INTERRUPTED, USAGE
 from aesedge.cli.export import export
 from aesedge.cli.look import run, score
 from aesedge.cli.session import chat
 from aesedge.cli.terminal import complain, show_remarks
 from aesedge.errors import AesedgeError
-
-USAGE = 2
-INTERRUPTED = 130  # what shells report for Ctrl-C
 
 app = typer.Typer(
     name="aesedge",

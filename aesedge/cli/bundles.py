@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from aesedge.bundle import POCKET, Bundle, installed_folders, open_bundle, read_unchecked
+from aesedge.cli.exit_codes import SOME_FAILED
 from aesedge.cli.options import Printing, expand
 from aesedge.cli.terminal import bold, complain, dim, size, status, table
 from aesedge.errors import AesedgeError, BundleNotFoundError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-SOME_FAILED = 1
 
 
 @expand
@@ -26,7 +22,7 @@ def bundles(printing: Printing = Printing()) -> None:
         try:
             found.append(open_bundle(folder))
         except AesedgeError as error:
-            broken.append((folder, error))
+            broken.append(error)
     if printing.json:
         for bundle in found:
             print(msgspec.json.encode(_summary(bundle)).decode())
@@ -35,12 +31,8 @@ def bundles(printing: Printing = Printing()) -> None:
         print(table(rows, header=["name", "size", "gguf", "vision", "made from"]))
     else:
         print("no bundles are installed; 'aesedge export CHECKPOINT' makes one")
-    _complain_of(broken)
-
-
-def _complain_of(broken: list[tuple[Path, AesedgeError]]) -> None:
-    for _, error in broken:
-        complain(str(error))
+    for problem in broken:
+        complain(str(problem))
     if broken:
         raise typer.Exit(SOME_FAILED)
 

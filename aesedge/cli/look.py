@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aesedge.cli.exit_codes import SOME_FAILED
 from aesedge.cli.loading import load_model, writing
 from aesedge.cli.options import Loading, Printing, WritingOptions, expand
 from aesedge.cli.report import show_ratings, show_reply
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from aesedge.photo import Photo
 
 STDIN = "-"
-SOME_FAILED = 1
 
 
 @expand
@@ -52,19 +52,17 @@ def run(
             score, attributes = photo.score_and_attributes()
         replies = [photo.critique(chosen)] if critique else []
         answers = [(question, photo.ask(question, chosen)) for question in questions]
-        if not printing.json:
-            show_ratings(photo.name, score, attributes)
-        for question, reply in [("", r) for r in replies] + answers:
-            if printing.json:
-                reply.read()
-                continue
-            print(f"\n  > {question}" if question else "", flush=True)
-            show_reply(reply)
         if printing.json:
+            for reply in [*replies, *(reply for _, reply in answers)]:
+                reply.read()
             done = photo.result(score, attributes, critique=replies[0] if replies else None, answers=answers)
             print(done.to_json(), flush=True)
-        else:
-            print(flush=True)
+            return
+        show_ratings(photo.name, score, attributes)
+        for question, reply in [("", r) for r in replies] + answers:
+            print(f"\n  > {question}" if question else "", flush=True)
+            show_reply(reply)
+        print(flush=True)
 
     with load_model(loading, quiet=printing.quiet) as model:
         each_photo(model, photos or [STDIN], show, quiet=printing.quiet)

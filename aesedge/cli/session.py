@@ -18,7 +18,7 @@ from aesedge.cli.look import look_at
 from aesedge.cli.options import Loading, Printing, WritingOptions, expand
 from aesedge.cli.report import show_ratings, show_reply
 from aesedge.cli.terminal import bold, complain, dim, status
-from aesedge.errors import AesedgeError
+from aesedge.errors import AesedgeError, UsageError
 from aesedge.folder import PHOTO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -87,6 +87,9 @@ class Session:
 
     def talk(self) -> None:
         """Read lines until there are no more."""
+        if sys.stdin.isatty():
+            with contextlib.suppress(ImportError):  # absent on Windows
+                importlib.import_module("readline")  # gives input() its line editing
         while (line := self._read_line()) is not None:
             if line in {"/quit", "/exit", "/bye"}:
                 break
@@ -104,8 +107,6 @@ class Session:
         if not sys.stdin.isatty():
             line = sys.stdin.readline()
             return line.strip() if line else None
-        with contextlib.suppress(ImportError):  # absent on Windows
-            importlib.import_module("readline")  # gives input() its line editing
         try:
             return input("> ").strip()
         except EOFError:
@@ -123,40 +124,39 @@ class Session:
                 self._rate()
         elif line.startswith("/"):
             complain(f"there is no {line.split(maxsplit=1)[0]}; /help shows what there is")
-        elif self._photo is None:
-            complain("no photo yet: type a photo's path first")
         else:
             self._ask(line)
+
+    def _looked_at(self) -> Photo:
+        if self._photo is None:
+            raise UsageError("no photo yet: type a photo's path first")
+        return self._photo
 
     def _help(self) -> None:
         print(_HELP)
 
     def _rate(self) -> None:
-        if self._photo is None:
-            complain("no photo yet: type a photo's path first")
-            return
+        photo = self._looked_at()
         with status("rating", quiet=self._printing.quiet):
-            score, attributes = self._photo.score_and_attributes()
+            score, attributes = photo.score_and_attributes()
         if self._printing.json:
-            print(self._photo.result(score, attributes).to_json(), flush=True)
+            print(photo.result(score, attributes).to_json(), flush=True)
         else:
-            show_ratings(self._photo.name, score, attributes)
+            show_ratings(photo.name, score, attributes)
 
     def _critique(self) -> None:
         self._ask(self._model.manifest.prompt.critique)
 
     def _ask(self, question: str) -> None:
-        if self._photo is None:
-            complain("no photo yet: type a photo's path first")
-            return
+        photo = self._looked_at()
         if self._conversation is None:
-            self._conversation = self._photo.conversation()
+            self._conversation = photo.conversation()
         reply = self._conversation.ask(question, self._writing)
         if not self._printing.json:
             show_reply(reply)
             return
         reply.read()
-        turn = {"photo": self._photo.name, "ask": question, "answer": reply.text.strip()}
+        turn = {"photo": photo.name, "ask": question, "answer": reply.text.strip()}
         print(json.dumps({**turn, "finish_reason": reply.finish_reason}, ensure_ascii=False), flush=True)
 
     def _forget(self) -> None:
