@@ -15,6 +15,8 @@ from aesedge.errors import BundleFormatError
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a bundle may be called: it is the name of a folder too."""
 
 Role = Literal["vision", "llm", "card"]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
@@ -97,7 +99,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """A bundle's description."""
 
     format_version: int
-    name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
     created_by: str
     source: Source
     license: Text

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sentencepiece import SentencePieceProcessor
 
 from aesedge.errors import UsageError
+from aesedge.manifest import NAME_PATTERN
 from aesedge.rating import label_tokens
 
 from .quantizer import parse_type
@@ -49,7 +50,7 @@ def checked_name(name: str) -> str:
     Raises:
         UsageError: it has characters that a bundle's name cannot have.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise UsageError(f"{name!r} is not a bundle name: letters, digits, '.', '_' and '-', beginning with a letter")
     return name
 

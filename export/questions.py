@@ -5,15 +5,15 @@ from __future__ import annotations
 from aesedge.manifest import PromptSpec, RatingSpec
 
 # AesBench, eval/eval_AesA1.py (Apache-2.0): question, options and closing sentence.
-_OPTIONS = " Choose one from the following options:\nA) High\nB) Medium\nC) Low\nYou should output a correct option."
+OPTIONS = " Choose one from the following options:\nA) High\nB) Medium\nC) Low\nYou should output a correct option."
 
-AESTHETIC_QUESTION = f"How is the aesthetic quality of this image?{_OPTIONS}"
+AESTHETIC_QUESTION = f"How is the aesthetic quality of this image?{OPTIONS}"
 
 ATTRIBUTE_QUESTIONS = {
-    "technical quality": f"How is the technical quality of this image?{_OPTIONS}",
-    "color and light": f"How is the quality of color and light in this image?{_OPTIONS}",
-    "composition": f"How is the quality of the composition of this image?{_OPTIONS}",
-    "content": f"How is the quality of the content of this image?{_OPTIONS}",
+    "technical quality": f"How is the technical quality of this image?{OPTIONS}",
+    "color and light": f"How is the quality of color and light in this image?{OPTIONS}",
+    "composition": f"How is the quality of the composition of this image?{OPTIONS}",
+    "content": f"How is the quality of the content of this image?{OPTIONS}",
 }
 """The four dimensions of AesBench's perception task, asked in the shape of the aesthetic question."""
 

@@ -22,6 +22,7 @@ from torch import nn
 from transformers import CLIPVisionModel
 
 from aesedge.errors import CheckpointError, ParityError
+from aesedge.vision import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
 
 OPSET = 17
-INPUT, OUTPUT = "pixel_values", "image_embeddings"
 _MAX_BYTES = 2**31 - 2**20  # protobuf's limit of one file, less room for the graph itself
 
 # Random pixels, fp32 on both sides. Embeddings of a trained ViT-L reach some tens, so 1e-3 is about 1e-4 of the

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from aesedge_export.questions import OPTIONS
 
 from .looks import DISTURBED_BY
 from .phrases import (
@@ -51,10 +52,7 @@ Turn = tuple[str, str]
 
 def score_question(about: str) -> str:
     """Return AesBench's question with its options, byte for byte, about the whole or one attribute."""
-    return (
-        f"How is the {about} of this image? Choose one from the following options:\n"
-        "A) High\nB) Medium\nC) Low\nYou should output a correct option."
-    )
+    return f"How is the {about} of this image?{OPTIONS}"
 
 
 def severity(strengths: Strengths, faults: Sequence[str] | None = None) -> float:

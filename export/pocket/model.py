@@ -10,6 +10,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import torch
+from aesedge_export.checkpoint import CLIP_MEAN, CLIP_STD
 from torch import Tensor
 from transformers import (
     AddedToken,
@@ -22,10 +23,11 @@ from transformers import (
 )  # fmt: skip
 
 from .tokenizer import BOS, EOS, N_PIECES
-from .tower import CLIP_MEAN, CLIP_STD, FaultTower
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from .tower import FaultTower
 
 IMAGE_TOKEN, PAD_TOKEN = N_PIECES, N_PIECES + 1
 VOCAB = 2048

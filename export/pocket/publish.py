@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import msgspec
 from aesedge_export import export_checkpoint
+from aesedge_export.questions import default_rating
 
 import aesedge
-from aesedge.manifest import Manifest, PromptSpec, RatingSpec
+from aesedge.manifest import Manifest, PromptSpec
 
 from .language import SCORED, score_question
 from .questions import CRITIQUE_QUESTION
@@ -40,11 +42,10 @@ def publish(checkpoint: Path, out: Path = OUT, card: Path | None = None) -> Mani
         default_gguf="Q8_0",
         license="Apache-2.0",
         prompt=PromptSpec(template="llava_v1", critique=CRITIQUE_QUESTION),
-        rating=RatingSpec(
+        rating=msgspec.structs.replace(
+            default_rating(),
             question=score_question(overall),
             attributes={name: score_question(name) for name in attributes},
-            labels={"high": ["High", "A"], "medium": ["Medium", "B"], "low": ["Low", "C"]},
-            weights={"high": 1.0, "medium": 0.5, "low": 0.0},
         ),
         card=card,
         overwrite=True,

@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 
 import torch
+from aesedge_export.checkpoint import CLIP_MEAN, CLIP_STD
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 PATCH = 16
 LUMA, RED_BLUE, GREEN = (0.299, 0.587, 0.114), (0.5, 0.0, -0.5), (-0.5, 1.0, -0.5)
 N_CONSTANT = 4

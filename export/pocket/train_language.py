@@ -7,7 +7,6 @@ That is how the runtime forks the KV cache at inference.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ from .language import (
     severity_about,
 )  # fmt: skip
 from .model import N_IMAGE
-from .progress import resume, save
+from .progress import resume, save, set_rate
 from .questions import CRITIQUE_QUESTION
 from .tokenizer import BOS, EOS, SYSTEM, first_chunk, next_chunk
 
@@ -209,8 +208,7 @@ def train_language(
         # Few of the image's rows at first: the talk is learnt several times faster, and the gaps are harmless.
         n_image = N_IMAGE if done > ALL_ROWS_FROM else int(rng.choice((32, 49, 98)))
         batch, seen = lessons.draw(texts, rng, rows=rows, n_image=n_image, n_talks=3)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 60) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        set_rate(optimizer, rate, step=step, n_warm_up=60, done=done)
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(model, batch, seen, texts.label_tokens)
         optimizer.zero_grad()

@@ -5,7 +5,6 @@ It knows cached crops and the tower; it does not know words.
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from transformers import CLIPVisionModel
 
 from .crops import PER_CROP
 from .faults import FAULTS
-from .progress import resume, save
+from .progress import resume, save, set_rate
 from .tower import FaultTower, normalise, start_tower, tower_config
 
 if TYPE_CHECKING:
@@ -117,8 +116,7 @@ def train_tower(
         if rng.random() < 0.5:
             batch = batch.flip(2)
         done = spent / (60 * minutes)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        set_rate(optimizer, rate, step=step, n_warm_up=100, done=done)
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(tower, batch, torch.from_numpy(labels[rows]))
         optimizer.zero_grad()
