@@ -153,7 +153,11 @@ def test_unwritable_cache_costs_a_remark_and_nothing_else(
     blocked = tmp_path / "blocked"
     blocked.write_text("")
     monkeypatch.setenv("AESEDGE_CACHE", str(blocked / "cache"))
-    monkeypatch.setattr(logging.getLogger("aesedge"), "propagate", True)
+    # A test that ran the command line before has left its level and handlers on the logger.
+    log = logging.getLogger("aesedge")
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(log, "handlers", [])
+    caplog.set_level(logging.WARNING, "aesedge")
     hashes._complain_once.cache_clear()
     opened = bundles.open_bundle(folder)
     assert opened.path("llm", "f32").is_file()
