@@ -35,7 +35,7 @@ endif
 endif
 LLAMA_PIP := --no-deps $(LLAMA_AGAIN) $(if $(WHEEL_INDEX),--extra-index-url $(WHEEL_INDEX) --only-binary llama-cpp-python)
 
-.PHONY: help run test lint types check format kernels startup wheel clean
+.PHONY: help run test lint types check format kernels startup vision wheel clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \2/p' Makefile | awk '{ name = $$2; $$1 = $$2 = ""; printf "  make %-8s%s\n", name, $$0 }'
@@ -66,6 +66,9 @@ kernels: $(VENV)/.llama ## build and check the native benchmarks (CMake 3.25)
 
 startup: $(VENV)/.run ## time what users wait for: import, score, run, from process start to exit
 	@$(PYTHON_VENV) tests/measure_startup.py
+
+vision: $(VENV)/.dev ## time the vision graph at full size: fp32, fp16, int8
+	@$(PYTHON_VENV) tests/measure_vision.py
 
 wheel: $(VENV)/.run ## build dist/*.whl
 	@rm -rf build/lib build/bdist.* dist # setuptools would put files of an earlier build into the wheel

@@ -25,7 +25,7 @@ from aesedge.photo import Photo
 from aesedge.prompt import prompt_template
 from aesedge.rating import Rating, label_tokens
 from aesedge.residents import N_SEQ_MAX, Residents
-from aesedge.vision import Device, VisionTower
+from aesedge.vision import Device, VisionTower, vision_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,7 +41,7 @@ class Options:
     gguf: str | None = None
     """Quantization type, any case; None takes the manifest's default."""
     vision: str = "auto"
-    """Precision of the vision graph; ``auto`` takes the manifest's default."""
+    """Precision of the vision graph; ``auto`` is decided by :func:`aesedge.vision.vision_type`."""
     image_tokens: int | None = None
     device: Device = "auto"
     gpu_layers: int | Literal["auto"] = "auto"
@@ -81,7 +81,8 @@ class Model:
         self.bundle = bundle
         manifest = self.manifest = bundle.manifest
         self.gguf = options.gguf or manifest.defaults.gguf
-        self.vision = manifest.defaults.vision if options.vision == "auto" else options.vision
+        types, default = manifest.types("vision"), manifest.defaults.vision
+        self.vision = vision_type(options.vision, types, default, options.device)
         self.template = prompt_template(manifest.prompt.template)
         self.n_image_tokens = _check_image_tokens(bundle, options.image_tokens)
         tower_path, llm_path = bundle.path("vision", self.vision), bundle.path("llm", self.gguf)

@@ -10,6 +10,7 @@ AesedgeError                      every error of ours: one line that says what, 
 │   ├── BundleFormatError         (also ValueError)         the manifest or a model file is not as it must be
 │   └── BundleIntegrityError      a file is missing, or its size or hash is not the manifest's
 ├── CheckpointError               (also ValueError)         a checkpoint cannot be exported
+├── DownloadError                 a checkpoint cannot be downloaded, or what came is not what was promised
 ├── MissingExtraError             (also ImportError)        a package of an optional extra is not installed
 ├── ProviderError                 an execution provider that was asked for is not active
 ├── ModelLoadError                llama.cpp or ONNX Runtime refuses a file
@@ -59,6 +60,10 @@ class BundleIntegrityError(BundleError):
 
 class CheckpointError(AesedgeError, ValueError):
     """A checkpoint cannot be exported."""
+
+
+class DownloadError(AesedgeError):
+    """A checkpoint cannot be downloaded, or what came is not what was promised."""
 
 
 class MissingExtraError(AesedgeError, ImportError):

@@ -18,7 +18,7 @@ MANIFEST_NAME = "manifest.json"
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What a bundle may be called: it is the name of a folder too."""
 
-Role = Literal["vision", "llm", "card"]
+Role = Literal["vision", "llm", "card", "imatrix"]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Channels = tuple[float, float, float]

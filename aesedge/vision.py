@@ -22,6 +22,7 @@ from aesedge.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 Device = Literal["auto", "cpu", "cuda", "metal"]
@@ -139,6 +140,31 @@ class VisionTower:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def vision_type(asked: str, types: Sequence[str], default: str, device: Device) -> str:
+    """Return the precision of the vision graph to load.
+
+    ``auto`` takes fp16 on CUDA, else fp32: ONNX Runtime's 8-bit products run on the CPU alone. Elsewhere it takes the
+    bundle's default, but never fp16 where there is another: a CPU computes it in float32, with casts.
+
+    Args:
+        asked: a precision, or ``auto``.
+        types: what the bundle has.
+        default: the manifest's choice.
+        device: where the graph is to run.
+
+    Raises:
+        ProviderError: the device that was asked for is not there.
+    """
+    if asked != "auto":
+        return asked
+    if len(types) == 1:
+        return default
+    on_cuda = device in {"auto", "cuda"} and _choose_provider(_load_onnxruntime(), device) == PROVIDERS["cuda"]
+    wanted = ("fp16", "fp32", default) if on_cuda else (default, "fp32", "int8")
+    unfit = set() if on_cuda else {"fp16"}
+    return next((t for t in wanted if t in types and t not in unfit), default)
 
 
 def _load_onnxruntime() -> Any:

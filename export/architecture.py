@@ -6,16 +6,19 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch  # noqa: F401 (before transformers, which without it prints a warning of its own)
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from aesedge.errors import CheckpointError
 
 from . import layouts
+from .tower_folder import OPENAI_NAME, tower_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _OPENAI_HEAD_WIDTH = 64  # all of OpenAI's CLIP towers
+_OPENAI_LAYERS = {"base": 12, "large": 24}
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,13 @@ class Architecture:
 
 
 def read_architecture(
-    folder: Path, config: dict[str, Any], layout: str, shapes: layouts.Shapes, clip: dict[str, Any] | None
+    folder: Path, config: dict[str, Any], shapes: layouts.Shapes, clip: dict[str, Any] | None
 ) -> Architecture:
     """Read the configuration of a checkpoint.
 
     Args:
         folder: the checkpoint, for messages.
         config: its ``config.json``.
-        layout: ``layouts.HF`` or ``layouts.ORIGINAL``.
         shapes: canonical name to shape of the tensors that are there.
         clip: ``config.json`` of the CLIP model, where the original layout names a local one.
 
@@ -61,13 +63,43 @@ def read_architecture(
         CheckpointError: the model is another one than LLaVA-1.5.
     """
     try:
-        read = _read_hf(config) if layout == layouts.HF else _read_original(config, shapes, clip)
+        read = _read_hf(config) if is_hf(config) else _read_original(config, shapes, clip)
         _check(read)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder}: config.json is not one of LLaVA-1.5 ({error}); download it again") from None
     return read
+
+
+def is_hf(config: dict[str, Any]) -> bool:
+    """Tell whether a configuration is transformers' own; model types do not, as the original was called 'llava' too."""
+    if "text_config" in config or "vision_config" in config:
+        return True
+    return config.get("model_type") == "llava" and not any(key.startswith("mm_") for key in config)
+
+
+def refuse_other_models(folder: Path, config: dict[str, Any]) -> None:
+    """See that a configuration is not one of LLaVA's relatives.
+
+    Raises:
+        CheckpointError: it is.
+    """
+    if config.get("model_type") not in {None, "llava", "llava_llama", "llama"}:
+        raise CheckpointError(
+            f"{folder}: a '{class_name(config)}' checkpoint (model type '{config['model_type']}'); only LLaVA-1.5 "
+            "models with a Llama as their text half can be exported"
+        )
+    # Where it is not stated, the names of the projector's tensors tell.
+    projector = config.get("mm_projector_type") or "mlp2x_gelu"
+    if projector != "mlp2x_gelu":
+        raise CheckpointError(f"{folder}: mm_projector_type is {projector!r}, only 'mlp2x_gelu' can be exported")
+
+
+def class_name(config: dict[str, Any]) -> str:
+    """Return what a configuration calls its model."""
+    named = config.get("architectures")
+    return str(named[0] if isinstance(named, list) and named else config.get("model_type", "unknown"))
 
 
 def _require(actual: object, allowed: tuple[object, ...], what: str) -> None:
@@ -94,7 +126,6 @@ def _read_hf(config: dict[str, Any]) -> Architecture:
 
 
 def _read_original(config: dict[str, Any], shapes: layouts.Shapes, clip: dict[str, Any] | None) -> Architecture:
-    _require(config.get("mm_projector_type"), ("mlp2x_gelu",), "mm_projector_type")
     _require(config.get("mm_vision_select_feature", "patch"), ("patch",), "mm_vision_select_feature")
     _require(config.get("mm_patch_merge_type", "flat"), ("flat",), "mm_patch_merge_type")
     _require(config.get("image_aspect_ratio", "pad"), ("pad", None), "image_aspect_ratio")
@@ -107,19 +138,27 @@ def _read_original(config: dict[str, Any], shapes: layouts.Shapes, clip: dict[st
 
 def _openai_tower(config: dict[str, Any], shapes: layouts.Shapes) -> CLIPVisionConfig:
     """Return the configuration of a tower of which only the weights and a name on the hub are there."""
-    name = str(config.get("mm_vision_tower"))
+    name = tower_name(config)
     patches = shapes.get("vision_tower.embeddings.patch_embedding.weight")
     if patches is None:
         raise CheckpointError(
             f"the vision tower '{name}' is neither in the checkpoint nor a folder here; download it from the hub and "
-            "give its folder as the vision tower"
+            "give its folder as the vision tower (--vision-tower)"
         )
-    if "openai/clip-vit-" not in name.replace("\\", "/"):
+    openai = OPENAI_NAME.fullmatch(name)
+    if openai is None:
         raise CheckpointError(
-            f"the shape of the vision tower '{name}' is not known; give the folder of its CLIP model as vision tower"
+            f"the shape of the vision tower '{name}' is not known; give the folder of its CLIP model as vision tower "
+            "(--vision-tower)"
         )
     n_positions, width = shapes["vision_tower.embeddings.position_embedding.weight"]
     layers = {name.split(".")[3] for name in shapes if name.startswith("vision_tower.encoder.layers.")}
+    # The selected layer is counted from the last one.
+    if len(layers) != _OPENAI_LAYERS.get(openai["size"], len(layers)):
+        raise CheckpointError(
+            f"the vision tower has {len(layers)} layers, '{name}' {_OPENAI_LAYERS[openai['size']]}; download the "
+            "checkpoint again"
+        )
     return CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=shapes["vision_tower.encoder.layers.0.mlp.fc1.weight"][0],

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from aesedge.errors import CheckpointError
 from aesedge.manifest import ImageSpec
 
-from . import layouts
-from .architecture import Architecture, read_architecture
-from .vocabulary import Vocabulary, read_vocabulary
-from .weights import Weights, open_weights
+from .architecture import Architecture, is_hf, read_architecture
+from .json_file import read_config, read_json_object
+from .layouts import language_shapes
+from .model_files import find_model_files
+from .vocabulary import Vocabulary, has_tokenizer, open_tokenizer, read_vocabulary
+from .weights import FLOATS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import torch
+
+    from . import layouts
+    from .lora import MergedTensor
+    from .model_files import ModelFiles
+    from .weights import StoredTensor
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -33,113 +41,105 @@ class Checkpoint:
     architecture: Architecture
     vocabulary: Vocabulary
     image: ImageSpec
-    _sources: dict[str, tuple[Weights, str]]
-    """Canonical name to the files and the name there."""
+    base: Path | None
+    """Folder of the model that a LoRA checkpoint, or a projector, was trained on."""
+    tokenizer_folder: Path
+    """Where the tokenizer is: ``folder``, or the base."""
+    _sources: Mapping[str, StoredTensor | MergedTensor]
+    """Canonical name to where the values are."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all weights that an export reads, as they are stored."""
+        return sum(self._sources[name].n_bytes for name in self.architecture.expected_shapes())
+
+    @property
+    def n_text_parameters(self) -> int:
+        """Weights of the language model."""
+        return _n_values(language_shapes(self.architecture.text))
+
+    @property
+    def n_vision_parameters(self) -> int:
+        """Weights of the projector and of the tower's layers that are needed."""
+        return _n_values(self.architecture.expected_shapes()) - self.n_text_parameters
 
     def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor as it is stored.
+        """Return a tensor as it is stored; a LoRA checkpoint's merged, in the base's type.
 
         Raises:
-            CheckpointError: a value of it is not finite.
+            CheckpointError: a value of it is not finite, or its file is damaged.
         """
-        weights, spelled = self._sources[name]
-        tensor = weights.read(spelled)
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{weights.files[spelled]}: '{spelled}' holds values that are not finite")
-        return tensor
+        return self._sources[name].tensor()
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Return rows ``[start, stop)`` of a tensor; of the same values as :meth:`tensor`, the others are not read.
+
+        Raises:
+            CheckpointError: as for :meth:`tensor`.
+        """
+        return self._sources[name].rows(start, stop)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return the type in which a tensor is stored."""
+        return self._sources[name].dtype
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        return self._sources[name].shape
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of one text, without BOS, by the checkpoint's own tokenizer and independent of llama.cpp."""
+        return self._tokenizer(text) if text else []
+
+    @cached_property
+    def _tokenizer(self) -> Callable[[str], list[int]]:
+        return open_tokenizer(self.tokenizer_folder)
 
     def names(self, prefix: str) -> list[str]:
         """Return the canonical names that begin so."""
         return [name for name in self._sources if name.startswith(prefix)]
 
 
-def open_checkpoint(folder: Path, *, vision_tower: Path | None = None) -> Checkpoint:
-    """Recognise a checkpoint and check that all of it is there.
+def _n_values(shapes: layouts.Shapes) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def open_checkpoint(folder: Path, *, vision_tower: Path | None = None, base: Path | None = None) -> Checkpoint:
+    """Recognise a checkpoint and check that all of it is there; no weights are read.
 
     Args:
-        folder: a Hugging Face ``LlavaForConditionalGeneration`` or an original-LLaVA checkpoint.
-        vision_tower: folder of the CLIP model, for an original-LLaVA checkpoint without the tower's weights.
+        folder: a Hugging Face ``LlavaForConditionalGeneration``, an original-LLaVA checkpoint, a LoRA checkpoint, or a
+            projector that was trained alone.
+        vision_tower: folder of the CLIP model, for a checkpoint without the tower's weights.
+        base: folder of the model that a LoRA checkpoint or a projector was trained on; by default the one that it
+            names, if that is on this machine.
 
     Raises:
         CheckpointError: it is not such a checkpoint, or something is missing or of another shape.
     """
-    config = read_config(folder)
-    if (folder / "adapter_config.json").is_file():
-        raise CheckpointError(f"{folder}: a LoRA checkpoint; merge it onto its base model first")
-    weights = open_weights(folder)
-    if weights is None:
-        raise CheckpointError(
-            f"{folder}: no weight files (model*.safetensors or pytorch_model*.bin); download the checkpoint completely"
-        )
-    layout = _recognise(folder, config, weights.files)
-    sources = _sources(weights, layout)
-    clip = _clip_folder(folder, config, vision_tower) if layout == layouts.ORIGINAL else None
-    if clip is not None and not any(name.startswith("vision_tower.") for name in sources):
-        clip_weights = open_weights(clip)
-        if clip_weights is None:
-            raise CheckpointError(f"{clip}: no weight files of the vision tower; download the CLIP model completely")
-        sources |= _sources(clip_weights, layouts.CLIP)
-    shapes = {name: source.shapes[spelled] for name, (source, spelled) in sources.items()}
-    architecture = read_architecture(folder, config, layout, shapes, None if clip is None else read_config(clip))
-    _check_shapes(folder, architecture, shapes)
-    vocabulary = read_vocabulary(folder, architecture.text.vocab_size, architecture.special_tokens)
-    image = _image_spec(folder if clip is None else clip, architecture.vision.image_size)
-    return Checkpoint(folder, layout, architecture, vocabulary, image, sources)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return a folder's ``config.json``.
-
-    Raises:
-        CheckpointError: there is none, or it is not JSON.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        reason = "no config.json in it" if folder.is_dir() else "no such folder"
-        raise CheckpointError(f"{folder}: not a checkpoint ({reason}); give the folder that was downloaded")
-    try:
-        config = json.loads(path.read_bytes())
-    except ValueError:
-        raise CheckpointError(f"{path}: not valid JSON; download it again") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: not a configuration; download it again")
-    return config
-
-
-def _recognise(folder: Path, config: dict[str, Any], names: Iterable[str]) -> str:
-    """Tell the layout by the projector's spelling, which differs in all of them; names of models are not looked at."""
-    names = set(names)
-    if "model.mm_projector.0.weight" in names or config.get("mm_projector_type"):
-        return layouts.ORIGINAL
-    if any("multi_modal_projector." in name for name in names) or config.get("model_type") == "llava":
-        return layouts.HF
-    what = (config.get("architectures") or [config.get("model_type", "unknown")])[0]
-    raise CheckpointError(
-        f"{folder}: a '{what}' checkpoint without LLaVA's projector; only LLaVA-1.5 models can be exported"
+    files = find_model_files(folder, base=base, vision_tower=vision_tower)
+    shapes = {name: source.shape for name, source in files.tensors.items()}
+    clip = None if files.clip is None else read_config(files.clip)
+    architecture = read_architecture(folder, files.config, shapes, clip)
+    _check_tensors(folder, architecture, files.tensors)
+    tokenizer = next((place for place in (folder, files.base) if place is not None and has_tokenizer(place)), folder)
+    return Checkpoint(
+        folder=folder,
+        layout=files.layout,
+        architecture=architecture,
+        vocabulary=read_vocabulary(tokenizer, architecture.text.vocab_size, architecture.special_tokens),
+        image=_image_spec(_preprocessor(folder, files), architecture.vision.image_size),
+        base=files.base,
+        tokenizer_folder=tokenizer,
+        _sources=files.tensors,
     )
 
 
-def _sources(weights: Weights, layout: str) -> dict[str, tuple[Weights, str]]:
-    try:
-        names = layouts.canonical_names(weights.files, layout)
-    except CheckpointError as error:
-        raise CheckpointError(f"{weights.folder}: {error}") from None
-    return {canonical: (weights, spelled) for canonical, spelled in names.items()}
-
-
-def _clip_folder(folder: Path, config: dict[str, Any], given: Path | None) -> Path | None:
-    """Return the local folder of the CLIP model: the one given, or mm_vision_tower where that is a folder."""
-    if given is not None:
-        return given
-    named = config.get("mm_vision_tower") or config.get("vision_tower")
-    if not named:
-        return None
-    return next((path for path in (Path(named), folder / named) if (path / "config.json").is_file()), None)
-
-
-def _check_shapes(folder: Path, architecture: Architecture, shapes: layouts.Shapes) -> None:
+def _check_tensors(
+    folder: Path, architecture: Architecture, tensors: Mapping[str, StoredTensor | MergedTensor]
+) -> None:
     expected = architecture.expected_shapes()
-    missing = [name for name in expected if name not in shapes]
+    missing = [name for name in expected if name not in tensors]
     if missing:
         what = _part(missing[0])
         raise CheckpointError(
@@ -147,11 +147,15 @@ def _check_shapes(folder: Path, architecture: Architecture, shapes: layouts.Shap
             + _way_out(missing[0])
         )
     for name, shape in expected.items():
-        if shapes[name] != shape:
+        found = tensors[name]
+        if found.shape != shape:
             raise CheckpointError(
-                f"{folder}: '{name}' has the shape {list(shapes[name])}, config.json says {list(shape)}; "
+                f"{found.path}: '{found.name}' has the shape {list(found.shape)}, config.json says {list(shape)}; "
                 "use the files as they were published together"
             )
+        if found.dtype not in FLOATS:
+            kind = str(found.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{found.path}: '{found.name}' is stored as {kind}; use an unquantized checkpoint")
 
 
 def _part(name: str) -> str:
@@ -161,21 +165,27 @@ def _part(name: str) -> str:
 
 def _way_out(name: str) -> str:
     if name.startswith("vision_tower."):
-        return "give the folder of its CLIP model as the vision tower"
+        return "give the folder of its CLIP model as the vision tower (--vision-tower)"
     return "download the checkpoint again"
 
 
-def _image_spec(folder: Path, size: int) -> ImageSpec:
+def _preprocessor(folder: Path, files: ModelFiles) -> Path:
+    """Return the preprocessor_config.json that applies; it may not be there."""
+    # The original LLaVA takes CLIP's, transformers its own.
+    found = [folder, files.base, files.clip] if is_hf(files.config) else [files.clip, folder, files.base]
+    places = [place for place in found if place is not None]
+    paths = [place / "preprocessor_config.json" for place in places]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _image_spec(path: Path, size: int) -> ImageSpec:
     """Return the preprocessing; mean and std from preprocessor_config.json where there is one, else CLIP's."""
-    path = folder / "preprocessor_config.json"
-    given: dict[str, Any] = {}
-    if path.is_file():
-        try:
-            given = json.loads(path.read_bytes())
-        except ValueError:
-            raise CheckpointError(f"{path}: not valid JSON; download it again") from None
-    mean = tuple(float(x) for x in given.get("image_mean") or CLIP_MEAN)
-    std = tuple(float(x) for x in given.get("image_std") or CLIP_STD)
+    given = read_json_object(path)
+    try:
+        mean = tuple(float(x) for x in given.get("image_mean") or CLIP_MEAN)
+        std = tuple(float(x) for x in given.get("image_std") or CLIP_STD)
+    except (TypeError, ValueError):
+        mean = std = ()
     if len(mean) != 3 or len(std) != 3:
         raise CheckpointError(f"{path}: image_mean and image_std need three numbers each; download it again")
     # LLaVA pads with the mean colour, rounded down (llava/mm_utils.py).

@@ -4,54 +4,54 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Sequence
-from importlib import metadata
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aesedge.hashes import sha256
 from aesedge.image import read_image
 from aesedge.machine import default_n_threads
-from aesedge.manifest import (
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    BundleFile,
-    Defaults,
-    ImageTokens,
-    Manifest,
-    PromptSpec,
-    RatingSpec,
-    Role,
-    Source,
-    format_manifest,
-    parse_manifest,
-)
+from aesedge.manifest import FORMAT_VERSION, Defaults, ImageTokens, Manifest, PromptSpec, RatingSpec, Source
 from aesedge.prompt import prompt_template
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.vision import VisionTower
 
+from .bundle_files import created_by, described, write_manifest
 from .checkpoint import Checkpoint, open_checkpoint
-from .language_gguf import write_f16
-from .parity import Inputs, Runtime, measure_parity, measure_type
+from .checkpoint_source import CheckpointSource
+from .disk_space import require_space
+from .importance import Calibration, gather
+from .language_files import keep_the_better, language_files, work_bytes
 from .plan import (
-    DEFAULT_GGUF_TYPES,
-    VISION_TYPES,
+    DEFAULT_GGUF,
+    DEFAULT_VISION,
     Plan,
     check_labels,
-    check_vision_types,
     checked_card,
     checked_name,
+    checked_precisions,
+    default_precision,
     default_type,
+    listed,
 )
-from .quantizer import Fallback, parse_type, quantize
+from .progress import silent
+from .proof import prove
+from .proof_inputs import Files, Inputs
 from .questions import default_prompt, default_rating
-from .reference import Reference
-from .stages import as_records
+from .self_proof import not_proven
+from .tensor_types import parse_type
+from .vision_files import note_making, vision_bytes, vision_files
 from .vision_graph import write_fp32
-from .work_folder import check_target, work_folder
+from .work_folder import check_target, clear_leftovers, work_folder
 
-Progress = Callable[[str, float], None]
-"""Called with the name of a step and the share of it that is done, 0..1."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aesedge.manifest import BundleFile, Role
+
+    from .language_files import LanguageFiles
+    from .progress import Report
+    from .reference import ReferenceMode
+    from .vision_files import VisionFiles
 
 
 def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the command)
@@ -59,159 +59,175 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
     out: Path,
     *,
     name: str | None = None,
-    gguf_types: Sequence[str] = DEFAULT_GGUF_TYPES,
+    gguf_types: Sequence[str] = tuple(listed(DEFAULT_GGUF)),
     default_gguf: str | None = None,
-    vision_types: Sequence[str] = VISION_TYPES,
+    vision_types: Sequence[str] = tuple(listed(DEFAULT_VISION)),
     license: str = "not stated",  # noqa: A002 (the manifest's word)
     prompt: PromptSpec | None = None,
     rating: RatingSpec | None = None,
     photos: Sequence[Path] | None = None,
+    calibrate: Sequence[Path] = (),
     card: Path | None = None,
     vision_tower: Path | None = None,
+    base: Path | None = None,
+    source_name: str | None = None,
+    revision: str | None = None,
     parity: bool = True,
+    reference: ReferenceMode = "auto",
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Manifest:
     """Turn a LLaVA-1.5 checkpoint into a bundle and prove that it answers as PyTorch does.
 
     Args:
-        checkpoint: folder of a Hugging Face or an original-LLaVA checkpoint; it is only read.
+        checkpoint: folder of a Hugging Face or an original-LLaVA checkpoint, or of a LoRA adapter; it is only read.
         out: the bundle's folder; it appears when everything is done.
         name: the bundle's name; by default the folder's.
         gguf_types: quantization types of the language model, any case.
         default_gguf: the type that is loaded when none is asked for; by default Q4_K_M, else the first.
-        vision_types: precisions of the vision graph.
+        vision_types: precisions of the vision graph; int8 is loaded when none is asked for, else fp32, else fp16.
         license: licence of the weights.
         prompt: template and critique question; by default AesExpert's.
         rating: score and attribute questions and their labels; by default AesExpert's.
         photos: what parity is measured on; by default the sample photographs.
+        calibrate: photos, on which the importance of every input of the language model is measured for the types
+            below Q8_0; none does without.
         card: a model card in Markdown to put into the bundle.
         vision_tower: folder of the CLIP model, where an original-LLaVA checkpoint does not hold it.
-        parity: whether to compare with PyTorch, which needs 4 bytes of memory a weight.
+        base: folder of the model that a LoRA adapter is merged onto.
+        source_name: what the manifest calls the checkpoint; by default its folder's name.
+        revision: commit of the checkpoint; by default what its place in the Hugging Face cache tells.
+        parity: whether to compare with PyTorch.
+        reference: how PyTorch holds the model, see :func:`.reference.open_reference`.
         overwrite: whether a bundle that is there may be replaced.
-        progress: called with step and share done.
+        progress: called with step, share done, and what is being worked on.
 
     Returns:
-        The manifest as written; ``fidelity`` holds the parity figures.
+        The manifest as written; ``fidelity`` holds the figures.
 
     Raises:
         UsageError: an option is wrong, or ``out`` may not be replaced.
         CheckpointError: the checkpoint is incomplete or of another kind.
         ParityError: the result differs from PyTorch by more than the stated tolerance; nothing is left behind.
-        BundleError: ``out`` cannot be written.
+        BundleError: ``out`` cannot be written, or there is no room for it.
     """
     out = Path(out).absolute()
+    clear_leftovers(out)
     check_target(out, overwrite=overwrite)
-    check_vision_types(vision_types)
     types = list(dict.fromkeys(parse_type(t) for t in gguf_types))
     plan = Plan(
         name=checked_name(name or out.name),
         gguf_types=types,
         default_gguf=default_type(types, default_gguf),
+        vision_types=checked_precisions(vision_types),
         license=license,
         prompt=prompt or default_prompt(),
         rating=rating or default_rating(),
         photos=[(Path(p).name, read_image(p)) for p in photos or SAMPLE_PHOTOS],
+        calibration=[(Path(p).name, read_image(p)) for p in calibrate],
         card=checked_card(card),
-        parity=parity,
+        reference=reference if parity else None,
     )
     prompt_template(plan.prompt.template)
-    report = progress or (lambda _step, _share: None)
+    report = progress or silent
     report("read checkpoint", 0.0)
-    source = open_checkpoint(Path(checkpoint), vision_tower=vision_tower)
+    source = open_checkpoint(Path(checkpoint), vision_tower=vision_tower, base=base)
     check_labels(source, plan.rating)
+    language = CheckpointSource(source, name=plan.name)
+    n_bytes = work_bytes(language, plan.gguf_types, calibrated=bool(plan.calibration))
+    n_bytes += vision_bytes(source.n_vision_parameters, plan.vision_types)
+    require_space(out.parent, n_bytes, "the bundle and what is written on the way to it")
+    origin = Source(
+        checkpoint=source_name or source.folder.name,
+        revision=_revision(source.folder) if revision is None else revision,
+        layout=source.layout,
+    )
     report("read checkpoint", 1.0)
     with work_folder(out, overwrite=overwrite) as folder:
-        return _build(source, plan, folder, report)
+        return _build(source, language, plan, origin, folder, report)
 
 
-def _build(source: Checkpoint, plan: Plan, folder: Path, report: Progress) -> Manifest:
+def _build(
+    source: Checkpoint, language: CheckpointSource, plan: Plan, origin: Source, folder: Path, report: Report
+) -> Manifest:
     """Write everything into an empty folder, the manifest last."""
-    vision = folder / "vision-fp32.onnx"
-    report("vision fp32", 0.0)
-    write_fp32(source, vision)
-    report("vision fp32", 1.0)
-    paths, fallbacks = _write_language(source, plan, folder, report)
-    fidelity = _fidelity(source, plan, vision, paths, report)
-    _note_fallbacks(fidelity, fallbacks)
-    if "F16" not in plan.gguf_types:
-        paths["F16"].unlink()
-    files: list[tuple[Role, str, Path]] = [("vision", "fp32", vision), *(("llm", t, paths[t]) for t in plan.gguf_types)]
+    n_threads = default_n_threads(source.n_bytes)
+    pictures = [picture for _, picture in plan.photos]
+    with (
+        vision_files(
+            partial(write_fp32, source),
+            plan.vision_types,
+            folder,
+            photos=pictures,
+            image=source.image,
+            report=report,
+        ) as vision,
+        language_files(
+            language,
+            plan.gguf_types,
+            folder,
+            gather=partial(_gather, plan, source, vision.fp32, n_threads, report) if plan.calibration else None,
+            n_threads=n_threads,
+            report=report,
+        ) as llm,
+    ):
+        fidelity = _fidelity(source, plan, vision, llm, n_threads, report)
+        keep_the_better(llm, fidelity["types"])
+        files: list[tuple[Role, str, Path]] = [
+            *(("vision", precision, path) for precision, path in vision.asked.items()),
+            *(("llm", gguf_type, path) for gguf_type, path in llm.llm.items()),
+        ]
+    if llm.imatrix is not None:
+        files.append(("imatrix", "gguf", llm.imatrix))
     if plan.card is not None:
         shutil.copyfile(plan.card, folder / "card.md")
         files.append(("card", "md", folder / "card.md"))
-    report("hashes", 0.0)
-    manifest = _manifest(source, plan, files, fidelity)
-    data = format_manifest(manifest)
-    (folder / MANIFEST_NAME).write_bytes(data)
-    report("hashes", 1.0)
-    return parse_manifest(data, MANIFEST_NAME)
+    return write_manifest(folder, _manifest(source, plan, origin, described(files, report), fidelity))
 
 
-def _write_language(
-    source: Checkpoint, plan: Plan, folder: Path, report: Progress
-) -> tuple[dict[str, Path], dict[str, list[Fallback]]]:
-    """Write F16 and the asked types made of it; return type to file, and type to tensors that are stored otherwise."""
-    paths = {t: folder / f"llm-{t.lower()}.gguf" for t in ("F16", *plan.gguf_types)}
-    write_f16(source, paths["F16"], name=plan.name, progress=lambda share: report("language F16", share))
-    fallbacks = {}
-    for gguf_type, path in paths.items():
-        if gguf_type != "F16":
-            report(f"language {gguf_type}", 0.0)
-            fallbacks[gguf_type] = quantize(paths["F16"], path, gguf_type)
-            report(f"language {gguf_type}", 1.0)
-    return paths, fallbacks
+def _gather(plan: Plan, source: Checkpoint, vision: Path, n_threads: int, report: Report, llm: Path) -> Any:
+    calibration = Calibration(plan.calibration, source.image, plan.prompt, plan.rating)
+    with VisionTower(vision, device="cpu", n_threads=n_threads) as tower:
+        return gather(llm, tower, calibration, n_threads=n_threads, progress=partial(report, "importance of inputs"))
 
 
-def _fidelity(source: Checkpoint, plan: Plan, vision: Path, paths: dict[str, Path], report: Progress) -> dict[str, Any]:
-    """Measure the bundle against PyTorch, and every quantization type against F16."""
-    if not plan.parity:
-        return {"checked": False, "types": {}}
-    n_threads = default_n_threads(vision.stat().st_size + paths["F16"].stat().st_size)
-    inputs = Inputs([picture for _, picture in plan.photos], source.image, plan.prompt, plan.rating.question)
-    tower = VisionTower(vision, device="cpu", n_threads=n_threads)
-    try:
-        with Runtime(tower, paths["F16"], n_threads) as f16:
-            report("parity", 0.0)
-            with Reference(source, n_threads) as reference:
-                stages = measure_parity(reference, f16, inputs, lambda share: report("parity", share))
-            types: dict[str, Any] = {}
-            for gguf_type, path in paths.items():
-                if gguf_type != "F16":
-                    with Runtime(tower, path, n_threads) as other:
-                        types[gguf_type] = measure_type(f16, other, inputs)
-    finally:
-        tower.close()
-    return {
-        "checked": True,
-        "reference": reference.description,
-        "photos": [name for name, _ in plan.photos],
-        "stages": as_records(stages),
-        "types": types,
-    }
-
-
-def _note_fallbacks(fidelity: dict[str, Any], fallbacks: dict[str, list[Fallback]]) -> None:
-    for gguf_type, tensors in fallbacks.items():
+def _fidelity(
+    source: Checkpoint, plan: Plan, vision: VisionFiles, llm: LanguageFiles, n_threads: int, report: Report
+) -> dict[str, Any]:
+    """Measure the bundle against PyTorch, and note what does not come from a measurement of answers."""
+    if plan.reference is None:
+        fidelity = not_proven("not asked for")
+    else:
+        fidelity = prove(
+            source,
+            Files(llm=llm.llm, vision=vision.asked, without_importance=llm.without_importance),
+            Inputs(plan.photos, source.image, plan.prompt, plan.rating),
+            reference=plan.reference,
+            vision_limits=vision.limits,
+            n_threads=n_threads,
+            progress=report,
+        )
+    for gguf_type, tensors in llm.stored_otherwise.items():
         if tensors:
-            noted = {f.tensor: f.type for f in tensors}
-            fidelity["types"].setdefault(gguf_type, {})["stored_otherwise"] = noted
+            fidelity["types"].setdefault(gguf_type, {})["stored_otherwise"] = tensors
+    note_making(fidelity, vision)
+    if plan.calibration:
+        fidelity["importance"] = {"photos": [name for name, _ in plan.calibration]}
+    return fidelity
 
 
 def _manifest(
-    source: Checkpoint, plan: Plan, files: Sequence[tuple[Role, str, Path]], fidelity: dict[str, Any]
+    source: Checkpoint, plan: Plan, origin: Source, files: list[BundleFile], fidelity: dict[str, Any]
 ) -> Manifest:
     n_image_tokens = source.architecture.n_image_tokens
     return Manifest(
         format_version=FORMAT_VERSION,
         name=plan.name,
-        created_by=f"aesedge {_version()}",
-        source=Source(checkpoint=source.folder.name, revision=_revision(source.folder), layout=source.layout),
+        created_by=created_by(),
+        source=origin,
         license=plan.license,
-        files=[
-            BundleFile(path=p.name, role=r, type=t, n_bytes=p.stat().st_size, sha256=sha256(p)) for r, t, p in files
-        ],
-        defaults=Defaults(gguf=plan.default_gguf, vision="fp32"),
+        files=files,
+        defaults=Defaults(gguf=plan.default_gguf, vision=default_precision(plan.vision_types)),
         image=source.image,
         image_tokens=ImageTokens(min=n_image_tokens, max=n_image_tokens),
         n_embd=source.architecture.text.hidden_size,
@@ -219,13 +235,6 @@ def _manifest(
         rating=plan.rating,
         fidelity=fidelity,
     )
-
-
-def _version() -> str:
-    try:
-        return metadata.version("aesedge")
-    except metadata.PackageNotFoundError:  # run from a source folder
-        return "(source)"
 
 
 def _revision(folder: Path) -> str:

@@ -1,144 +1,229 @@
-"""The language model as a GGUF file in half precision, as llama.cpp's own converter lays it out.
+"""The language model as GGUF files, in one pass from its source to all the asked types; knows no checkpoint layouts.
 
-One tensor is in memory at a time: names and shapes are written first, then the values in the same order.
+Chunks of rows are read, quantized to every type by several threads, and written: memory stays small whatever the size
+of a tensor, and no file in half precision is needed in between. Every tensor gets the type and the bytes that
+llama.cpp's quantizer makes of an unquantized file of the source's own precision.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-import gguf
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from aesedge.errors import CheckpointError
 
-from .layouts import language_shapes
+from .ggml import quantize_rows
+from .gguf_output import GgufOutput, as_matrix, header, plan_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from .architecture import Architecture
-    from .checkpoint import Checkpoint
-    from .vocabulary import Vocabulary
+    import gguf
+    import numpy.typing as npt
 
-_LAYER_NAMES = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-_OTHER_NAMES = {
-    "language_model.embed_tokens.weight": "token_embd.weight",
-    "language_model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
+    Rows = npt.NDArray[np.float32]
+    Bytes = npt.NDArray[np.uint8]
+    Importance = Mapping[str, npt.NDArray[np.float32]]
+
+_CHUNK_VALUES = 4 << 20  # 16 MiB of float32: what is read, quantized and written at once
+_PIECE_VALUES = 256 << 10  # what a thread quantizes at once, in about a tenth of a second: Ctrl-C waits no longer
+_WHOLE_HEADS = 128  # chunks of a multiple of this many rows hold whole heads, so q and k are read once
+_F16_LIMIT = 65520.0  # from here on rounding to F16 gives infinity
 
 
-def write_f16(checkpoint: Checkpoint, path: Path, *, name: str, progress: Callable[[float], None]) -> None:
-    """Write the language model with F16 matrices and F32 norms.
+class LanguageSource(Protocol):
+    """Where a language model comes from: its tensors under llama.cpp's names, read by rows."""
+
+    @property
+    def where(self) -> str:
+        """What messages call it: a folder or a file."""
+
+    @property
+    def fields(self) -> Mapping[str, gguf.GGUFValue]:
+        """All key/values but ``general.file_type`` and ``general.quantization_version``."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Name to shape, [n_out, n_in] for a matrix, in the order of the file."""
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """The tensors that lie there in a type of GGUF already, and in which; vectors that are not here become F32."""
+
+    def rows(self, name: str, start: int, stop: int) -> Rows:
+        """Return rows [start, stop) as float32 [stop - start, n_in]; a vector is one row."""
+
+    def packed(self, name: str, start: int, stop: int) -> Bytes:
+        """Return rows of a tensor of ``types`` as they lie there, uint8 [stop - start, n_bytes of a row]."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a pass is."""
+
+    tensor: str
+    """The tensor of which rows were just written."""
+    n_done_bytes: int
+    """Written to all files together."""
+    n_total_bytes: int
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Rows [start, stop) of a tensor."""
+
+    tensor: str
+    start: int
+    stop: int
+    is_last: bool
+
+
+def write_language(
+    source: LanguageSource,
+    targets: Mapping[str, Path],
+    *,
+    importance: Importance | None = None,
+    n_threads: int = 1,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, dict[str, str]]:
+    """Write a language model in several types in one pass over its source.
 
     Args:
-        checkpoint: where the weights come from.
-        path: the file to write.
-        name: what the file says the model is called.
-        progress: called with the written share, 0..1.
+        source: the model.
+        targets: file type (a key of ``FILE_TYPES``) to the file to write.
+        importance: llama.cpp's name of a matrix to float32 [n_in], how much each of its inputs matters.
+        n_threads: threads that quantize.
+        progress: called in this thread after every chunk.
+
+    Returns:
+        For every type the tensors whose rows do not fit the wanted tensor type, and the type in which they are stored.
 
     Raises:
-        CheckpointError: a weight is not finite or does not fit F16.
+        CheckpointError: a value is not finite, or too large for an asked type; an importance is of another model.
+        BundleError: a file cannot be written. Whatever is raised, no file is left behind.
     """
-    shapes = language_shapes(checkpoint.architecture.text)
-    writer = gguf.GGUFWriter(path, "llama")
+    _check_importance(source, importance or {})
+    layouts = [plan_layout(source, file_type, weighted=importance is not None) for file_type in targets]
     try:
-        _add_architecture(writer, checkpoint.architecture, name)
-        _add_vocabulary(writer, checkpoint.vocabulary)
-        for canonical, shape in shapes.items():
-            dtype = np.dtype(np.float16 if len(shape) > 1 else np.float32)
-            writer.add_tensor_info(gguf_name(canonical), shape, dtype, int(np.prod(shape)) * dtype.itemsize)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for i, canonical in enumerate(shapes):
-            writer.write_tensor_data(gguf_tensor(checkpoint, canonical))
-            progress((i + 1) / len(shapes))
-    finally:
-        writer.close()
+        with ExitStack() as stack:
+            files = [
+                stack.enter_context(GgufOutput(path, source, layout))
+                for path, layout in zip(targets.values(), layouts, strict=True)
+            ]
+            pool = stack.enter_context(_Pool(n_threads))
+            _write_tensors(_Conversion(source, files, importance or {}, pool), progress or (lambda _: None))
+    except BaseException:
+        for path in targets.values():
+            path.unlink(missing_ok=True)
+        raise
+    return {layout.file_type: layout.stored_otherwise for layout in layouts}
 
 
-def gguf_name(canonical: str) -> str:
-    """Return llama.cpp's name of a tensor of the language model."""
-    if canonical in _OTHER_NAMES:
-        return _OTHER_NAMES[canonical]
-    _, _, layer, inner = canonical.split(".", 3)
-    return f"blk.{layer}.{_LAYER_NAMES[inner.removesuffix('.weight')]}.weight"
+def language_bytes(source: LanguageSource, types: Iterable[str], *, weighted: bool = False) -> dict[str, int]:
+    """Return the exact size of each type's file without writing any.
+
+    Args:
+        source: the model.
+        types: file types.
+        weighted: whether an importance matrix will be used, which moves some tensors to other types.
+    """
+    layouts = [plan_layout(source, file_type, weighted=weighted) for file_type in types]
+    return {layout.file_type: len(header(source, layout)) + layout.n_bytes for layout in layouts}
 
 
-def gguf_tensor(checkpoint: Checkpoint, canonical: str) -> npt.NDArray[np.floating]:
-    """Return a tensor as the F16 file holds it: matrices float16, norms float32, q and k in llama.cpp's order."""
-    text = checkpoint.architecture.text
-    tensor = checkpoint.tensor(canonical)
-    if canonical.endswith("q_proj.weight"):
-        tensor = interleave_rope(tensor, text.num_attention_heads)
-    elif canonical.endswith("k_proj.weight"):
-        tensor = interleave_rope(tensor, text.num_key_value_heads)
-    if tensor.ndim == 1:
-        return tensor.float().numpy()
-    half = tensor.to(torch.float16)
-    if not torch.isfinite(half).all():
-        raise CheckpointError(f"'{canonical}' has values beyond 65504, which F16 cannot hold; this cannot be exported")
-    return half.numpy()
+def _check_importance(source: LanguageSource, importance: Importance) -> None:
+    for name, values in importance.items():
+        n_in = source.shapes[name][-1] if name in source.shapes else values.size
+        if values.shape != (n_in,) or not np.isfinite(values).all():
+            raise CheckpointError(
+                f"{source.where}: the importance of '{name}' must be {n_in} finite values and is not; "
+                "use an importance matrix of this very model"
+            )
 
 
-def interleave_rope(weight: torch.Tensor, n_head: int) -> torch.Tensor:
-    """Reorder rows [n_head * head_dim, n_in] from transformers' rotary halves to llama.cpp's rotary pairs."""
-    n_rows, n_in = weight.shape
-    halves = weight.reshape(n_head, 2, n_rows // n_head // 2, n_in)
-    return halves.transpose(1, 2).reshape(n_rows, n_in).contiguous()
+class _Pool(ThreadPoolExecutor):
+    """Threads that, when something fails, end with what they have in hand and leave the rest."""
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown(wait=True, cancel_futures=True)
 
 
-def _add_architecture(writer: gguf.GGUFWriter, architecture: Architecture, name: str) -> None:
-    text = architecture.text
-    writer.add_type("model")
-    writer.add_name(name)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_block_count(text.num_hidden_layers)
-    writer.add_context_length(text.max_position_embeddings)
-    writer.add_embedding_length(text.hidden_size)
-    writer.add_feed_forward_length(text.intermediate_size)
-    writer.add_head_count(text.num_attention_heads)
-    writer.add_head_count_kv(text.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(text.rms_norm_eps)
-    writer.add_rope_freq_base(text.rope_theta)
-    writer.add_rope_dimension_count(text.head_dim)
-    writer.add_vocab_size(text.vocab_size)
-    if text.head_dim * text.num_attention_heads != text.hidden_size:
-        writer.add_key_length(text.head_dim)
-        writer.add_value_length(text.head_dim)
-    scaling = text.rope_scaling or {}
-    if scaling.get("rope_type", scaling.get("type")) == "linear":
-        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(float(scaling["factor"]))
+@dataclass(frozen=True)
+class _Conversion:
+    """What goes from where to where, and who does it."""
+
+    source: LanguageSource
+    files: Sequence[GgufOutput]
+    importance: Importance
+    pool: _Pool
+
+    def types(self, tensor: str) -> dict[str, None]:
+        """Return the types in which a tensor is asked for, each once: several files may share one."""
+        return dict.fromkeys(file.layout.types[tensor] for file in self.files)
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(vocabulary.pieces)
-    writer.add_token_scores(vocabulary.scores)
-    writer.add_token_types(vocabulary.types)
-    writer.add_bos_token_id(vocabulary.bos)
-    writer.add_eos_token_id(vocabulary.eos)
-    writer.add_unk_token_id(vocabulary.unk)
-    if vocabulary.pad is not None:
-        writer.add_pad_token_id(vocabulary.pad)
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
-    writer.add_add_space_prefix(True)
+def _write_tensors(job: _Conversion, progress: Callable[[Progress], None]) -> None:
+    """Write chunk after chunk to every file; the next one is read while the present one is quantized."""
+    n_total = sum(file.layout.n_bytes for file in job.files)
+    chunks = _chunks(job.source)
+    chunk = next(chunks, None)
+    reading = job.pool.submit(_read, job, chunk) if chunk else None
+    while chunk is not None and reading is not None:
+        rows = reading.result()
+        upcoming = next(chunks, None)
+        reading = job.pool.submit(_read, job, upcoming) if upcoming else None
+        packed = {kind: _pack(job, chunk, rows, kind) for kind in job.types(chunk.tensor)}
+        for file in job.files:
+            for piece in packed[file.layout.types[chunk.tensor]]:
+                file.write(piece.result())
+            if chunk.is_last:
+                file.end_tensor()
+        progress(Progress(chunk.tensor, sum(file.n_data_bytes for file in job.files), n_total))
+        chunk = upcoming
+
+
+def _chunks(source: LanguageSource) -> Iterator[_Chunk]:
+    for tensor, shape in source.shapes.items():
+        n_rows, n_in = as_matrix(shape)
+        step = max(1, _CHUNK_VALUES // n_in)
+        if step > _WHOLE_HEADS:
+            step -= step % _WHOLE_HEADS
+        for start in range(0, n_rows, step):
+            stop = min(start + step, n_rows)
+            yield _Chunk(tensor, start, stop, is_last=stop == n_rows)
+
+
+def _read(job: _Conversion, chunk: _Chunk) -> Rows:
+    rows = job.source.rows(chunk.tensor, chunk.start, chunk.stop)
+    largest = max(float(rows.max()), -float(rows.min()))  # not a number where one of them is none
+    if not math.isfinite(largest):
+        raise CheckpointError(
+            f"{job.source.where}: '{chunk.tensor}' holds values that are not finite; this cannot be exported"
+        )
+    if largest >= _F16_LIMIT and "F16" in job.types(chunk.tensor):
+        raise CheckpointError(
+            f"{job.source.where}: '{chunk.tensor}' has values beyond 65504, which F16 cannot hold; ask for BF16"
+        )
+    return rows
+
+
+def _pack(job: _Conversion, chunk: _Chunk, rows: Rows, kind: str) -> list[Future[Bytes]]:
+    """Begin to turn rows into a tensor type; return the pieces in order."""
+    if job.source.types.get(chunk.tensor) == kind:  # as it lies there: quantizing again might round again
+        return [job.pool.submit(job.source.packed, chunk.tensor, chunk.start, chunk.stop)]
+    importance = job.importance.get(chunk.tensor)
+
+    def quantize(piece: Rows) -> Bytes:
+        try:
+            return quantize_rows(piece, kind, importance)
+        except ValueError as error:
+            raise CheckpointError(f"{job.source.where}: '{chunk.tensor}': {error}; ask for BF16") from None
+
+    step = max(1, _PIECE_VALUES // rows.shape[1])
+    return [job.pool.submit(quantize, rows[i : i + step]) for i in range(0, len(rows), step)]

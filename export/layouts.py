@@ -7,19 +7,23 @@ Everything behind this module uses one spelling, close to transformers' own:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aesedge.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from transformers import CLIPVisionConfig, LlamaConfig
 
 HF = "hf-llava"
 ORIGINAL = "original-llava"
+LORA = "lora"
+"""Merged onto a base while it is read; both are spelled in one of the other ways."""
 CLIP = "clip"
 
+T = TypeVar("T")
 Shapes = dict[str, tuple[int, ...]]
 
 _RULES = {
@@ -30,20 +34,30 @@ _RULES = {
         (r"^(?:model\.)?multi_modal_projector\.", "multi_modal_projector."),
         (r"^(?:model\.)?vision_tower\.(?:vision_model\.)?", "vision_tower."),
     ],
-    # haotian-liu/LLaVA: mm_projector is nn.Sequential(Linear, GELU, Linear).
+    # haotian-liu/LLaVA: mm_projector is nn.Sequential(Linear, GELU, Linear). A plain Llama is spelled as its text half.
     ORIGINAL: [
-        (r"^model\.mm_projector\.0\.", "multi_modal_projector.linear_1."),
-        (r"^model\.mm_projector\.2\.", "multi_modal_projector.linear_2."),
+        (r"^(?:model\.)?mm_projector\.0\.", "multi_modal_projector.linear_1."),
+        (r"^(?:model\.)?mm_projector\.2\.", "multi_modal_projector.linear_2."),
         (r"^model\.vision_tower\.vision_tower\.(?:vision_model\.)?", "vision_tower."),
         (r"^lm_head\.", "lm_head."),
         (r"^model\.(?=embed_tokens\.|layers\.|norm\.)", "language_model."),
     ],
-    # openai/clip-*: the text half is not needed.
-    CLIP: [(r"^vision_model\.", "vision_tower.")],
+    # openai/clip-*: the text half is not needed. A tower alone, by transformers from 5.6 on, has no "vision_model.".
+    CLIP: [
+        (r"^vision_model\.", "vision_tower."),
+        (r"^(?=embeddings\.(?:class|patch|position)_embedding|pre_layrnorm\.|encoder\.layers\.)", "vision_tower."),
+    ],
 }
+
+_HF_NAMES = re.compile(r"(^|\.)(multi_modal_projector|language_model)\.")
 
 _DERIVED = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 """Buffers that old files carry and that follow from the configuration."""
+
+
+def recognise(names: Iterable[str]) -> str:
+    """Tell by tensors' names whether transformers' LLaVA spells them, or the original LLaVA and plain Llama."""
+    return HF if any(_HF_NAMES.search(name) for name in names) else ORIGINAL
 
 
 def canonical_names(names: Iterable[str], layout: str) -> dict[str, str]:
@@ -56,7 +70,7 @@ def canonical_names(names: Iterable[str], layout: str) -> dict[str, str]:
     for name in names:
         if _DERIVED.search(name):
             continue
-        canonical = _canonical(name, layout)
+        canonical = canonical_name(name, layout)
         if canonical is None:
             if layout == CLIP:
                 continue
@@ -67,7 +81,21 @@ def canonical_names(names: Iterable[str], layout: str) -> dict[str, str]:
     return found
 
 
-def _canonical(name: str, layout: str) -> str | None:
+def canonical_tensors(where: Path, held: Mapping[str, T], layout: str) -> dict[str, T]:
+    """Return what a folder or a file holds, by our names.
+
+    Raises:
+        CheckpointError: as for :func:`canonical_names`; ``where`` is named.
+    """
+    try:
+        names = canonical_names(held, layout)
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    return {canonical: held[spelled] for canonical, spelled in names.items()}
+
+
+def canonical_name(name: str, layout: str) -> str | None:
+    """Return our spelling of one tensor; None if it does not belong to a LLaVA-1.5."""
     for pattern, replacement in _RULES[layout]:
         changed, n_changed = re.subn(pattern, replacement, name)
         if n_changed:

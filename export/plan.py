@@ -6,13 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sentencepiece import SentencePieceProcessor
-
 from aesedge.errors import UsageError
 from aesedge.manifest import NAME_PATTERN
 from aesedge.rating import label_tokens
 
-from .quantizer import parse_type
+from .tensor_types import parse_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +21,20 @@ if TYPE_CHECKING:
     from aesedge.manifest import PromptSpec, RatingSpec
 
     from .checkpoint import Checkpoint
+    from .reference import ReferenceMode
 
-DEFAULT_GGUF_TYPES = ("F16", "Q8_0", "Q4_K_M")
-VISION_TYPES = ("fp32",)
+DEFAULT_GGUF = "q8_0,q4_k_m"
+DEFAULT_VISION = "fp32,int8"
+"""As they are typed."""
+
+
+BYTES_PER_WEIGHT = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
+"""Precision to the bytes that a weight takes in it."""
+
+
+def listed(text: str) -> list[str]:
+    """Return the parts of a list with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 @dataclass(frozen=True)
@@ -35,13 +44,17 @@ class Plan:
     name: str
     gguf_types: list[str]
     default_gguf: str
+    vision_types: list[str]
     license: str
     prompt: PromptSpec
     rating: RatingSpec
     photos: list[tuple[str, Image.Image]]
     """Names and RGB pictures."""
+    calibration: list[tuple[str, Image.Image]]
+    """Names and RGB pictures that the importance of inputs is measured on; none does without."""
     card: Path | None
-    parity: bool
+    reference: ReferenceMode | None
+    """How the bundle is compared with PyTorch, if it is."""
 
 
 def checked_name(name: str) -> str:
@@ -55,17 +68,24 @@ def checked_name(name: str) -> str:
     return name
 
 
-def check_vision_types(types: Sequence[str]) -> None:
-    """See that every precision of the vision graph is one that export makes.
+def checked_precisions(asked: Sequence[str]) -> list[str]:
+    """Return vision precisions, each once.
 
     Raises:
-        UsageError: one is not, or there is none.
+        UsageError: one is unknown, or there is none.
     """
-    for asked in types:
-        if asked not in VISION_TYPES:
-            raise UsageError(f"unknown vision precision {asked!r}; there are {', '.join(VISION_TYPES)}")
-    if not types:
+    found = list(dict.fromkeys(precision.strip().lower() for precision in asked))
+    for precision in found:
+        if precision not in BYTES_PER_WEIGHT:
+            raise UsageError(f"unknown vision precision {precision!r}; there are {', '.join(BYTES_PER_WEIGHT)}")
+    if not found:
         raise UsageError("no vision precision is asked for; a bundle needs one")
+    return found
+
+
+def default_precision(asked: Sequence[str]) -> str:
+    """Return what is loaded where no precision is asked for: int8, the fast one on CPUs, else fp32, else fp16."""
+    return next(precision for precision in ("int8", "fp32", "fp16") if precision in asked)
 
 
 def default_type(types: Sequence[str], asked: str | None) -> str:
@@ -101,5 +121,4 @@ def check_labels(source: Checkpoint, rating: RatingSpec) -> None:
     Raises:
         BundleFormatError: two answers begin with the same tokens.
     """
-    tokenizer = SentencePieceProcessor(model_file=str(source.folder / "tokenizer.model"))
-    label_tokens(rating.labels, rating.weights, tokenizer.encode)
+    label_tokens(rating.labels, rating.weights, source.encode)

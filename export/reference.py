@@ -1,42 +1,65 @@
-"""What PyTorch answers: transformers' LLaVA in float32, LLaVA's order of preprocessing, sentencepiece's own tokens.
+"""What PyTorch answers: transformers' LLaVA in float32, LLaVA's order of preprocessing; the whole model in memory.
 
 Nothing of aesedge's runtime is used here. A Hugging Face checkpoint is read by transformers itself, so that a name or
 a field that we misread shows up as a difference; what it cannot read (the original layout, spellings of later
-versions) is put into its model under our names, and ``description`` says so.
+versions) is put into its model under our names, and ``description`` says so. Where the memory is too small for it,
+:mod:`.reference_layers` takes its place.
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import psutil
 import torch
 import transformers
-from PIL import Image
-from sentencepiece import SentencePieceProcessor
-from transformers import CLIPImageProcessor, LlavaConfig, LlavaForConditionalGeneration
+from transformers import DynamicCache, LlavaConfig, LlavaForConditionalGeneration
 from transformers.utils import logging
 
 from aesedge.errors import ParityError
 
 from . import layouts
+from .reference_layers import LayeredReference
+from .reference_pixels import LlavaPixels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from .checkpoint import Checkpoint
-    from .stages import Answer, FloatArray
+    from .forced import ForcedSequence
+    from .stages import FloatArray
+
+ReferenceMode = Literal["auto", "memory", "layers"]
+# Of 4 bytes a weight: while transformers reads, one file of the checkpoint is in memory beside the model.
+_HEADROOM = 1.2
+_ACTIVATION_BYTES = 2 * 2**30
+
+
+def open_reference(checkpoint: Checkpoint, mode: ReferenceMode, *, n_threads: int) -> Reference | LayeredReference:
+    """Open a checkpoint in PyTorch.
+
+    Args:
+        checkpoint: what was exported.
+        mode: ``memory`` loads the whole model, 4 bytes a weight; ``layers`` reads one layer after the other;
+            ``auto`` takes the first where it fits into the memory that is free now.
+        n_threads: CPU threads, of the whole process until the reference is closed.
+    """
+    n_weights = sum(math.prod(shape) for shape in checkpoint.architecture.expected_shapes().values())
+    fits = psutil.virtual_memory().available > 4 * n_weights * _HEADROOM + _ACTIVATION_BYTES
+    if mode == "memory" or (mode == "auto" and fits):
+        return Reference(checkpoint, n_threads)
+    return LayeredReference(checkpoint, n_threads)
 
 
 class Reference:
     """A checkpoint in PyTorch, on so many CPU threads (of the whole process, until it is closed)."""
 
     def __init__(self, checkpoint: Checkpoint, n_threads: int) -> None:
-        self._checkpoint = checkpoint
-        self._tokenizer = SentencePieceProcessor(model_file=str(checkpoint.folder / "tokenizer.model"))
-        self._processor = _image_processor(checkpoint)
+        self.pixels = LlavaPixels(checkpoint)
         with _quiet_transformers():
             model = _load_hf(checkpoint) if checkpoint.layout == layouts.HF else None
             reader = "transformers" if model is not None else "aesedge"
@@ -47,49 +70,46 @@ class Reference:
         self._n_threads_before = torch.get_num_threads()
         torch.set_num_threads(n_threads)
 
-    def tokens(self, text: str) -> list[int]:
-        """Return the ids of one piece of text, without BOS."""
-        return list(self._tokenizer.encode(text)) if text else []
-
-    def pixels(self, image: Image.Image) -> FloatArray:
-        """Return LLaVA's pixels of an RGB image, float32 [1, 3, image_size, image_size]."""
-        side = max(image.size)
-        square = Image.new("RGB", (side, side), tuple(int(x * 255) for x in self._processor.image_mean))
-        square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-        pixels = self._processor(square, return_tensors="np")["pixel_values"]
-        return np.asarray(pixels, np.float32)
-
     @torch.inference_mode()
-    def image_embeddings(self, pixels: FloatArray) -> FloatArray:
-        """Return the projector's output for one image, float32 [n_image_tokens, n_embd]."""
-        rows = self._model.get_image_features(pixel_values=torch.from_numpy(pixels))
-        return np.asarray(rows[0].reshape(-1, rows[0].shape[-1]).numpy(), np.float32)
-
-    @torch.inference_mode()
-    def greedy(self, before: list[int], rows: FloatArray, after: list[int], n_tokens: int) -> Answer:
-        """Continue a prompt by the likeliest token each time.
+    def encode_images(
+        self, pixels: Sequence[FloatArray], progress: Callable[[float], None] | None = None
+    ) -> list[FloatArray]:
+        """Return the projector's output for images, float32 [n_image_tokens, n_embd] each.
 
         Args:
-            before: token ids in front of the image, BOS among them.
-            rows: image embeddings, float32 [n_image_tokens, n_embd].
-            after: token ids behind the image.
-            n_tokens: how many tokens to choose; an end-of-sequence token does not stop.
-
-        Returns:
-            The tokens, and the logits float32 [n_vocab] each was chosen from.
+            pixels: float32 [1, 3, image_size, image_size] each.
+            progress: called with the share done, 0..1.
         """
+        found = []
+        for i, of_one in enumerate(pixels):
+            rows = self._model.get_image_features(pixel_values=torch.from_numpy(of_one))[0]
+            found.append(np.asarray(rows.reshape(-1, rows.shape[-1]).numpy(), np.float32))
+            if progress is not None:
+                progress((i + 1) / len(pixels))
+        return found
+
+    @torch.inference_mode()
+    def logits(
+        self, sequences: Sequence[ForcedSequence], progress: Callable[[float], None] | None = None
+    ) -> list[FloatArray]:
+        """Do what :class:`.forced.LogitSource` says; neighbours with one image share its keys and values."""
         embed = self._model.get_input_embeddings()
-        parts = [embed(torch.tensor(before)), torch.from_numpy(rows), embed(torch.tensor(after))]
-        out = self._model(inputs_embeds=torch.cat(parts)[None], use_cache=True, logits_to_keep=1)
-        tokens: list[int] = []
-        logits: list[FloatArray] = []
-        while True:
-            logits.append(np.asarray(out.logits[0, -1].numpy(), np.float32))
-            tokens.append(int(logits[-1].argmax()))
-            if len(tokens) == n_tokens:
-                return tokens, logits
-            step = torch.tensor([tokens[-1:]])
-            out = self._model(input_ids=step, past_key_values=out.past_key_values, use_cache=True)
+        found: list[FloatArray] = []
+        image, cache, n_image = None, DynamicCache(), 0
+        for i, sequence in enumerate(sequences):
+            if sequence.rows is not image:
+                image, cache = sequence.rows, DynamicCache()
+                prefix = torch.cat([embed(torch.tensor(sequence.before)), torch.from_numpy(sequence.rows)])[None]
+                n_image = prefix.shape[1]
+                self._model(inputs_embeds=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            text = torch.tensor([sequence.after + sequence.continuation])
+            n_last = 1 + len(sequence.continuation)
+            out = self._model(input_ids=text, past_key_values=cache, use_cache=True, logits_to_keep=n_last)
+            found.append(np.array(out.logits[0].numpy(), np.float32))
+            cache.crop(n_image)
+            if progress is not None:
+                progress((i + 1) / len(sequences))
+        return found
 
     def close(self) -> None:
         """Let go of the weights."""
@@ -103,20 +123,6 @@ class Reference:
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _image_processor(checkpoint: Checkpoint) -> CLIPImageProcessor:
-    """Return CLIP's preprocessing as LLaVA sets it up: the checkpoint's own where it has one."""
-    folder = checkpoint.folder
-    if (folder / "preprocessor_config.json").is_file():
-        return CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-    size, image = checkpoint.architecture.vision.image_size, checkpoint.image
-    return CLIPImageProcessor(
-        size={"shortest_edge": size},
-        crop_size={"height": size, "width": size},
-        image_mean=list(image.mean),
-        image_std=list(image.std),
-    )
 
 
 def _load_hf(checkpoint: Checkpoint) -> LlavaForConditionalGeneration | None:

@@ -24,6 +24,8 @@ from transformers import CLIPVisionModel
 from aesedge.errors import CheckpointError, ParityError
 from aesedge.vision import INPUT, OUTPUT
 
+from .onnx_file import read_model, write_model
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -63,12 +65,15 @@ class ProjectedTower(nn.Module):
     def _load(self, checkpoint: Checkpoint) -> None:
         parts = {"embeddings": "vision_tower.", "pre_layrnorm": "vision_tower.", "encoder": "vision_tower."}
         parts["projector"] = "multi_modal_projector"
-        state = {}
-        for name in self.state_dict():
+        for name, parameter in self.named_parameters():
             part, rest = name.split(".", 1)
             canonical = f"{parts[part]}.{rest}" if part == "projector" else f"{parts[part]}{name}"
-            state[name] = checkpoint.tensor(canonical).float()
-        self.load_state_dict(state)
+            tensor = checkpoint.tensor(canonical)
+            if tensor.shape != parameter.shape:
+                raise CheckpointError(
+                    f"{checkpoint.folder}: '{canonical}' is {list(tensor.shape)}, the tower has {list(parameter.shape)}"
+                )
+            parameter.data.copy_(tensor)
         self.eval()
 
     def forward(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -126,7 +131,7 @@ def write_fp32(checkpoint: Checkpoint, path: Path) -> None:
 def _describe(checkpoint: Checkpoint, path: Path) -> None:
     """Write into the graph what it is, and check it."""
     architecture = checkpoint.architecture
-    model = onnx.load(path)
+    model, weights = read_model(path)
     facts = {
         "role": "vision",
         "checkpoint": checkpoint.folder.name,
@@ -138,7 +143,10 @@ def _describe(checkpoint: Checkpoint, path: Path) -> None:
     onnx.helper.set_model_props(model, {key: str(value) for key, value in facts.items()})
     shape = model.graph.output[0].type.tensor_type.shape.dim
     shape[1].dim_value, shape[2].dim_value = architecture.n_image_tokens, architecture.text.hidden_size
-    onnx.save(model, path)
+    described = path.with_name(f"{path.name}.described")
+    write_model(described, model, weights)
+    del weights  # views of the file, which some systems do not replace while it is looked at
+    described.replace(path)
     onnx.checker.check_model(path, full_check=True)
 
 

@@ -1,20 +1,24 @@
-"""The vocabulary that llama.cpp needs, read from a sentencepiece model and the tokens added to it."""
+"""The vocabulary that llama.cpp needs: a tokenizer's pieces and the tokens added to it, one for each embedding row."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gguf import TokenType
-from sentencepiece import sentencepiece_model_pb2
 
 from aesedge.errors import CheckpointError
 
+from .json_file import read_json_object
+from .tokenizer_json import open_tokenizer_json, read_tokenizer_json
+from .tokenizer_model import open_tokenizer_model, read_tokenizer_model
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-_BPE = 2  # TrainerSpec.ModelType
+MODEL_FILE, JSON_FILE = "tokenizer.model", "tokenizer.json"
+
 _UNREACHABLE = -10000.0  # score of tokens that merging must never produce, as llama.cpp's converter sets it
 
 
@@ -32,8 +36,20 @@ class Vocabulary:
     pad: int | None
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Tell whether a folder holds a tokenizer."""
+    return (folder / MODEL_FILE).is_file() or (folder / JSON_FILE).is_file()
+
+
+def open_tokenizer(folder: Path) -> Callable[[str], list[int]]:
+    """Return the checkpoint's own way from a text to its ids, without BOS."""
+    if (folder / MODEL_FILE).is_file():
+        return open_tokenizer_model(folder / MODEL_FILE)
+    return open_tokenizer_json(folder / JSON_FILE)
+
+
 def read_vocabulary(folder: Path, n_rows: int, special: dict[str, int | None]) -> Vocabulary:
-    """Read ``tokenizer.model`` and the added tokens of a checkpoint.
+    """Read ``tokenizer.model``, else ``tokenizer.json``, and the added tokens of a checkpoint.
 
     Args:
         folder: the checkpoint.
@@ -41,57 +57,37 @@ def read_vocabulary(folder: Path, n_rows: int, special: dict[str, int | None]) -
         special: ids of ``bos``, ``eos`` and ``pad`` that the configuration names; None where it names none.
 
     Raises:
-        CheckpointError: there is no ``tokenizer.model``, it is of another kind, or it has more tokens than rows.
+        CheckpointError: there is no tokenizer, it is of another kind, or it has more tokens than rows.
     """
-    model = _read_sentencepiece(folder / "tokenizer.model")
-    n_pieces = len(model.pieces)
+    if (folder / MODEL_FILE).is_file():
+        file, trained = MODEL_FILE, read_tokenizer_model(folder / MODEL_FILE)
+    elif (folder / JSON_FILE).is_file():
+        file, trained = JSON_FILE, read_tokenizer_json(folder / JSON_FILE)
+    else:
+        raise CheckpointError(f"{folder}: {MODEL_FILE} is missing, and {JSON_FILE} too; copy one from the base model")
+    n_pieces = len(trained.texts)
     if n_pieces > n_rows:
         raise CheckpointError(
-            f"{folder}: tokenizer.model has {n_pieces} tokens, the token embedding {n_rows} rows; "
+            f"{folder}: {file} has {n_pieces} tokens, the token embedding {n_rows} rows; "
             "one of them is of another model, use the files as they were published together"
         )
-    pieces = [p.piece for p in model.pieces] + [f"[PAD{i}]" for i in range(n_pieces, n_rows)]
-    scores = [p.score for p in model.pieces] + [_UNREACHABLE] * (n_rows - n_pieces)
-    # sentencepiece and GGUF number the kinds of token alike.
-    types = [int(p.type) for p in model.pieces] + [int(TokenType.UNUSED)] * (n_rows - n_pieces)
+    pieces = trained.texts + [f"[PAD{i}]" for i in range(n_pieces, n_rows)]
+    scores = trained.scores + [_UNREACHABLE] * (n_rows - n_pieces)
+    types = trained.types + [int(TokenType.UNUSED)] * (n_rows - n_pieces)
     for token_id, (text, is_special) in _added_tokens(folder).items():
         # Some Llama tokenizers list a <pad> beyond the rows; the model can neither read nor write it.
         if n_pieces <= token_id < n_rows:
             pieces[token_id] = text
             types[token_id] = int(TokenType.CONTROL if is_special else TokenType.USER_DEFINED)
-    trainer = model.trainer_spec
     return Vocabulary(
         pieces,
         scores,
         types,
-        bos=_chosen("bos", special["bos"], trainer.bos_id, n_rows),
-        eos=_chosen("eos", special["eos"], trainer.eos_id, n_rows),
-        unk=trainer.unk_id,
+        bos=_chosen("bos", special["bos"], trained.bos, n_rows),
+        eos=_chosen("eos", special["eos"], trained.eos, n_rows),
+        unk=trained.unk,
         pad=special["pad"] if special["pad"] is not None and 0 <= special["pad"] < n_rows else None,
     )
-
-
-def _read_sentencepiece(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path.parent}: tokenizer.model is missing; copy it from the base model "
-            "(a tokenizer.json alone cannot be exported yet)"
-        )
-    model = sentencepiece_model_pb2.ModelProto()
-    try:
-        model.ParseFromString(path.read_bytes())
-    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError class differs between its implementations
-        raise CheckpointError(f"{path}: not a sentencepiece model ({error}); copy it again") from None
-    # llama.cpp merges pairs by score and does not normalise, as Llama's tokenizer does.
-    if model.trainer_spec.model_type != _BPE:
-        raise CheckpointError(f"{path}: not a BPE tokenizer as Llama uses it; llama.cpp would split text differently")
-    normalizer = model.normalizer_spec
-    if normalizer.name != "identity" or normalizer.remove_extra_whitespaces or not normalizer.add_dummy_prefix:
-        raise CheckpointError(
-            f"{path}: normalises text ('{normalizer.name}'), which Llama's tokenizer does not; train it with "
-            "normalization_rule_name='identity', remove_extra_whitespaces=False, add_dummy_prefix=True"
-        )
-    return model
 
 
 def _chosen(name: str, configured: int | None, trained: int, n_rows: int) -> int:
@@ -103,21 +99,17 @@ def _chosen(name: str, configured: int | None, trained: int, n_rows: int) -> int
 
 def _added_tokens(folder: Path) -> dict[int, tuple[str, bool]]:
     """Return id to (text, is it special) of tokens that were added after the tokenizer was trained."""
+    listed = read_json_object(folder / "added_tokens.json")
+    file = read_json_object(folder / JSON_FILE)
+    settings = read_json_object(folder / "tokenizer_config.json")
     added: dict[int, tuple[str, bool]] = {}
-    for text, token_id in _json(folder / "added_tokens.json").items():
-        added[int(token_id)] = (text, True)
-    for entry in _json(folder / "tokenizer.json").get("added_tokens", []):
-        added[int(entry["id"])] = (entry["content"], bool(entry.get("special", True)))
-    for token_id, entry in _json(folder / "tokenizer_config.json").get("added_tokens_decoder", {}).items():
-        added[int(token_id)] = (entry["content"], bool(entry.get("special", True)))
-    return added
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
     try:
-        loaded = json.loads(path.read_bytes())
-    except ValueError:
-        raise CheckpointError(f"{path}: not valid JSON; download it again") from None
-    return loaded if isinstance(loaded, dict) else {}
+        added |= {int(token_id): (str(text), True) for text, token_id in listed.items()}
+        decoder = settings.get("added_tokens_decoder", {})
+        for token_id, entry in [(e["id"], e) for e in file.get("added_tokens", [])] + list(decoder.items()):
+            added[int(token_id)] = (str(entry["content"]), bool(entry.get("special", True)))
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder}: the added tokens are not as they must be ({error}); copy them again"
+        ) from None
+    return added

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import psutil
 
 from aesedge.errors import AesedgeError, BundleError, UsageError
 from aesedge.manifest import MANIFEST_NAME
@@ -37,6 +41,7 @@ def work_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
         UsageError: ``out`` may not be replaced.
         BundleError: the disk is full, or nothing may be written there.
     """
+    clear_leftovers(out)
     check_target(out, overwrite=overwrite)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
@@ -51,6 +56,19 @@ def work_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
         raise BundleError(f"{out}: cannot be written: {reason}; make room or give another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def clear_leftovers(out: Path) -> None:
+    """Remove what runs for the same folder left behind when they were killed; bring back a bundle lost half-way."""
+    ours = re.compile(rf"\.{re.escape(out.name)}\.(\d+)\.(partial|old)")
+    for path in sorted(out.parent.glob(f".{glob.escape(out.name)}.*")):
+        found = ours.fullmatch(path.name)
+        if found is None or psutil.pid_exists(int(found[1])):
+            continue
+        if found[2] == "old" and not out.exists():  # killed between the two renames of _move
+            path.rename(out)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _move(partial: Path, out: Path) -> None:

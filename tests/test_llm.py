@@ -53,6 +53,31 @@ def test_logits_depend_on_embeddings(context: Context, llm: LanguageModel) -> No
     assert not np.allclose(context.prefill_tokens(0, [5]), context.prefill_tokens(1, [5]), atol=0.1)
 
 
+def test_forced_tokens_get_the_logits_of_one_step_after_the_other(context: Context, llm: LanguageModel) -> None:
+    ids = tokens(llm)
+    at_once = context.prefill_forced(0, ids, n_last=5)
+    context.prefill_tokens(1, ids[:-5])
+    steps = [context.prefill_tokens(1, [token]) for token in ids[-5:]]
+    assert np.abs(at_once - np.stack(steps)).max() < 1e-2  # of 10; keys and values are F16
+    assert context.n_past(0) == context.n_past(1) == len(ids)
+
+
+@pytest.mark.parametrize("n_last", [0, 3])
+def test_forced_logits_of_no_token_and_of_too_many_are_refused(context: Context, n_last: int) -> None:
+    with pytest.raises(UsageError, match="logits after"):
+        context.prefill_forced(0, [5, 6], n_last=n_last)
+    assert context.n_past(0) == 0
+
+
+def test_weights_in_the_file_answer_as_repacked_ones(context: Context, llm: LanguageModel) -> None:
+    expected = context.prefill_tokens(0, tokens(llm))
+    with (
+        LanguageModel(llm.path, repack=False) as plain,
+        Context(plain, n_ctx=512, n_seq_max=1, n_threads=1) as other,
+    ):
+        assert np.abs(other.prefill_tokens(0, tokens(llm)) - expected).max() < 1e-2
+
+
 def test_fork_continues_as_if_prefilled_anew(context: Context, llm: LanguageModel) -> None:
     ids = tokens(llm)
     context.prefill_tokens(0, ids)

@@ -13,8 +13,8 @@ import pytest
 import tiny
 from onnx import TensorProto, helper
 
-from aesedge.errors import BundleFormatError, ImageError, InferenceError, ModelLoadError
-from aesedge.vision import VisionTower
+from aesedge.errors import BundleFormatError, ImageError, InferenceError, ModelLoadError, ProviderError
+from aesedge.vision import VisionTower, vision_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,3 +111,36 @@ def test_ctrl_c_reaches_python_while_the_graph_runs(tmp_path: Path) -> None:
         timer.join()
         assert not [t for t in threading.enumerate() if t.name == "aesedge-vision" and t.is_alive()]
         tower.encode(zeros)
+
+
+ALL_TYPES = ["fp32", "fp16", "int8"]
+
+
+@pytest.mark.parametrize(
+    ("types", "default", "on_cpu", "on_cuda"),
+    [
+        (ALL_TYPES, "int8", "int8", "fp16"),
+        (ALL_TYPES, "fp32", "fp32", "fp16"),
+        (ALL_TYPES, "fp16", "fp32", "fp16"),
+        (["fp16", "int8"], "fp16", "int8", "fp16"),
+        (["fp32", "int8"], "int8", "int8", "fp32"),
+        (["int8", "int4"], "int4", "int4", "int4"),
+        (["fp16"], "fp16", "fp16", "fp16"),
+    ],
+)
+def test_auto_takes_the_precision_that_the_device_computes(
+    types: list[str], default: str, on_cpu: str, on_cuda: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert vision_type("auto", types, default, "cpu") == on_cpu
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert vision_type("auto", types, default, "auto") == on_cuda
+    assert vision_type("auto", types, default, "cuda") == on_cuda
+    assert vision_type("auto", types, default, "cpu") == on_cpu
+    assert {vision_type(t, types, default, "cuda") for t in ALL_TYPES} == set(ALL_TYPES)
+
+
+def test_auto_on_a_device_that_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert vision_type("auto", ALL_TYPES, "int8", "auto") == "int8"
+    with pytest.raises(ProviderError, match="device cuda"):
+        vision_type("auto", ALL_TYPES, "int8", "cuda")

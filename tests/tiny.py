@@ -55,8 +55,10 @@ def vocabulary() -> tuple[list[str], list[float], list[int]]:
     return tokens, scores, [int(t) for t in types]
 
 
-def write_gguf(path: Path, *, seed: int = 0, n_embd: int = N_EMBD, architecture: str = "llama") -> Path:
-    """Write a random Llama of two layers as GGUF, float32."""
+def write_gguf(
+    path: Path, *, seed: int = 0, n_embd: int = N_EMBD, architecture: str = "llama", half: bool = False
+) -> Path:
+    """Write a random Llama of two layers as GGUF, float32, or with matrices in half precision."""
     rng = np.random.default_rng(seed)
     tokens, scores, types = vocabulary()
     w = gguf.GGUFWriter(path, architecture)
@@ -70,7 +72,7 @@ def write_gguf(path: Path, *, seed: int = 0, n_embd: int = N_EMBD, architecture:
     w.add_layer_norm_rms_eps(1e-5)
     w.add_rope_dimension_count(n_embd // N_HEAD)
     w.add_vocab_size(len(tokens))
-    w.add_file_type(gguf.LlamaFileType.ALL_F32)
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if half else gguf.LlamaFileType.ALL_F32)
     w.add_tokenizer_model("llama")
     w.add_token_list(tokens)
     w.add_token_scores(scores)
@@ -82,7 +84,7 @@ def write_gguf(path: Path, *, seed: int = 0, n_embd: int = N_EMBD, architecture:
     w.add_add_space_prefix(True)
 
     def add(name: str, *shape: int, scale: float) -> None:
-        w.add_tensor(name, (rng.standard_normal(shape) * scale).astype(np.float32))
+        w.add_tensor(name, (rng.standard_normal(shape) * scale).astype(np.float16 if half else np.float32))
 
     # Scales that keep activations and logits spread, so that greedy text depends on everything before it.
     inner = 1.5 / np.sqrt(n_embd)
@@ -185,3 +187,132 @@ def write_manifest(folder: Path, files: list[BundleFile], *, name: str = "tiny",
         ),
     }
     (folder / MANIFEST_NAME).write_bytes(format_manifest(Manifest(**{**fields, **changes})))
+
+
+TOWER = {"hidden": 64, "n_heads": 2, "n_layers": 3, "intermediate": 96}
+"""A CLIP tower of the kind that LLaVA has, too small to mean anything."""
+
+
+def tower_tensors(*, seed: int = 0, n_embd: int = N_EMBD, n_layers: int = TOWER["n_layers"]) -> dict[str, np.ndarray]:
+    """Return random tensors of a CLIP tower and a projector under their canonical names, float32."""
+    rng = np.random.default_rng(seed)
+    hidden, inner = TOWER["hidden"], TOWER["intermediate"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "vision_tower.embeddings.class_embedding": (hidden,),
+        "vision_tower.embeddings.patch_embedding.weight": (hidden, 3, PATCH_SIZE, PATCH_SIZE),
+        "vision_tower.embeddings.position_embedding.weight": (N_IMAGE_TOKENS + 1, hidden),
+        "multi_modal_projector.linear_1.weight": (n_embd, hidden),
+        "multi_modal_projector.linear_1.bias": (n_embd,),
+        "multi_modal_projector.linear_2.weight": (n_embd, n_embd),
+        "multi_modal_projector.linear_2.bias": (n_embd,),
+    }
+    norms = ["vision_tower.pre_layrnorm"]
+    for i in range(n_layers):
+        layer = f"vision_tower.encoder.layers.{i}"
+        norms += [f"{layer}.layer_norm1", f"{layer}.layer_norm2"]
+        linears = {f"self_attn.{name}_proj": (hidden, hidden) for name in ("q", "k", "v", "out")}
+        for name, shape in {**linears, "mlp.fc1": (inner, hidden), "mlp.fc2": (hidden, inner)}.items():
+            shapes[f"{layer}.{name}.weight"] = shape
+            shapes[f"{layer}.{name}.bias"] = shape[:1]
+    for norm in norms:
+        shapes[f"{norm}.weight"] = shapes[f"{norm}.bias"] = (hidden,)
+
+    def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        noise = rng.standard_normal(shape)
+        if name.endswith(".bias"):
+            return 0.05 * noise
+        if "norm" in name:
+            return 1 + 0.2 * noise
+        return noise / np.sqrt(np.prod(shape[1:]) or 1)
+
+    return {name: values(name, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def write_mmproj(
+    path: Path,
+    tensors: dict[str, np.ndarray],
+    *,
+    legacy: bool = True,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F16,
+    keys: dict[str, object] | None = None,
+) -> Path:
+    """Write a tower and a projector as llama.cpp's converters do.
+
+    Args:
+        path: the file.
+        tensors: canonical name to values; the layers that are in it are the layers that are written.
+        legacy: whether fc1 and fc2 are called ffn_down and ffn_up, as LLaVA's own converter does.
+        kind: the type of the matrices; those that it does not fit, and the rest, are float32.
+        keys: keys to set otherwise; None leaves one out.
+    """
+    width, n_positions = "vision_tower.embeddings.patch_embedding.weight", "vision_tower.embeddings.position_embedding"
+    patches = tensors[width]
+    layers = {name.split(".")[3] for name in tensors if name.startswith("vision_tower.encoder.")}
+    wanted: dict[str, object] = {
+        "clip.has_text_encoder": False,
+        "clip.has_vision_encoder": True,
+        "clip.has_llava_projector": True,
+        "clip.projector_type": "mlp",
+        "clip.use_gelu": False,
+        "clip.vision.image_size": int(np.sqrt(len(tensors[f"{n_positions}.weight"]) - 1)) * patches.shape[-1],
+        "clip.vision.patch_size": patches.shape[-1],
+        "clip.vision.embedding_length": patches.shape[0],
+        "clip.vision.feed_forward_length": len(tensors["vision_tower.encoder.layers.0.mlp.fc1.weight"]),
+        "clip.vision.projection_dim": 32,
+        "clip.vision.attention.head_count": 2,
+        "clip.vision.attention.layer_norm_epsilon": 1e-5,
+        "clip.vision.block_count": len(layers),
+        "clip.vision.image_mean": list(MEAN),
+        "clip.vision.image_std": list(STD),
+        **(keys or {}),
+    }
+    w = gguf.GGUFWriter(path, "clip")
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    for key, value in wanted.items():
+        if isinstance(value, bool):
+            w.add_bool(key, value)
+        elif isinstance(value, int):
+            w.add_uint32(key, value)
+        elif isinstance(value, float):
+            w.add_float32(key, value)
+        elif isinstance(value, str):
+            w.add_string(key, value)
+        elif isinstance(value, list):
+            w.add_array(key, value)
+    for name, values in tensors.items():
+        is_matrix = values.ndim > 1 and (values.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0] == 0 or values.ndim == 4)
+        # ggml's convolution wants F16 patches whatever the rest is.
+        stored = (gguf.GGMLQuantizationType.F16 if values.ndim == 4 else kind) if is_matrix else None
+        spelled = mmproj_name(name, legacy=legacy)
+        if stored in {None, gguf.GGMLQuantizationType.F32}:
+            w.add_tensor(spelled, values)
+        else:
+            w.add_tensor(spelled, gguf.quantize(values, stored), raw_dtype=stored)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    return path
+
+
+def mmproj_name(canonical: str, *, legacy: bool = True) -> str:
+    """Return what llama.cpp's converters call a tensor of the tower or the projector; other names stay."""
+    fc1, fc2 = ("ffn_down", "ffn_up") if legacy else ("ffn_up", "ffn_down")
+    name = canonical
+    for theirs, ours in (
+        ("vision_tower.encoder.layers.", "v.blk."),
+        ("vision_tower.embeddings.class_embedding", "v.class_embd"),
+        ("vision_tower.embeddings.patch_embedding", "v.patch_embd"),
+        ("vision_tower.embeddings.position_embedding", "v.position_embd"),
+        ("vision_tower.pre_layrnorm", "v.pre_ln"),
+        ("vision_tower.post_layernorm", "v.post_ln"),
+        ("multi_modal_projector.linear_1", "mm.0"),
+        ("multi_modal_projector.linear_2", "mm.2"),
+        ("mlp.fc1", fc1),
+        ("mlp.fc2", fc2),
+        ("layer_norm", "ln"),
+        ("self_attn.", "attn_"),
+        ("_proj.", "."),
+    ):
+        name = name.replace(theirs, ours)
+    return name

@@ -12,7 +12,10 @@ from aesedge import __version__
 from aesedge.cli.bundles import bundles, info, verify
 from aesedge.cli.exit_codes import INTERRUPTED, USAGE
 from aesedge.cli.export import export
+from aesedge.cli.import_pair import import_pair
 from aesedge.cli.look import run, score
+from aesedge.cli.pull import pull
+from aesedge.cli.quantize import quantize
 from aesedge.cli.session import chat
 from aesedge.cli.terminal import complain, show_remarks
 from aesedge.errors import AesedgeError
@@ -25,8 +28,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="AesExpert, the model that judges photographs, on your own machine.",
 )
-for _command in (run, chat, score, export, bundles, info, verify):
+for _command in (run, chat, score, export, pull, quantize, bundles, info, verify):
     app.command()(_command)
+app.command("import")(import_pair)
 
 
 def _show_version(asked: bool) -> None:

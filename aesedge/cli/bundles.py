@@ -9,9 +9,11 @@ import typer
 
 from aesedge.bundle import POCKET, Bundle, installed_folders, open_bundle, read_unchecked
 from aesedge.cli.exit_codes import SOME_FAILED
+from aesedge.cli.fidelity import fidelity_text
 from aesedge.cli.options import Printing, expand
 from aesedge.cli.terminal import bold, complain, dim, size, status, table
 from aesedge.errors import AesedgeError, BundleNotFoundError
+from aesedge.manifest import Manifest
 
 
 @expand
@@ -95,42 +97,26 @@ def _show(bundle: Bundle) -> None:
         "critique": m.prompt.critique,
         "labels": ", ".join(f"{label} ({' or '.join(answers)})" for label, answers in m.rating.labels.items()),
         "attributes": ", ".join(m.rating.attributes),
-        "compared with": str(m.fidelity.get("reference", "nothing")),
-        "on": ", ".join(map(str, m.fidelity.get("photos", []))),
     }
     print(table([[key, value] for key, value in facts.items() if value]))
-    print()
+    print(f"\n{_files(m)}\n\n{fidelity_text(m)}")
+    if m.types("card"):
+        print(dim(f"\n'aesedge info {m.name} --card' prints the model card"))
+
+
+def show_made(bundle: Bundle) -> None:
+    """Show what a command made: how faithful it is, and its files."""
+    print(f"{fidelity_text(bundle.manifest)}\n\n{_files(bundle.manifest)}\n")
+    print(bold(f"{bundle.name}, {size(_n_bytes(bundle))} in {bundle.folder}"))
+
+
+def _files(m: Manifest) -> str:
     defaults = {("llm", m.defaults.gguf.lower()), ("vision", m.defaults.vision.lower())}
     rows = [
         [f.path, f.role, f.type.lower(), size(f.n_bytes), "default" if (f.role, f.type.lower()) in defaults else ""]
         for f in m.files
     ]
-    print(table(rows, header=["file", "role", "type", "size", ""]))
-    figures = _figures({key: value for key, value in m.fidelity.items() if isinstance(value, (dict, list))})
-    if figures:
-        print()
-        print(table(figures, header=["measured at export", "value", "limit"]))
-    if m.types("card"):
-        print(dim(f"\n'aesedge info {m.name} --card' prints the model card"))
-
-
-def _figures(value: dict[str, Any], above: str = "", limits: dict[str, Any] | None = None) -> list[list[str]]:
-    """Return nested figures as rows of name, value and limit."""
-    rows: list[list[str]] = []
-    for key, inner in value.items():
-        name = f"{above} {key}".strip()
-        if isinstance(inner, dict):
-            rows += _figures(inner, name)
-        elif isinstance(inner, list):  # stages of parity, one by one; other lists are no figures
-            for stage in (one for one in inner if isinstance(one, dict)):
-                rows += _figures(stage.get("figures", {}), stage.get("stage", name), stage.get("limits", {}))
-        else:
-            rows.append([name, _short(inner), _short((limits or {}).get(key, ""))])
-    return rows
-
-
-def _short(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return table(rows, header=["file", "role", "type", "size", ""])
 
 
 @expand

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from aesedge.cli.bundles import show_made
 from aesedge.errors import MissingExtraError
 
 
@@ -19,16 +20,32 @@ def export(
     gguf: Annotated[
         str, typer.Option(help="Quantization types, with commas between. Loaded by default: q4_k_m, else the first.")
     ] = "q8_0,q4_k_m",
+    vision: Annotated[
+        str, typer.Option(help="Precisions of the vision graph: fp32, fp16, int8. Loaded by default: int8, else fp32.")
+    ] = "fp32,int8",
     license: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",  # noqa: A002
     vision_tower: Annotated[
         Path | None,
         typer.Option(help="Folder of the CLIP model, where the checkpoint does not hold it.", show_default=False),
     ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the base model, for a LoRA checkpoint.", show_default="what the adapter names"),
+    ] = None,
     photo: Annotated[
         list[Path] | None,
         typer.Option(help="Measure parity on this photo; may be given several times.", show_default="two samples"),
     ] = None,
-    parity: Annotated[bool, typer.Option(help="Compare with PyTorch; needs 4 bytes of memory a weight.")] = True,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Photos, or a folder of them: quantize below q8_0 with an importance matrix measured on them.",
+            show_default=False,
+        ),
+    ] = None,
+    parity: Annotated[
+        bool, typer.Option(help="Compare with PyTorch, layer by layer where memory is short (minutes at 7B).")
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
 ) -> None:
     """Turn a LLaVA-1.5 checkpoint into a bundle and prove that it answers as PyTorch does."""
@@ -38,14 +55,18 @@ def export(
         raise
     except ImportError as error:
         raise MissingExtraError(f"aesedge export ({error.name or error} is not installed)", "export") from None
-    export_command(
+    made = export_command(
         checkpoint,
         out=out,
         name=name,
         gguf=gguf,
+        vision=vision,
         license=license,
         vision_tower=vision_tower,
+        base=base,
         photos=photo or [],
+        calibrate=calibrate or [],
         parity=parity,
         overwrite=overwrite,
     )
+    show_made(made)

@@ -18,7 +18,7 @@ from aesedge.llm.cells import CellLedger
 from aesedge.llm.interrupt import Interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aesedge.llm.model import LanguageModel
 
@@ -37,6 +37,9 @@ class Context:
         n_seq_max: how many sequences there may be.
         n_threads: CPU threads.
         kv_type: ``f16`` or ``q8_0``.
+        on_node: llama.cpp's ``cb_eval``: called with the address of every tensor of a graph and True before it is
+            computed, and again with False after it where the first answer was True. It must not raise. With it every
+            row goes through the whole model, as where its logits are wanted.
 
     Raises:
         ModelLoadError: there is not enough memory for it.
@@ -44,7 +47,14 @@ class Context:
     """
 
     def __init__(
-        self, model: LanguageModel, *, n_ctx: int, n_seq_max: int, n_threads: int, kv_type: str = "f16"
+        self,
+        model: LanguageModel,
+        *,
+        n_ctx: int,
+        n_seq_max: int,
+        n_threads: int,
+        kv_type: str = "f16",
+        on_node: Callable[[int, bool], bool] | None = None,
     ) -> None:
         if kv_type not in KV_TYPES:
             raise UsageError(f"unknown KV type {kv_type!r}; there are {', '.join(KV_TYPES)}")
@@ -56,6 +66,7 @@ class Context:
         self._interrupt = Interrupt()
         # ctypes does not keep a callback alive: this attribute does.
         self._abort = self._lib.ggml_abort_callback(lambda _data: self._interrupt.requested)
+        self._on_node = self._node_callback(on_node)
         self.handle: Any = self._open(n_threads, kv_type)
         self._memory = self._lib.llama_get_memory(self.handle)
         self._ledger = CellLedger(self.n_ctx)
@@ -71,6 +82,9 @@ class Context:
         params.kv_unified = True  # forks share the image's cells; otherwise each sequence gets n_ctx / n_seq_max
         params.no_perf = True
         params.abort_callback = self._abort
+        if self._on_node is not None:
+            params.cb_eval = self._on_node
+            params.op_offload = False  # large batches would be computed on a GPU, where tensors have other names
         binding.clear_log()
         handle = lib.llama_init_from_model(self.model.handle, params)
         if not handle:
@@ -80,6 +94,11 @@ class Context:
                 "try a smaller --ctx, or --kv-type f16"
             )
         return handle
+
+    def _node_callback(self, on_node: Callable[[int, bool], bool] | None) -> Any:
+        if on_node is None:
+            return None
+        return self._lib.ggml_backend_sched_eval_callback(lambda tensor, ask, _data: on_node(tensor, ask))
 
     @property
     def is_open(self) -> bool:
@@ -108,6 +127,26 @@ class Context:
         logits: npt.NDArray[np.float32] = self.prefill_many([(seq_id, tokens)])[0]
         return logits
 
+    def prefill_forced(self, seq_id: int, tokens: Sequence[int], *, n_last: int) -> npt.NDArray[np.float32]:
+        """Append tokens to a sequence, and return what the model would have said at each of the last ones.
+
+        Args:
+            seq_id: the sequence.
+            tokens: one token or more.
+            n_last: after how many of them, counted from the end, logits are wanted.
+
+        Returns:
+            Logits after each of the last ``n_last`` tokens, float32 [n_last, n_vocab].
+
+        Raises:
+            UsageError: there are fewer tokens than that.
+        """
+        if not 0 < n_last <= len(tokens):
+            raise UsageError(f"logits after {n_last} of {len(tokens)} tokens were asked for")
+        return self._prefill(
+            np.full(len(tokens), seq_id, np.int32), tokens, np.arange(len(tokens) - n_last, len(tokens))
+        )
+
     def prefill_many(self, parts: Sequence[tuple[int, Sequence[int]]]) -> npt.NDArray[np.float32]:
         """Append tokens to several sequences in as few batches as there can be.
 
@@ -117,14 +156,20 @@ class Context:
         Returns:
             Logits after the last token of each part, float32 [n_parts, n_vocab].
         """
-        tokens = np.array([t for _, part in parts for t in part], np.int32)
         if any(not part for _, part in parts):
             raise UsageError("nothing to prefill: a part without tokens")
-        if len(tokens) and not (tokens.min() >= 0 and tokens.max() < self.model.n_vocab):
-            raise InferenceError(f"token id outside the vocabulary of {self.model.n_vocab}")
         ends = np.cumsum([len(part) for _, part in parts]) - 1
         seq_ids = np.repeat(np.array([s for s, _ in parts], np.int32), [len(part) for _, part in parts])
-        return self._decode(seq_ids, ends, tokens=tokens)
+        return self._prefill(seq_ids, [t for _, part in parts for t in part], ends)
+
+    def _prefill(
+        self, seq_ids: npt.NDArray[np.int32], ids: Sequence[int], outputs: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float32]:
+        """Check token ids, which llama.cpp looks up without asking, and run them."""
+        tokens = np.array(ids, np.int32)
+        if len(tokens) and not (tokens.min() >= 0 and tokens.max() < self.model.n_vocab):
+            raise InferenceError(f"token id outside the vocabulary of {self.model.n_vocab}")
+        return self._decode(seq_ids, outputs, tokens=tokens)
 
     def prefill_embeddings(self, seq_id: int, rows: npt.NDArray[np.float32]) -> None:
         """Append embeddings, float32 [n, n_embd], in place of tokens. Errors are those of ``prefill_tokens``."""
@@ -221,7 +266,7 @@ class Context:
             mine = np.flatnonzero(seq_ids == seq_id)
             positions[mine] = self._ledger.n_positions(int(seq_id)) + np.arange(len(mine))
         flags = np.zeros(n, np.int8)
-        flags[wanted] = 1
+        flags[wanted if self._on_node is None else slice(None)] = 1
         ones = np.ones(n, np.int32)
         seq_ids = np.ascontiguousarray(seq_ids)
         addresses = seq_ids.ctypes.data + seq_ids.itemsize * np.arange(n, dtype=np.uintp)

@@ -28,6 +28,8 @@ class LanguageModel:
         gpu_layers: how many layers go to the GPU; -1 is all of them.
         progress: called with the loaded fraction, 0..1.
         vocab_only: load the vocabulary without the weights.
+        repack: whether llama.cpp may copy weights into layouts that suit this machine (its default). Without, they
+            stay in the file's own pages, which the system can drop and read again: a file larger than memory runs.
 
     Raises:
         ModelLoadError: llama.cpp refuses the file.
@@ -41,21 +43,25 @@ class LanguageModel:
         gpu_layers: int = 0,
         progress: Callable[[float], None] | None = None,
         vocab_only: bool = False,
+        repack: bool = True,
     ) -> None:
         self._lib = binding.load()
         self.path = path
-        self.handle: Any = self._load(gpu_layers, progress, vocab_only=vocab_only)
+        self.handle: Any = self._load(gpu_layers, progress, vocab_only=vocab_only, repack=repack)
         try:
             self._read_facts()
         except BaseException:
             self.close()
             raise
 
-    def _load(self, gpu_layers: int, progress: Callable[[float], None] | None, *, vocab_only: bool) -> Any:
+    def _load(
+        self, gpu_layers: int, progress: Callable[[float], None] | None, *, vocab_only: bool, repack: bool
+    ) -> Any:
         lib = self._lib
         params = lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 2**31 - 1
         params.vocab_only = vocab_only
+        params.use_extra_bufts = repack
         binding.clear_log()
         with Interrupt() as interrupt:
 

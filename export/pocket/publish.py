@@ -22,6 +22,7 @@ from .questions import CRITIQUE_QUESTION
 
 OUT = Path(aesedge.__file__).parent / "pocket"
 GGUF_TYPES = ("Q8_0", "Q4_K_M")
+VISION_TYPES = ("fp32",)
 LIMIT_BYTES = 25_000_000
 """What the package may carry."""
 
@@ -39,6 +40,7 @@ def publish(checkpoint: Path, out: Path = OUT, card: Path | None = None) -> Mani
         out,
         name="pocket",
         gguf_types=GGUF_TYPES,
+        vision_types=VISION_TYPES,
         default_gguf="Q8_0",
         license="Apache-2.0",
         prompt=PromptSpec(template="llava_v1", critique=CRITIQUE_QUESTION),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,9 +12,11 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 
 import tiny_llava
 from aesedge_export.cli import export_command
-from rich.console import Console
+from conftest import drawn_photo
 
 from aesedge.bundle import open_bundle
+from aesedge.cli import main
+from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,29 +32,48 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_bundle_is_installed_under_the_checkpoints_name(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = io.StringIO()
-    manifest = export_command(checkpoint, gguf="q8_0, Q4_K_M", license="MIT", console=Console(file=shown, width=120))
-    assert open_bundle("Tiny-Model-v1-").manifest == manifest
-    text = shown.getvalue()
-    for words in ("parity with transformers", "first-token logits", "<= 1.00e-03", "llm-q4_k_m.gguf", "mean KL to F16"):
-        assert words in text
+    made = export_command(checkpoint, gguf="q8_0, Q4_K_M", vision="fp32", license="MIT")
+    assert open_bundle("Tiny-Model-v1-").manifest == made.manifest
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
         "read checkpoint: done",
         "vision fp32: done",
-        "language F16: done",
-        "language Q8_0: done",
-        "language Q4_K_M: done",
-        "parity: done",
+        "language model: done",
+        "parity: PyTorch, images: done",
+        "parity: vision fp32: done",
+        "parity: Q8_0: done",
+        "parity: score of vision fp32: done",
+        "parity: PyTorch: done",
+        "parity: Q4_K_M: done",
         "hashes: done",
     ]
 
 
-def test_without_parity_it_says_so(checkpoint: Path, tmp_path: Path) -> None:
-    shown = io.StringIO()
-    export_command(checkpoint, out=tmp_path / "b", gguf="f16", parity=False, console=Console(file=shown, width=120))
-    assert "not compared with PyTorch" in shown.getvalue()
+def test_the_command_shows_what_was_measured(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(checkpoint), "--out", str(tmp_path / "b"), "--gguf", "q8_0,q2_k"]) == 0
+    text = capsys.readouterr().out
+    for words in ("compared with  transformers", "first-token logits", "verdict", "llm-q2_k.gguf", "vision-int8.onnx"):
+        assert words in text
+
+
+def test_without_parity_it_says_so(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(checkpoint), "--out", str(tmp_path / "b"), "--gguf", "f16", "--no-parity"]) == 0
+    assert "not with PyTorch: not asked for" in capsys.readouterr().out
+
+
+def test_a_folder_of_photos_to_calibrate_on(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UsageError, match="no photos in this folder"):
+        export_command(checkpoint, out=tmp_path / "b", calibrate=[tmp_path / "photos"])
+    drawn_photo(1, (90, 60)).save(tmp_path / "photos" / "a.png")
+    made = export_command(
+        checkpoint, out=tmp_path / "b", gguf="q4_0", vision="fp32", calibrate=[tmp_path / "photos"], parity=False
+    )
+    assert made.manifest.types("imatrix") == ["gguf"]
+    assert made.manifest.fidelity["importance"] == {"photos": ["a.png"]}
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

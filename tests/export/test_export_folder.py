@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +13,7 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 
 import tiny_llava
 from aesedge_export import export_checkpoint, exporter
+from aesedge_export.work_folder import clear_leftovers
 
 from aesedge.errors import BundleError, UsageError
 
@@ -24,13 +28,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llava.write_hf(tmp_path_factory.mktemp("hf") / "tiny")
 
 
-@pytest.mark.parametrize("step", ["vision fp32", "language F16", "language Q8_0", "hashes"])
+@pytest.mark.parametrize("step", ["vision fp32", "vision int8", "language model", "hashes"])
 def test_ctrl_c_leaves_nothing_and_the_old_bundle_as_it_was(checkpoint: Path, tmp_path: Path, step: str) -> None:
     old = tmp_path / "out"
     old.mkdir()
     (old / "manifest.json").write_text("old")
 
-    def interrupt(name: str, _share: float) -> None:
+    def interrupt(name: str, _share: float, _detail: str = "") -> None:
         if name == step:
             raise KeyboardInterrupt
 
@@ -38,6 +42,38 @@ def test_ctrl_c_leaves_nothing_and_the_old_bundle_as_it_was(checkpoint: Path, tm
         export_checkpoint(checkpoint, old, gguf_types=["Q8_0"], parity=False, overwrite=True, progress=interrupt)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
     assert [p.read_text() for p in old.iterdir()] == ["old"]
+
+
+@pytest.fixture(scope="module")
+def dead_pid() -> int:
+    """Return the number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, dead_pid: int) -> None:
+    for name in (f".out.{dead_pid}.partial", f".other.{dead_pid}.partial", f".out.{os.getpid()}.partial", ".out.txt"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "llm.gguf").write_text("half")
+    clear_leftovers(tmp_path / "out")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {f".other.{dead_pid}.partial", f".out.{os.getpid()}.partial", ".out.txt"}
+
+
+@pytest.mark.parametrize("new_is_there", [False, True])
+def test_a_bundle_that_was_moved_aside_by_a_killed_run_comes_back(
+    tmp_path: Path, dead_pid: int, new_is_there: bool
+) -> None:
+    old, out = tmp_path / f".out.{dead_pid}.old", tmp_path / "out"
+    old.mkdir()
+    (old / "manifest.json").write_text("old")
+    if new_is_there:
+        out.mkdir()
+        (out / "manifest.json").write_text("new")
+    clear_leftovers(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (out / "manifest.json").read_text() == ("new" if new_is_there else "old")
 
 
 def test_overwrite_replaces_a_bundle_and_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
@@ -50,8 +86,8 @@ def test_overwrite_replaces_a_bundle_and_nothing_else(checkpoint: Path, tmp_path
     with pytest.raises(UsageError, match="--overwrite"):
         export_checkpoint(checkpoint, out)
     manifest = export_checkpoint(checkpoint, out, gguf_types=["F16"], parity=False, overwrite=True)
-    assert manifest.fidelity == {"checked": False, "types": {}}
-    assert len(list(out.iterdir())) == 3
+    assert manifest.fidelity["checked"] is False
+    assert len(list(out.iterdir())) == 4
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,15 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 import gguf
 import numpy as np
 import onnx
+import tiny_layouts
 import tiny_llava
 import torch
-from aesedge_export import export_checkpoint
+from aesedge_export import export_checkpoint, layouts
 from aesedge_export.checkpoint import Checkpoint, open_checkpoint
 from aesedge_export.vocabulary import read_vocabulary
 from safetensors.torch import load_file, save_file
+from sentencepiece import SentencePieceProcessor
+from transformers import LlamaConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,20 +56,77 @@ def graph_weights(path: Path) -> dict[str, bytes]:
     return {t.name: t.raw_data for t in onnx.load(path).graph.initializer}
 
 
+@pytest.mark.parametrize("layout", tiny_layouts.LAYOUTS)
+def test_every_layout_is_the_same_checkpoint(
+    hf: Path, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tiny_layouts.LAYOUTS[layout](hf, tmp_path / "made")
+    if made.hub_cache is not None:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(made.hub_cache))
+    checkpoint, reference = open_checkpoint(made.folder, **made.options), open_checkpoint(made.same_as)
+    assert same_checkpoint(checkpoint, reference)
+    for name in reference.architecture.expected_shapes():
+        middle = reference.shape(name)[0] // 2
+        assert torch.equal(checkpoint.rows(name, 1, middle), reference.tensor(name)[1:middle])
+        assert checkpoint.shape(name) == reference.shape(name)
+        assert checkpoint.dtype(name) == torch.float16
+    assert checkpoint.n_bytes == reference.n_bytes
+    texts = ["", " ", "How is it?\n", "  two  spaces </s>", "Ünïcode 日本 🙂"]
+    assert [checkpoint.encode(text) for text in texts] == [reference.encode(text) for text in texts]
+    spm = SentencePieceProcessor(model_file=str(hf / "tokenizer.model"))
+    assert [reference.encode(text) for text in texts] == [spm.encode(text) for text in texts]
+
+
+def test_layouts_are_told_by_content(hf: Path, tmp_path: Path) -> None:
+    found = {}
+    for i, make in enumerate(tiny_layouts.LAYOUTS.values()):
+        made = make(hf, tmp_path / str(i))
+        if made.hub_cache is None:
+            found.setdefault(open_checkpoint(made.folder, **made.options).layout, []).append(made)
+    assert {layout: len(made) for layout, made in found.items()} == {"hf-llava": 3, "original-llava": 9, "lora": 3}
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_padded_and_unpadded_vocabularies(tmp_path: Path, padded: bool) -> None:
+    checkpoint = open_checkpoint(tiny_llava.write_hf(tmp_path / "hf", padded=padded))
+    n_pieces = SentencePieceProcessor(model_file=str(tmp_path / "hf" / "tokenizer.model")).get_piece_size()
+    n_rows, vocabulary = checkpoint.shape("lm_head.weight")[0], checkpoint.vocabulary
+    assert n_rows == (-(-(n_pieces + 2) // 64) * 64 if padded else n_pieces)
+    assert len(vocabulary.pieces) == len(vocabulary.scores) == len(vocabulary.types) == n_rows
+    assert vocabulary.pieces[n_pieces : n_pieces + 2] == (["<image>", "<pad>"] if padded else [])
+    assert set(vocabulary.types[n_pieces + 2 :]) == ({gguf.TokenType.UNUSED} if padded else set())
+    assert vocabulary.pad == (n_pieces + 1 if padded else None)
+
+
 @pytest.mark.parametrize(
-    ("spelling", "name"),
-    [
-        (tiny_llava.old_spelling, "language_model.model.norm.weight"),
-        (tiny_llava.middle_spelling, "model.vision_tower.vision_model.pre_layrnorm.bias"),
-        (tiny_llava.new_spelling, "model.vision_tower.pre_layrnorm.bias"),
+    ("width", "inner", "n_layers", "n_heads", "n_rows", "n_parameters"),
+    [  # as published of Llama 2, which LLaVA-1.5's text half is; 32064 rows are transformers' padding
+        (4096, 11008, 32, 32, 32000, 6_738_415_616),
+        (5120, 13824, 40, 40, 32000, 13_015_864_320),
+        (4096, 11008, 32, 32, 32064, 6_738_939_904),
     ],
 )
-def test_hugging_face_spellings_are_the_same_checkpoint(
-    hf: Path, tmp_path: Path, spelling: Callable[[str], str], name: str
+def test_sizes_of_the_published_models(
+    width: int, inner: int, n_layers: int, n_heads: int, n_rows: int, n_parameters: int
 ) -> None:
-    respelled = tiny_llava.respell(hf, tmp_path / "respelled", spelling)
-    assert name in load_file(respelled / "model.safetensors")
-    assert same_checkpoint(open_checkpoint(respelled), open_checkpoint(hf))
+    text = LlamaConfig(
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=n_layers,
+        num_attention_heads=n_heads,
+        vocab_size=n_rows,
+    )
+    assert sum(math.prod(shape) for shape in layouts.language_shapes(text).values()) == n_parameters
+
+
+def test_sizes_of_a_checkpoint(hf: Path) -> None:
+    checkpoint = open_checkpoint(hf)
+    shapes = checkpoint.architecture.expected_shapes()
+    tensors = {name: checkpoint.tensor(name) for name in shapes}
+    assert checkpoint.n_bytes == sum(tensor.nbytes for tensor in tensors.values())
+    text = [tensor.numel() for name, tensor in tensors.items() if name.startswith(("language_model.", "lm_head."))]
+    assert checkpoint.n_text_parameters == sum(text)
+    assert checkpoint.n_text_parameters + checkpoint.n_vision_parameters == sum(t.numel() for t in tensors.values())
 
 
 @pytest.mark.parametrize(
@@ -91,34 +152,29 @@ def test_original_layout_gives_the_same_bytes(hf: Path, hf_bundle: Path, tmp_pat
     assert manifest.fidelity["stages"][-1]["figures"]["n_equal"] == 32
 
 
-def test_tower_in_a_clip_folder(hf: Path, tmp_path: Path) -> None:
+def test_a_tower_named_by_its_path(hf: Path, tmp_path: Path) -> None:
     original = tiny_llava.write_original(hf, tmp_path / "original")
     clip = tiny_llava.split_off_tower(original, tmp_path / "clip")
-    reference = open_checkpoint(hf)
-    assert same_checkpoint(open_checkpoint(original, vision_tower=clip), reference)
     tiny_llava.edit_config(original, mm_vision_tower=str(clip))
-    assert same_checkpoint(open_checkpoint(original), reference)
+    assert same_checkpoint(open_checkpoint(original), open_checkpoint(hf))
 
 
-def test_shards_and_pickles_are_read_alike(hf: Path, tmp_path: Path) -> None:
-    tensors = load_file(hf / "model.safetensors")
-    names = sorted(tensors)
-    parts = {"model-00001-of-00002": names[::2], "model-00002-of-00002": names[1::2]}
-    for suffix in (".safetensors", ".bin"):
-        folder = tmp_path / suffix[1:]
-        shutil.copytree(hf, folder)
-        (folder / "model.safetensors").unlink()
-        stem = "model" if suffix == ".safetensors" else "pytorch_model"
-        files = {part.replace("model", stem, 1) + suffix: held for part, held in parts.items()}
-        for file, held in files.items():
-            part = {name: tensors[name] for name in held}
-            if suffix == ".bin":
-                torch.save(part, folder / file)
-            else:
-                save_file(part, folder / file)
-        index = {"weight_map": {name: file for file, held in files.items() for name in held}}
-        (folder / f"{stem}{suffix}.index.json").write_text(json.dumps(index))
-        assert same_checkpoint(open_checkpoint(folder), open_checkpoint(hf))
+def test_a_tower_of_transformers_from_5_6(hf: Path, tmp_path: Path) -> None:
+    original = tiny_llava.write_original(hf, tmp_path / "original")
+    clip = tiny_llava.split_off_tower(original, tmp_path / "clip")
+    tensors = load_file(clip / "model.safetensors")
+    save_file({name.removeprefix("vision_model."): t for name, t in tensors.items()}, clip / "model.safetensors")
+    assert same_checkpoint(open_checkpoint(original, vision_tower=clip), open_checkpoint(hf))
+
+
+@pytest.mark.parametrize("unfrozen", [True, False])
+def test_the_tower_in_the_checkpoint_wins(hf: Path, tmp_path: Path, unfrozen: bool) -> None:
+    original = tiny_llava.write_original(hf, tmp_path / "original")
+    tiny_llava.edit_config(original, unfreeze_mm_vision_tower=unfrozen)
+    clip = tiny_llava.split_off_tower(shutil.copytree(original, tmp_path / "other"), tmp_path / "clip")
+    tensors = load_file(clip / "model.safetensors")
+    save_file({name: tensor * 2 for name, tensor in tensors.items()}, clip / "model.safetensors")
+    assert same_checkpoint(open_checkpoint(original, vision_tower=clip), open_checkpoint(hf))
 
 
 def test_full_attention_and_tied_embeddings_have_parity(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""The parity check fails when it must: one thing is wrong at a time, and the right stage says so."""
+"""The proof fails when it must: one thing is wrong at a time, and the right stage says so."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,21 +13,22 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 import numpy as np
 import tiny_llava
 import torch
-from aesedge_export import export_checkpoint, language_gguf, parity, vision_graph
+from aesedge_export import checkpoint_source, proof, vision_graph, vision_proof
 from aesedge_export.checkpoint import Checkpoint, open_checkpoint
-from aesedge_export.language_gguf import write_f16
+from aesedge_export.checkpoint_source import CheckpointSource
+from aesedge_export.language_gguf import write_language
+from aesedge_export.proof import prove
+from aesedge_export.proof_inputs import Files, Inputs
 from aesedge_export.questions import default_prompt, default_rating
-from aesedge_export.reference import Reference
-from aesedge_export.stages import N_GREEDY, TIE_MAX_RELATIVE, Stage, compare_greedy, compare_logits
+from aesedge_export.stages import N_GREEDY, TIE_MAX_RELATIVE, Stage, compare_positions
 from aesedge_export.vision_graph import write_fp32
 
 from aesedge.errors import ParityError
 from aesedge.image import read_image
 from aesedge.samples import SAMPLE_PHOTOS
-from aesedge.vision import VisionTower
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
@@ -34,72 +37,124 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.export
 
 Tensor = torch.Tensor
-LANGUAGE = "first-token logits|greedy tokens"
+LANGUAGE = "first-token logits|score|greedy tokens"
+LOW = "Q6_K"  # without limits, and "close" on models as small as these where nothing is wrong
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return open_checkpoint(tiny_llava.write_hf(tmp_path_factory.mktemp("hf") / "tiny"))
+    # Layers strong enough for what is wrong in one of them to be told from what six bits lose.
+    return open_checkpoint(tiny_llava.write_hf(tmp_path_factory.mktemp("hf") / "tiny", initializer_range=0.08))
 
 
 @pytest.fixture(scope="module")
-def reference(source: Checkpoint) -> Iterator[Reference]:
-    with Reference(source, n_threads=1) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def good(source: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(source: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("good")
     write_fp32(source, folder / "vision.onnx")
-    write_f16(source, folder / "llm.gguf", name="tiny", progress=lambda _share: None)
-    return folder
+    return Files(write_llm(source, folder, "F16", "BF16", "Q8_0", LOW), {"fp32": folder / "vision.onnx"})
+
+
+def write_llm(source: Checkpoint, folder: Path, *types: str) -> dict[str, Path]:
+    paths = {t: folder / f"{t}.gguf" for t in types}
+    write_language(CheckpointSource(source, name="tiny"), paths)
+    return paths
 
 
 def alter(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Tensor], Tensor]) -> None:
     """Let export read one tensor wrongly; the reference of a Hugging Face checkpoint is read by transformers itself."""
-    read = Checkpoint.tensor
+    read, rows = Checkpoint.tensor, Checkpoint.rows
     monkeypatch.setattr(Checkpoint, "tensor", lambda self, n: change(read(self, n)) if n == name else read(self, n))
+    monkeypatch.setattr(
+        Checkpoint, "rows", lambda self, n, a, b: change(read(self, n))[a:b] if n == name else rows(self, n, a, b)
+    )
 
 
-def measure(reference: Reference, source: Checkpoint, vision: Path, llm: Path) -> list[Stage]:
-    prompt, rating = default_prompt(), default_rating()
-    inputs = parity.Inputs([read_image(SAMPLE_PHOTOS[0])], source.image, prompt, rating.question)
-    tower = VisionTower(vision, device="cpu", n_threads=1)
-    try:
-        with parity.Runtime(tower, llm, 1) as runtime:
-            return parity.measure_parity(reference, runtime, inputs, lambda _share: None)
-    finally:
-        tower.close()
+def measure(source: Checkpoint, files: Files, *types: str, **options: Any) -> dict[str, Any]:
+    wanted = dataclasses.replace(files, llm={t: files.llm[t] for t in types or files.llm})
+    inputs = Inputs([("china.jpg", read_image(SAMPLE_PHOTOS[0]))], source.image, default_prompt(), default_rating())
+    return prove(source, wanted, inputs, n_threads=1, **options)
 
 
-def test_nothing_wrong_is_found_where_nothing_is_wrong(reference: Reference, source: Checkpoint, good: Path) -> None:
-    stages = measure(reference, source, good / "vision.onnx", good / "llm.gguf")
-    assert [stage.name for stage in stages][1] == "image embeddings"
-    assert stages[-1].figures["n_equal"] == N_GREEDY
+@pytest.mark.parametrize("reference", ["memory", "layers"])
+def test_nothing_wrong_is_found_where_nothing_is_wrong(source: Checkpoint, good: Files, reference: str) -> None:
+    steps: list[tuple[str, float]] = []
+    fidelity = measure(source, good, reference=reference, progress=lambda *step: steps.append(step))
+    figures = {stage["stage"]: stage["figures"] for stage in fidelity["stages"]}
+    assert list(figures)[-3:] == LANGUAGE.split("|")
+    assert figures["greedy tokens"]["n_equal"] == N_GREEDY
+    assert ("layer by layer" in fidelity["reference"]) == (reference == "layers")
+    for of_type in fidelity["types"].values():
+        assert of_type["n_positions"] == fidelity["n_positions"] == 2 * N_GREEDY
+        assert of_type["against"] == "PyTorch"
+        assert of_type["verdict"] in {"as the original", "close"}
+    assert (
+        fidelity["types"]["F16"]["mean_kl"] < fidelity["types"]["Q8_0"]["mean_kl"] < fidelity["types"][LOW]["mean_kl"]
+    )
+    assert fidelity["vision"]["fp32"]["min_cosine"] > 0.99999
+    assert json.loads(json.dumps(fidelity, allow_nan=False)) == fidelity
+    for step in {name for name, _ in steps}:
+        assert [share for name, share in steps if name == step][-1] == 1.0
 
 
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("language_model.layers.1.self_attn.k_proj.weight", lambda t: t * 1.2),
-        ("language_model.layers.0.mlp.gate_proj.weight", lambda t: t.roll(1, 0)),
-        ("language_model.norm.weight", lambda t: t.flip(0)),
-    ],
-)
+@pytest.mark.parametrize("base", ["F16", "BF16", "Q8_0"])
+def test_each_precise_type_keeps_its_limits_by_a_wide_margin(source: Checkpoint, good: Files, base: str) -> None:
+    for stage in measure(source, good, base)["stages"]:
+        for figure, limit in stage["limits"].items():
+            if not figure.startswith(("n_", "min_")):
+                assert stage["figures"][figure] < limit / 3, (stage["stage"], figure)
+
+
+def ones(tensor: Tensor) -> Tensor:
+    return torch.ones_like(tensor)
+
+
+LAYER = "language_model.layers.0."
+WRONG_WEIGHTS = [
+    pytest.param(f"{LAYER}self_attn.k_proj.weight", lambda t: t * 1.2, id="scaled"),
+    pytest.param(f"{LAYER}mlp.gate_proj.weight", lambda t: t.roll(1, 0), id="shifted"),
+    pytest.param(f"{LAYER}post_attention_layernorm.weight", ones, id="norm-missing"),
+    pytest.param("language_model.norm.weight", lambda t: t.flip(0), id="norm-reversed"),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), WRONG_WEIGHTS)
 def test_a_wrong_weight_of_the_language_model_is_found(
-    reference: Reference,
     source: Checkpoint,
-    good: Path,
+    good: Files,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     change: Callable[[Tensor], Tensor],
 ) -> None:
     alter(monkeypatch, name, change)
-    write_f16(source, tmp_path / "llm.gguf", name="tiny", progress=lambda _share: None)
-    with pytest.raises(ParityError, match=f"parity stage '({LANGUAGE})'"):
-        measure(reference, source, good / "vision.onnx", tmp_path / "llm.gguf")
+    expect_wrong(source, good, tmp_path)
+
+
+def test_rotary_rows_left_in_transformers_order_are_found(
+    source: Checkpoint, good: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_source, "interleave_rope", lambda rows, _width: rows)
+    expect_wrong(source, good, tmp_path)
+
+
+def test_another_base_of_the_rotary_angles_is_found(
+    source: Checkpoint, good: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = checkpoint_source.gguf.GGUFWriter
+    add = writer.add_rope_freq_base
+    monkeypatch.setattr(writer, "add_rope_freq_base", lambda self, value: add(self, 5 * value))
+    expect_wrong(source, good, tmp_path)
+
+
+def expect_wrong(source: Checkpoint, good: Files, folder: Path) -> None:
+    """A file of a precise type is refused; one of a low type has no limits, and its verdict says it."""
+    wrong = Files(write_llm(source, folder, "F16", "Q8_0", LOW), good.vision)
+    for base in ("F16", "Q8_0"):
+        with pytest.raises(ParityError, match=f"parity stage '({LANGUAGE})'"):
+            measure(source, wrong, base)
+    fidelity = measure(source, wrong, LOW)
+    assert "no limits" in fidelity["note"]
+    assert fidelity["types"][LOW]["verdict"] in {"noticeably different", "not usable"}
 
 
 @pytest.mark.parametrize(
@@ -107,13 +162,12 @@ def test_a_wrong_weight_of_the_language_model_is_found(
     [
         ("vision_tower.encoder.layers.1.mlp.fc1.bias", lambda t: t + 0.01),
         ("vision_tower.embeddings.position_embedding.weight", lambda t: t.roll(1, 0)),
-        ("multi_modal_projector.linear_2.weight", lambda t: t * 1.001),
+        ("multi_modal_projector.linear_2.weight", lambda t: t.T.contiguous()),
     ],
 )
 def test_a_wrong_weight_of_the_tower_is_found(
-    reference: Reference,
     source: Checkpoint,
-    good: Path,
+    good: Files,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -121,42 +175,67 @@ def test_a_wrong_weight_of_the_tower_is_found(
 ) -> None:
     alter(monkeypatch, name, change)
     write_fp32(source, tmp_path / "vision.onnx")
-    with pytest.raises(ParityError, match="parity stage 'image embeddings'"):
-        measure(reference, source, tmp_path / "vision.onnx", good / "llm.gguf")
+    with pytest.raises(ParityError, match="parity stage 'image embeddings fp32'"):
+        measure(source, Files(good.llm, {"fp32": tmp_path / "vision.onnx"}))
 
 
-def test_rotary_rows_left_in_transformers_order_are_found(
-    source: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_rows_of_the_image_in_another_order_are_found(
+    source: Checkpoint, good: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(language_gguf, "interleave_rope", lambda weight, _n_head: weight)
-    with pytest.raises(ParityError, match=f"parity stage '({LANGUAGE})'"):
-        export_checkpoint(source.folder, tmp_path / "out", gguf_types=["F16"])
-    assert list(tmp_path.iterdir()) == []
+    encode = vision_proof.VisionTower.encode
+    monkeypatch.setattr(vision_proof.VisionTower, "encode", lambda self, pixels: encode(self, pixels)[::-1].copy())
+    with pytest.raises(ParityError, match="parity stage 'image embeddings fp32'"):
+        measure(source, good, "F16")
 
 
-def test_other_pixels_are_found(
-    reference: Reference, source: Checkpoint, good: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    preprocess = parity.preprocess
+def test_every_precision_of_the_tower_has_its_own_limit(source: Checkpoint, good: Files) -> None:
+    both = Files({"F16": good.llm["F16"]}, {"int8": good.vision["fp32"], "fp32": good.vision["fp32"]})
+    fidelity = measure(source, both)
+    assert list(fidelity["vision"]) == ["fp32", "int8"]
+    assert fidelity["vision"]["int8"]["limits"] == {"min_cosine": 0.99}
+    with pytest.raises(ParityError, match="parity stage 'image embeddings int8': min_cosine"):
+        measure(source, both, vision_limits={"int8": {"min_cosine": 1.1}})
+
+
+def test_other_pixels_are_found(source: Checkpoint, good: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    preprocess = proof.preprocess
 
     def centre_crop(image: Image.Image, spec: Any) -> Any:
         side = min(image.size)
         return preprocess(image.crop((0, 0, side, side)), spec)
 
-    monkeypatch.setattr(parity, "preprocess", centre_crop)
+    monkeypatch.setattr(proof, "preprocess", centre_crop)
     with pytest.raises(ParityError, match="parity stage 'pixels'"):
-        measure(reference, source, good / "vision.onnx", good / "llm.gguf")
+        measure(source, good, "F16")
 
 
 def test_a_missing_dummy_prefix_is_found(
-    reference: Reference, source: Checkpoint, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Checkpoint, good: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = language_gguf.gguf.GGUFWriter
+    writer = checkpoint_source.gguf.GGUFWriter
     add = writer.add_add_space_prefix
     monkeypatch.setattr(writer, "add_add_space_prefix", lambda self, _value: add(self, False))
-    write_f16(source, tmp_path / "llm.gguf", name="tiny", progress=lambda _share: None)
     with pytest.raises(ParityError, match="parity stage 'prompt tokens'"):
-        measure(reference, source, good / "vision.onnx", tmp_path / "llm.gguf")
+        measure(source, Files(write_llm(source, tmp_path, LOW), good.vision))
+
+
+def test_another_vocabulary_is_found(source: Checkpoint, good: Files, tmp_path: Path) -> None:
+    pieces = list(source.vocabulary.pieces)
+    one, other = (pieces.index(piece) for piece in ("▁a", "▁i"))
+    pieces[one], pieces[other] = pieces[other], pieces[one]
+    swapped = dataclasses.replace(source, vocabulary=dataclasses.replace(source.vocabulary, pieces=pieces))
+    wrong = write_llm(swapped, tmp_path, LOW)
+    with pytest.raises(ParityError, match=r"prompt tokens.*the checkpoint's tokenizer"):
+        measure(source, Files(wrong, good.vision))
+    with pytest.raises(ParityError, match=rf"prompt tokens.*{LOW}\.gguf.*PyTorch"):
+        measure(source, Files({"F16": good.llm["F16"], **wrong}, good.vision))
+
+
+def test_what_an_importance_matrix_bought_stands_beside_its_type(source: Checkpoint, good: Files) -> None:
+    files = Files(good.llm, good.vision, without_importance={"Q8_0": good.llm[LOW]})
+    types = measure(source, files)["types"]
+    assert types["Q8_0"]["without_importance"]["mean_kl"] == types[LOW]["mean_kl"]
+    assert "without_importance" not in types[LOW]
 
 
 def test_a_graph_that_differs_from_its_module_is_found(
@@ -177,30 +256,28 @@ def test_a_graph_that_differs_from_its_module_is_found(
         write_fp32(source, tmp_path / "vision-fp32.onnx")
 
 
-def logits(*values: float) -> npt.NDArray[np.float32]:
+def rows(*values: tuple[float, ...]) -> npt.NDArray[np.float32]:
     return np.array(values, np.float32)
 
 
-def test_greedy_counts_up_to_the_first_difference() -> None:
-    steps = [logits(0, 1, 0.5)] * N_GREEDY
-    same = ([1] * N_GREEDY, steps)
-    other = ([1] * 5 + [2] * (N_GREEDY - 5), steps)
-    assert compare_greedy(same, same) == {"n_equal": 32, "n_equal_or_tied": 32, "max_kl": 0.0}
-    assert compare_greedy(other, same)["n_equal_or_tied"] == 5
-
-
 def test_a_tie_within_noise_is_no_difference() -> None:
-    steps = [logits(0, 1, 1 - TIE_MAX_RELATIVE / 2)] * N_GREEDY
-    other = ([1] * 5 + [2] * (N_GREEDY - 5), steps)
-    found = compare_greedy(other, ([1] * N_GREEDY, steps))
-    assert (found["n_equal"], found["n_equal_or_tied"]) == (5, 32)
+    theirs = rows((0, 1, 1 - TIE_MAX_RELATIVE / 2), (0, 1, 0.5))
+    found = compare_positions(rows((0, 1, 2), (0, 1, 2)), theirs)
+    assert found.equal.tolist() == [False, False]
+    assert found.tied.tolist() == [True, False]
 
 
 def test_a_shift_of_all_logits_is_no_difference() -> None:
-    found = compare_logits(logits(1, 2, 4), logits(11, 12, 14))
-    assert found["n_argmax_equal"] == 1
-    assert found["max_relative_diff"] == pytest.approx(0, abs=1e-6)
-    assert found["kl"] == pytest.approx(0, abs=1e-9)
+    found = compare_positions(rows((1, 2, 4)), rows((11, 12, 14)))
+    assert found.equal.all()
+    assert found.relative_diff == pytest.approx(0, abs=1e-6)
+    assert found.kl == pytest.approx(0, abs=1e-9)
+
+
+def test_divergence_is_the_sum_that_it_is_defined_as() -> None:
+    p, q = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.25, 0.25])
+    found = compare_positions(np.log(q)[None].astype(np.float32), np.log(p)[None].astype(np.float32))
+    assert found.kl[0] == pytest.approx(float((p * np.log(p / q)).sum()), rel=1e-5)
 
 
 def test_what_is_not_a_number_is_beyond_every_limit() -> None:

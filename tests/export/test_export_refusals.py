@@ -11,15 +11,16 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra [export]")
 
+import tiny_layouts
 import tiny_llava
 import torch
-from aesedge_export import export_checkpoint, quantizer
+from aesedge_export import export_checkpoint
 from aesedge_export.checkpoint import open_checkpoint
 from aesedge_export.questions import default_rating
 from aesedge_export.vocabulary import read_vocabulary
 from safetensors.torch import load_file, save_file
 
-from aesedge.errors import AesedgeError, BundleFormatError, CheckpointError, ModelLoadError, UsageError
+from aesedge.errors import BundleFormatError, CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +95,46 @@ def test_a_tower_of_unknown_shape_names_the_way_out(pristine: Path, tmp_path: Pa
     refused(original, "laion/CLIP-ViT-H-14", "vision tower")
 
 
+def test_a_clip_folder_of_another_kind(pristine: Path, tmp_path: Path) -> None:
+    original = tiny_llava.write_original(pristine, tmp_path / "original")
+    clip = tiny_llava.split_off_tower(original, tmp_path / "clip")
+    refused(original, "no such folder", vision_tower=tmp_path / "nowhere")
+    tiny_llava.edit_config(clip, model_type="siglip")
+    refused(original, str(clip), "not a CLIP model but 'siglip'", vision_tower=clip)
+    tiny_llava.edit_config(clip, model_type="clip")
+    save_file({"text_model.final_layer_norm.weight": torch.ones(4)}, clip / "model.safetensors")
+    refused(original, "the vision tower is not complete", "--vision-tower", vision_tower=clip)
+
+
+def test_a_trained_tower_is_not_replaced_by_stock_clip(pristine: Path, tmp_path: Path) -> None:
+    for tower in ("separate", "beside", "subfolder"):
+        made = tiny_layouts.make_original(pristine, tmp_path / tower, tower=tower)
+        open_checkpoint(made.folder, **made.options)
+        tiny_llava.edit_config(made.folder, unfreeze_mm_vision_tower=True)
+        refused(made.folder, str(made.folder), "unfreeze_mm_vision_tower", "stock CLIP", **made.options)
+
+
+def test_a_trained_tower_of_the_base(pristine: Path, tmp_path: Path) -> None:
+    made = tiny_layouts.make_lora(pristine, tmp_path / "lora", base="original")
+    tiny_llava.edit_config(made.folder, unfreeze_mm_vision_tower=True)
+    # The base's tower is the one before this training.
+    refused(made.folder, str(made.folder), "unfreeze_mm_vision_tower", **made.options)
+    tiny_llava.edit_config(made.options["base"], unfreeze_mm_vision_tower=True)
+    open_checkpoint(made.folder, **made.options)
+
+
+def test_a_tower_without_its_last_layers(pristine: Path, tmp_path: Path) -> None:
+    # The selected layer is counted from the last one of the tower that is named.
+    original = tiny_llava.write_original(pristine, tmp_path / "original")
+    tiny_llava.edit_config(original, mm_vision_tower="/data/clip-vit-large-patch14-336")
+    refused(original, "3 layers", "clip-vit-large-patch14-336' 24")
+
+
+def test_a_projector_alone_without_its_base(pristine: Path, tmp_path: Path) -> None:
+    made = tiny_layouts.make_projector(pristine, tmp_path / "made")
+    refused(made.folder, "only a projector", "--base")
+
+
 def test_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.model").rename(folder / "kept")
     refused(folder, "tokenizer.model is missing", "tokenizer.json")
@@ -135,6 +176,12 @@ def test_more_tokens_than_rows(folder: Path) -> None:
         ({"text_config": {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}}, "'yarn'"),
         ({"text_config": {"hidden_size": 512}}, "has the shape"),
         ({"text_config": "llama"}, "not one of LLaVA-1.5"),
+        (
+            {"model_type": "llava_next", "architectures": ["LlavaNextForConditionalGeneration"]},
+            "LlavaNextForConditional",
+        ),
+        ({"model_type": "vipllava"}, "'vipllava'"),
+        ({"text_config": {"vocab_size": 384}}, "has the shape"),
     ],
 )
 def test_other_architectures(folder: Path, changes: dict[str, Any], words: str) -> None:
@@ -148,6 +195,10 @@ def test_other_architectures(folder: Path, changes: dict[str, Any], words: str) 
     ("changes", "words"),
     [
         ({"mm_projector_type": "linear"}, "'linear'"),
+        ({"mm_projector_type": "mlp3x_gelu"}, "'mlp3x_gelu'"),
+        ({"mm_projector_type": "qformer"}, "'qformer'"),
+        ({"model_type": "llava_mistral"}, "'llava_mistral'"),
+        ({"model_type": "mpt", "architectures": ["LlavaMptForCausalLM"]}, "LlavaMptForCausalLM"),
         ({"image_aspect_ratio": "anyres"}, "'anyres'"),
         ({"mm_patch_merge_type": "spatial_unpad"}, "'spatial_unpad'"),
         ({"mm_use_im_start_end": True}, "mm_use_im_start_end"),
@@ -165,9 +216,18 @@ def test_a_tensor_that_does_not_belong_there(folder: Path) -> None:
     refused(folder, "image_newline")
 
 
-def test_a_lora_checkpoint(folder: Path) -> None:
-    (folder / "adapter_config.json").write_text("{}")
-    refused(folder, "LoRA", "merge")
+def test_weights_that_are_not_floats(folder: Path) -> None:
+    name = "language_model.model.layers.0.mlp.up_proj.weight"
+    change_weights(folder, lambda t: t.update({name: t[name].to(torch.float8_e4m3fn)}))
+    refused(folder, "model.safetensors", name, "float8_e4m3fn", "unquantized")
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"image_mean": [1, 2]}', '{"image_std": "x"}', '{"image_std": [null, 1, 1]}']
+)
+def test_a_damaged_preprocessor(folder: Path, content: str) -> None:
+    (folder / "preprocessor_config.json").write_text(content)
+    refused(folder, "preprocessor_config.json")
 
 
 def test_damaged_weight_files(folder: Path) -> None:
@@ -205,7 +265,7 @@ def test_values_that_a_bundle_cannot_hold(folder: Path, tmp_path: Path, value: f
 
     change_weights(folder, spoil)
     with pytest.raises(CheckpointError, match=words):
-        export_checkpoint(folder, tmp_path / "out")
+        export_checkpoint(folder, tmp_path / "out", gguf_types=["F16"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint"]
 
 
@@ -234,12 +294,3 @@ def test_labels_that_begin_alike_are_refused_before_any_work(folder: Path, tmp_p
 
 def vars_of(record: Any) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__struct_fields__}
-
-
-def test_the_quantizer_says_what_llama_cpp_said(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.gguf"
-    broken.write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(ModelLoadError, match="cannot quantize to Q8_0: ") as caught:
-        quantizer.quantize(broken, tmp_path / "out.gguf", "Q8_0")
-    assert "\n" not in str(caught.value)
-    assert isinstance(caught.value, AesedgeError)

@@ -82,16 +82,19 @@ def train_tokenizer(path: Path, **options: Any) -> int:
     return int(processor.get_piece_size())
 
 
-def write_hf(folder: Path, *, seed: int = 1, **text: Any) -> Path:
-    """Write a checkpoint as the installed transformers saves it, two added tokens and a padded vocabulary included."""
+def write_hf(folder: Path, *, seed: int = 1, padded: bool = True, **text: Any) -> Path:
+    """Write a checkpoint as the installed transformers saves it.
+
+    Its vocabulary has two added tokens and is padded, or is the tokenizer's as it is, as in the original LLaVA-1.5.
+    """
     folder.mkdir(parents=True)
     n_pieces = train_tokenizer(folder / "tokenizer.model")
-    n_rows = -(-(n_pieces + 2) // 64) * 64
+    n_rows = -(-(n_pieces + 2) // 64) * 64 if padded else n_pieces
     config = LlavaConfig(
         text_config={"model_type": "llama", "vocab_size": n_rows, **TEXT, **text},
         vision_config={"model_type": "clip_vision_model", **VISION},
         image_token_index=n_pieces,
-        pad_token_id=n_pieces + 1,
+        pad_token_id=n_pieces + 1 if padded else None,
         image_seq_length=N_IMAGE_TOKENS,
     )
     torch.manual_seed(seed)
@@ -99,8 +102,9 @@ def write_hf(folder: Path, *, seed: int = 1, **text: Any) -> Path:
     _spread(model)
     # Half precision, as published checkpoints are: then F16 in the GGUF file is exact.
     model.half().save_pretrained(folder)
-    added = {"<image>": n_pieces, "<pad>": n_pieces + 1}
-    (folder / "added_tokens.json").write_text(json.dumps(added))
+    if padded:
+        added = {"<image>": n_pieces, "<pad>": n_pieces + 1}
+        (folder / "added_tokens.json").write_text(json.dumps(added))
     return folder
 
 
@@ -170,7 +174,7 @@ def write_original(source: Path, target: Path) -> Path:
         **LlamaConfig(**config["text_config"]).to_dict(),
         "architectures": ["LlavaLlamaForCausalLM"],
         "model_type": "llava_llama",
-        "pad_token_id": config["pad_token_id"],
+        "pad_token_id": config.get("pad_token_id"),
         "mm_vision_tower": CLIP_NAME,
         "mm_hidden_size": VISION["hidden_size"],
         "mm_projector_type": "mlp2x_gelu",

@@ -1,0 +1,69 @@
+"""The command ``import``: its options; the work is done by ``aesedge_export``, which is loaded only here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aesedge.cli.bundles import show_made
+from aesedge.errors import MissingExtraError
+
+
+def import_pair(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LLM.gguf MMPROJ.gguf",
+            help="The two files that llama.cpp runs, in any order; the language model may be given in several types.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The bundle's folder.", show_default="NAME among the installed bundles")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The bundle's name.", show_default="the language model's")] = None,
+    vision: Annotated[
+        str,
+        typer.Option(help="Precisions of the vision graph, with commas between. Loaded by default: int8, else fp32."),
+    ] = "fp32,int8",
+    reading: Annotated[
+        str,
+        typer.Option(help="trained: see as the model was trained to. llama.cpp: see as llama.cpp does with this file."),
+    ] = "trained",
+    license: Annotated[  # noqa: A002
+        str | None, typer.Option(help="Licence of the weights.", show_default="what the file says")
+    ] = None,
+    template: Annotated[str, typer.Option(help="llava_v1 or vicuna_v1: the text around the image.")] = "llava_v1",
+    photo: Annotated[
+        list[Path] | None,
+        typer.Option(help="Measure parity on this photo; may be given several times.", show_default="two samples"),
+    ] = None,
+    parity: Annotated[bool, typer.Option(help="Compare with llama.cpp's own image encoder.")] = True,
+    link: Annotated[
+        bool, typer.Option("--link", help="Share the language model's bytes with the given file instead of copying it.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+) -> None:
+    """Turn a LLaVA-1.5 that llama.cpp runs (GGUF and mmproj) into a bundle; needs no PyTorch."""
+    try:
+        from aesedge_export.import_cli import import_command
+    except MissingExtraError:
+        raise
+    except ImportError as error:
+        raise MissingExtraError(f"aesedge import ({error.name or error} is not installed)", "convert") from None
+    made = import_command(
+        files,
+        out=out,
+        name=name,
+        vision=vision,
+        reading=reading,
+        license=license,
+        template=template,
+        photos=photo or [],
+        parity=parity,
+        link=link,
+        overwrite=overwrite,
+    )
+    show_made(made)

@@ -1,0 +1,50 @@
+"""The files of a bundle as its manifest lists them, and the manifest itself; knows no models."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from aesedge.hashes import sha256
+from aesedge.manifest import MANIFEST_NAME, BundleFile, Manifest, format_manifest, parse_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from aesedge.manifest import Role
+
+    from .progress import Report
+
+
+def described(files: Iterable[tuple[Role, str, Path]], report: Report) -> list[BundleFile]:
+    """Return role, type, size and SHA-256 of files.
+
+    Args:
+        files: role, type and path of each.
+        report: called with the step's name and the share of the bytes that are read.
+    """
+    files = list(files)
+    n_total = sum(path.stat().st_size for *_, path in files)
+    found: list[BundleFile] = []
+    report("hashes", 0.0)
+    for role, kind, path in files:
+        n_bytes = path.stat().st_size
+        found.append(BundleFile(path=path.name, role=role, type=kind, n_bytes=n_bytes, sha256=sha256(path)))
+        report("hashes", sum(file.n_bytes for file in found) / n_total)
+    return found
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write a manifest into a bundle's folder, and return it as it is read back."""
+    data = format_manifest(manifest)
+    (folder / MANIFEST_NAME).write_bytes(data)
+    return parse_manifest(data, MANIFEST_NAME)
+
+
+def created_by() -> str:
+    """Return the name and version of this program, for the manifest."""
+    try:
+        return f"aesedge {metadata.version('aesedge')}"
+    except metadata.PackageNotFoundError:  # run from a source folder
+        return "aesedge (source)"

@@ -1,0 +1,82 @@
+"""Is there room on the disk, asked before long work begins; knows sizes and folders, not what is written there."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from aesedge.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+# Bits a weight takes in a file of LLaVA-1.5's language model, rounded up: the mixes keep some tensors at more bits.
+_GGUF_BITS = {
+    "F32": 32.0,
+    "F16": 16.0,
+    "BF16": 16.0,
+    "Q8_0": 8.5,
+    "Q6_K": 6.6,
+    "Q5_K_M": 5.8,
+    "Q4_K_M": 4.9,
+    "Q4_K_S": 4.7,
+    "Q4_0": 4.7,
+    "IQ4_NL": 4.7,
+    "Q3_K_M": 4.0,
+    "Q2_K": 3.4,
+}
+_VISION_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.3}
+_N_VISION_PARAMETERS = 330_000_000  # CLIP ViT-L/336 and LLaVA-1.5 13B's projector
+
+
+def require_space(folder: Path, n_bytes: float, what: str) -> None:
+    """See that a folder's disk has room.
+
+    Args:
+        folder: where it will be written; it need not exist yet.
+        n_bytes: how much is needed.
+        what: what it is needed for, as in "the bundle".
+
+    Raises:
+        BundleError: there is less room; the message has the figures.
+    """
+    free = shutil.disk_usage(_existing(folder)).free
+    if free < n_bytes:
+        raise BundleError(
+            f"{folder}: no room for {what}: {shown_bytes(n_bytes)} are needed, {shown_bytes(free)} are free; free "
+            f"{shown_bytes(n_bytes - free)} more on this disk, or set AESEDGE_HOME to a folder on a larger one"
+        )
+
+
+def on_one_disk(one: Path, other: Path) -> bool:
+    """Whether two folders, which need not exist yet, share a file system."""
+    return _existing(one).stat().st_dev == _existing(other).stat().st_dev
+
+
+def bundle_bytes(n_parameters: float, gguf_types: Iterable[str], vision_types: Iterable[str]) -> float:
+    """Estimate how large the files of a bundle will be; rather too much than too little.
+
+    Args:
+        n_parameters: weights of the whole checkpoint.
+        gguf_types: quantization types, upper case; each is counted once.
+        vision_types: precisions of the vision graph.
+    """
+    n_vision = min(n_parameters, _N_VISION_PARAMETERS)
+    language = sum(_GGUF_BITS.get(t, 16.0) for t in set(gguf_types)) / 8 * n_parameters
+    return language + sum(_VISION_BYTES.get(t, 4.0) for t in set(vision_types)) * n_vision
+
+
+def shown_bytes(n_bytes: float) -> str:
+    """Return a size as people read it: ``14.1 GB``, 1000 bytes to the kB."""
+    value, unit = float(n_bytes), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above that is there."""
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())

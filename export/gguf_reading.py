@@ -1,0 +1,133 @@
+"""One GGUF file, read without llama.cpp: typed key/values, tensors as float32; knows the container, not any model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aesedge.errors import CheckpointError, MissingExtraError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+_MAGIC = b"GGUF"
+_AGAIN = "download or convert it again"
+_SPLIT = re.compile(r"^(?P<stem>.+)-\d{5}-of-(?P<n>\d{5})\.gguf$")
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """A file whose header was read; the tensors are read when asked for."""
+
+    path: Path
+    values: dict[str, Any]
+    """Key to value: text, a number, a flag or a list of those."""
+    tensors: dict[str, Any]
+    """Name to gguf's record of the tensor, in the file's order."""
+
+    @property
+    def architecture(self) -> str:
+        """What kind of model it holds: ``llama``, ``clip``."""
+        return str(self.get("general.architecture", str, ""))
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name to shape, in numpy's order of axes."""
+        return {name: tuple(int(n) for n in reversed(t.shape)) for name, t in self.tensors.items()}
+
+    def get(self, key: str, kind: type, default: object = None) -> Any:
+        """Return a value.
+
+        Args:
+            key: its key.
+            kind: ``str``, ``int``, ``float``, ``bool`` or ``list``.
+            default: what is returned where there is no such key; without one it must be there.
+
+        Raises:
+            CheckpointError: it is missing or of another kind.
+        """
+        if key not in self.values:
+            if default is None:
+                raise CheckpointError(f"{self.path}: the key '{key}' is missing; {_AGAIN}")
+            return default
+        value = self.values[key]
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            raise CheckpointError(f"{self.path}: the key '{key}' is {value!r}; {_AGAIN}")
+        return kind(value)
+
+    def float32(self, name: str) -> npt.NDArray[np.float32]:
+        """Return a tensor in float32, whatever type it is stored in.
+
+        Raises:
+            CheckpointError: gguf cannot read its type.
+        """
+        from gguf import dequantize
+
+        tensor = self.tensors[name]
+        try:
+            values = dequantize(tensor.data, tensor.tensor_type)
+        except NotImplementedError:
+            raise CheckpointError(
+                f"{self.path}: '{name}' is stored as {tensor.tensor_type.name}, which cannot be read; use an F16 file"
+            ) from None
+        return np.ascontiguousarray(values, np.float32)
+
+
+def open_gguf(path: Path) -> GgufFile:
+    """Read a file's header.
+
+    Raises:
+        CheckpointError: it is not a whole GGUF file that this machine can read.
+        MissingExtraError: the package gguf is not installed.
+    """
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        raise MissingExtraError("reading GGUF files uses the package 'gguf'", "convert") from None
+    _check_start(path)
+    try:
+        reader = GGUFReader(path)
+        values = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+    except (ValueError, KeyError, IndexError, OverflowError, MemoryError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(f"{path}: cut off or damaged ({reason}); {_AGAIN}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    found = GgufFile(path, values, {tensor.name: tensor for tensor in reader.tensors})
+    if found.get("split.count", int, 0) > 1:
+        raise _split_error(path)
+    return found
+
+
+def _check_start(path: Path) -> None:
+    """Look at the first eight bytes, for messages that say more than the reader's."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; give the two files that llama.cpp runs") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    if not start.startswith(_MAGIC):
+        raise CheckpointError(f"{path}: not a GGUF file; give the two files that llama.cpp runs")
+    if len(start) == 8 and start[4:6] == b"\0\0":
+        raise CheckpointError(f"{path}: a big-endian GGUF file; convert it for little-endian machines")
+    named = _SPLIT.match(path.name)
+    if named and int(named["n"]) > 1:
+        raise _split_error(path)
+
+
+def _split_error(path: Path) -> CheckpointError:
+    named = _SPLIT.match(path.name)
+    first = f"{named['stem']}-00001-of-{named['n']}.gguf" if named else path.name
+    whole = f"{named['stem']}.gguf" if named else "WHOLE.gguf"
+    return CheckpointError(
+        f"{path}: one part of a split model; join the parts first: llama-gguf-split --merge {first} {whole}"
+    )

@@ -1,0 +1,59 @@
+"""What ``aesedge import`` does; the options are declared, and the result is shown, where the other commands are."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from aesedge.bundle import data_folder, open_bundle
+from aesedge.errors import UsageError
+from aesedge.manifest import NAME_PATTERN
+
+from .importer import import_pair
+from .shown import shown_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from aesedge.bundle import Bundle
+
+_MMPROJ = re.compile(r"mmproj", re.IGNORECASE)
+_TYPE = re.compile(r"[-._](?:b?f(?:16|32)|i?q\d+(?:_\w+)*)$", re.IGNORECASE)
+
+
+def import_command(
+    files: Sequence[Path], *, out: Path | None = None, name: str | None = None, vision: str, **options: Any
+) -> Bundle:
+    """Import a pair with progress on stderr.
+
+    Args:
+        files: the mmproj and one or more types of the language model, in any order.
+        out: the bundle's folder; by default the bundle's name in the folder of installed bundles.
+        name: the bundle's name; by default that of ``out`` or of the language model's file.
+        vision: precisions of the vision graph, separated by commas.
+        options: the other options of :func:`.importer.import_pair`.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        AesedgeError: see :func:`.importer.import_pair`.
+    """
+    name = name or (out.name if out is not None else name_of(files))
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise UsageError(f"{name!r} is not a bundle name: letters, digits, '.', '_' and '-', beginning with a letter")
+    out = out or data_folder() / name
+    precisions = [part for part in vision.split(",") if part.strip()]
+    with shown_steps() as report:
+        import_pair(files, out, name=name, vision_types=precisions, progress=report, **options)
+    return open_bundle(out)
+
+
+def name_of(files: Sequence[Path]) -> str:
+    """Make a bundle's name of the language model's file: its name without the type, or its folder's."""
+    stems = [path.stem for path in files if not _MMPROJ.search(path.name)] or [path.stem for path in files] or [""]
+    stem = _TYPE.sub("", stems[0])
+    if re.fullmatch("ggml[-_]model", stem, re.IGNORECASE):  # what llama.cpp's converter calls all of them
+        stem = files[0].resolve().parent.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-") or "bundle"

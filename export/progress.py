@@ -1,0 +1,16 @@
+"""How long work says how far it is; knows no terminal."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Report(Protocol):
+    """Hears how far each step is."""
+
+    def __call__(self, step: str, share: float, detail: str = "") -> None:
+        """Hear the name of a step, the share of it that is done, 0..1, and what is being worked on."""
+
+
+def silent(step: str, share: float, detail: str = "") -> None:
+    """Report to nobody."""

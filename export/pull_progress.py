@@ -1,0 +1,58 @@
+"""How a download looks: a bar with bytes and time left on a terminal, a line for each tenth elsewhere; knows no hub."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from .disk_space import shown_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .checkpoint_store import Checkpoint
+
+
+@contextmanager
+def shown_download(checkpoint: Checkpoint, console: Console | None = None) -> Iterator[Callable[[str, int], None]]:
+    """Show on stderr how much of a checkpoint is there.
+
+    Args:
+        checkpoint: what is downloaded.
+        console: where it is shown; by default stderr.
+
+    Yields:
+        A function that takes what is being done and the number of bytes that are there.
+    """
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(console, checkpoint.n_bytes)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task("download", total=checkpoint.n_bytes, completed=checkpoint.n_present_bytes())
+        yield lambda what, n_bytes: bars.update(task, description=what, completed=n_bytes)
+
+
+class _Lines:
+    """A line whenever another tenth is there."""
+
+    def __init__(self, console: Console, n_total: int) -> None:
+        self._console, self._n_total = console, n_total
+        self._shown = -1
+
+    def __call__(self, what: str, n_bytes: int) -> None:
+        tenths = 10 * n_bytes // max(1, self._n_total)
+        if tenths > self._shown:
+            self._shown = tenths
+            text = f"download: {10 * tenths}% of {shown_bytes(self._n_total)} ({what})"
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)

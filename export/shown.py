@@ -1,0 +1,57 @@
+"""How the steps of long work look on a terminal; knows steps and shares, not what is done."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class ShownSteps:
+    """Shows each step: a bar on a terminal, a line when it is done elsewhere."""
+
+    def __init__(self, console: Console, bars: Progress) -> None:
+        self._console, self._bars = console, bars
+        self._tasks: dict[str, TaskID] = {}
+        self._done: set[str] = set()
+
+    def __call__(self, step: str, share: float, detail: str = "") -> None:
+        """Do what :class:`.progress.Report` says."""
+        if not self._console.is_terminal:
+            if share >= 1 and step not in self._done:
+                self._done.add(step)
+                self._console.print(f"{step}: done", highlight=False)
+            return
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(step, total=1.0, detail="")
+        self._bars.update(self._tasks[step], completed=share, detail=detail if share < 1 else "")
+
+
+@contextmanager
+def shown_steps(*, quiet: bool = False) -> Iterator[ShownSteps]:
+    """Show steps on stderr while the block runs, or nothing."""
+    console = Console(stderr=True, quiet=quiet)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        yield ShownSteps(console, bars)
