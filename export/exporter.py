@@ -16,11 +16,12 @@ from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.vision import VisionTower
 
 from .bundle_files import created_by, described, write_manifest
-from .checkpoint import Checkpoint, open_checkpoint
-from .checkpoint_source import CheckpointSource
+from .checkpoint.checkpoint import Checkpoint, open_checkpoint
 from .disk_space import require_space
-from .importance import Calibration, gather
-from .language_files import keep_the_better, language_files, work_bytes
+from .language.checkpoint_source import CheckpointSource
+from .language.importance import Calibration, gather
+from .language.language_files import keep_the_better, language_files, work_bytes
+from .language.tensor_types import parse_type
 from .plan import (
     DEFAULT_GGUF,
     DEFAULT_VISION,
@@ -34,13 +35,12 @@ from .plan import (
     listed,
 )
 from .progress import silent
-from .proof import prove
-from .proof_inputs import Files, Inputs
+from .proof.proof import prove
+from .proof.proof_inputs import Files, Inputs
+from .proof.self_proof import not_proven
 from .questions import default_prompt, default_rating
-from .self_proof import not_proven
-from .tensor_types import parse_type
-from .vision_files import note_making, vision_bytes, vision_files
-from .vision_graph import write_fp32
+from .vision.vision_files import note_making, vision_bytes, vision_files
+from .vision.vision_graph import write_fp32
 from .work_folder import check_target, clear_leftovers, work_folder
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 
     from aesedge.manifest import BundleFile, Role
 
-    from .language_files import LanguageFiles
+    from .language.language_files import LanguageFiles
     from .progress import Report
-    from .reference import ReferenceMode
-    from .vision_files import VisionFiles
+    from .proof.reference import ReferenceMode
+    from .vision.vision_files import VisionFiles
 
 
 def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the command)

@@ -10,7 +10,7 @@ from aesedge.errors import UsageError
 from aesedge.manifest import NAME_PATTERN
 from aesedge.rating import label_tokens
 
-from .tensor_types import parse_type
+from .language.tensor_types import parse_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from aesedge.manifest import PromptSpec, RatingSpec
 
-    from .checkpoint import Checkpoint
-    from .reference import ReferenceMode
+    from .checkpoint.checkpoint import Checkpoint
+    from .proof.reference import ReferenceMode
 
 DEFAULT_GGUF = "q8_0,q4_k_m"
 DEFAULT_VISION = "fp32,int8"

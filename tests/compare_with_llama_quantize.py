@@ -24,12 +24,12 @@ from typing import Any
 import gguf
 import llama_quantize
 import numpy as np
-from aesedge_export.checkpoint import open_checkpoint
-from aesedge_export.checkpoint_source import CheckpointSource
-from aesedge_export.language_files import shown_pass
-from aesedge_export.language_gguf import write_language
+from aesedge_export.checkpoint.checkpoint import open_checkpoint
+from aesedge_export.language.checkpoint_source import CheckpointSource
+from aesedge_export.language.language_files import shown_pass
+from aesedge_export.language.language_gguf import write_language
+from aesedge_export.language.tensor_types import FILE_TYPES, parse_type
 from aesedge_export.shown import shown_steps
-from aesedge_export.tensor_types import FILE_TYPES, parse_type
 
 from aesedge.machine import default_n_threads
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from aesedge_export.vision_builder import VisionShape, write_from_tensors
-from aesedge_export.vision_precision import optimize, write_fp16, write_int8
+from aesedge_export.vision.vision_builder import VisionShape, write_from_tensors
+from aesedge_export.vision.vision_precision import optimize, write_fp16, write_int8
 from make_checkpoint import VISION, tower_shapes
 
 from aesedge.image import preprocess, read_image

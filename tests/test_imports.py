@@ -156,7 +156,7 @@ def test_export_is_loaded_lazily(runtime_imports: list[Import]) -> None:
 
 
 # libmtmd, llama.cpp's image encoder, is another library with types of its own; it runs in a process of its own.
-SECOND_HOMES = {"llama_cpp": {"export/mtmd.py"}}
+SECOND_HOMES = {"llama_cpp": {"export/pair/mtmd.py"}}
 
 
 @pytest.mark.parametrize("library", ["llama_cpp", "onnxruntime"])

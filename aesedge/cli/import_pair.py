@@ -48,7 +48,7 @@ def import_pair(
 ) -> None:
     """Turn a LLaVA-1.5 that llama.cpp runs (GGUF and mmproj) into a bundle; needs no PyTorch."""
     try:
-        from aesedge_export.import_cli import import_command
+        from aesedge_export.pair.import_cli import import_command
     except MissingExtraError:
         raise
     except ImportError as error:

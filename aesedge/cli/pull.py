@@ -65,14 +65,14 @@ def pull(
     A download that was interrupted goes on where it stopped. Access to restricted repositories: HF_TOKEN.
     """
     try:
-        from aesedge_export.catalogue import catalogue
+        from aesedge_export.hub.catalogue import catalogue
 
         if checkpoint is None:
             rows = [[e.name, size(e.n_bytes), e.repository, e.license] for e in catalogue().models]
             print(table(rows, header=["name", "download", "repository", "licence"]))
             print("\n'aesedge pull NAME' makes a bundle of it; OWNER/NAME of huggingface.co works too")
             return
-        from aesedge_export import pull as puller
+        from aesedge_export.hub import pull as puller
     except ImportError as error:
         raise MissingExtraError(f"aesedge pull ({error.name or error} is not installed)", "export") from None
     options = puller.Export(

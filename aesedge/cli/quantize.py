@@ -39,8 +39,8 @@ def quantize(
 ) -> None:
     """Add quantization types to a bundle, made of its most precise one."""
     try:
+        from aesedge_export.language.quantize_cli import quantize_command
         from aesedge_export.plan import listed
-        from aesedge_export.quantize_cli import quantize_command
     except MissingExtraError:
         raise
     except ImportError as error:

@@ -10,7 +10,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import torch
-from aesedge_export.checkpoint import CLIP_MEAN, CLIP_STD
+from aesedge_export.checkpoint.checkpoint import CLIP_MEAN, CLIP_STD
 from torch import Tensor
 from transformers import (
     AddedToken,

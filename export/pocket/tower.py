@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
-from aesedge_export.checkpoint import CLIP_MEAN, CLIP_STD
+from aesedge_export.checkpoint.checkpoint import CLIP_MEAN, CLIP_STD
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 

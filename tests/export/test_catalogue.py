@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from aesedge_export import disk_space
-from aesedge_export.catalogue import catalogue, find
-from aesedge_export.checkpoint_files import HubFile, check_file, git_sha1, needed_files
+from aesedge_export.hub.catalogue import catalogue, find
+from aesedge_export.hub.checkpoint_files import HubFile, check_file, git_sha1, needed_files
 
 from aesedge.errors import BundleError, DownloadError, UsageError
 from aesedge.manifest import NAME_PATTERN

@@ -12,11 +12,11 @@ import llama_quantize
 import numpy as np
 import tiny_llava
 import torch
-from aesedge_export import language_gguf
-from aesedge_export.checkpoint import open_checkpoint
-from aesedge_export.checkpoint_source import CheckpointSource
-from aesedge_export.language_gguf import write_language
-from aesedge_export.tensor_types import FILE_TYPES, GGUF_TYPES
+from aesedge_export.checkpoint.checkpoint import open_checkpoint
+from aesedge_export.language import language_gguf
+from aesedge_export.language.checkpoint_source import CheckpointSource
+from aesedge_export.language.language_gguf import write_language
+from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
 from safetensors.torch import load_file, save_file
 
 from aesedge.errors import CheckpointError

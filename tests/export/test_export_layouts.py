@@ -17,9 +17,10 @@ import onnx
 import tiny_layouts
 import tiny_llava
 import torch
-from aesedge_export import export_checkpoint, layouts
-from aesedge_export.checkpoint import Checkpoint, open_checkpoint
-from aesedge_export.vocabulary import read_vocabulary
+from aesedge_export import export_checkpoint
+from aesedge_export.checkpoint import layouts
+from aesedge_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from aesedge_export.checkpoint.vocabulary import read_vocabulary
 from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceProcessor
 from transformers import LlamaConfig

@@ -15,9 +15,9 @@ import tiny_layouts
 import tiny_llava
 import torch
 from aesedge_export import export_checkpoint
-from aesedge_export.checkpoint import open_checkpoint
+from aesedge_export.checkpoint.checkpoint import open_checkpoint
+from aesedge_export.checkpoint.vocabulary import read_vocabulary
 from aesedge_export.questions import default_rating
-from aesedge_export.vocabulary import read_vocabulary
 from safetensors.torch import load_file, save_file
 
 from aesedge.errors import BundleFormatError, CheckpointError, UsageError

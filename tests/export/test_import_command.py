@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tiny
-from aesedge_export import disk_space, import_proof, mtmd
-from aesedge_export.import_cli import name_of
-from aesedge_export.importer import import_pair
+from aesedge_export import disk_space
+from aesedge_export.pair import import_proof, mtmd
+from aesedge_export.pair.import_cli import name_of
+from aesedge_export.pair.importer import import_pair
 from conftest import drawn_photo
 
 import aesedge
@@ -272,8 +273,8 @@ def test_it_answers_as_the_same_model_exported_from_its_checkpoint(tmp_path: Pat
     pytest.importorskip("torch", reason="needs the extra [export]")
     import tiny_llava
     from aesedge_export import export_checkpoint
-    from aesedge_export.checkpoint import open_checkpoint
-    from aesedge_export.vision_graph import ProjectedTower
+    from aesedge_export.checkpoint.checkpoint import open_checkpoint
+    from aesedge_export.vision.vision_graph import ProjectedTower
 
     folder = tiny_llava.write_hf(tmp_path / "hf")
     export_checkpoint(folder, tmp_path / "exported", gguf_types=["F16"], parity=False)

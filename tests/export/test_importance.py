@@ -14,12 +14,12 @@ import llama_quantize
 import numpy as np
 import pytest
 import tiny
-from aesedge_export import activations, importance
-from aesedge_export.gguf_source import GgufSource
-from aesedge_export.imatrix_file import read_imatrix, write_imatrix
-from aesedge_export.importance import Calibration, Importance, gather
-from aesedge_export.language_gguf import write_language
-from aesedge_export.tensor_types import FILE_TYPES
+from aesedge_export.language import activations, importance
+from aesedge_export.language.gguf_source import GgufSource
+from aesedge_export.language.imatrix_file import read_imatrix, write_imatrix
+from aesedge_export.language.importance import Calibration, Importance, gather
+from aesedge_export.language.language_gguf import write_language
+from aesedge_export.language.tensor_types import FILE_TYPES
 from conftest import drawn_photo
 
 from aesedge.bundle import open_bundle

@@ -11,11 +11,11 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 import gguf
 import numpy as np
 import tiny_llava
-from aesedge_export.checkpoint import open_checkpoint
-from aesedge_export.checkpoint_source import CheckpointSource
-from aesedge_export.imatrix_file import read_imatrix
-from aesedge_export.importance import Importance
-from aesedge_export.language_files import LanguageFiles, keep_the_better, language_files, work_bytes
+from aesedge_export.checkpoint.checkpoint import open_checkpoint
+from aesedge_export.language.checkpoint_source import CheckpointSource
+from aesedge_export.language.imatrix_file import read_imatrix
+from aesedge_export.language.importance import Importance
+from aesedge_export.language.language_files import LanguageFiles, keep_the_better, language_files, work_bytes
 from aesedge_export.progress import silent
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import llama_quantize
 import narrow_llama
 import numpy as np
 import pytest
-from aesedge_export import language_gguf
-from aesedge_export.gguf_source import GgufSource
-from aesedge_export.language_gguf import Progress, language_bytes, write_language
-from aesedge_export.tensor_types import FILE_TYPES, GGUF_TYPES
+from aesedge_export.language import language_gguf
+from aesedge_export.language.gguf_source import GgufSource
+from aesedge_export.language.language_gguf import Progress, language_bytes, write_language
+from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
 
 from aesedge.errors import BundleError, BundleFormatError, CheckpointError
 
@@ -225,8 +225,8 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from aesedge.errors import BundleError
-from aesedge_export.gguf_source import GgufSource
-from aesedge_export.language_gguf import write_language
+from aesedge_export.language.gguf_source import GgufSource
+from aesedge_export.language.language_gguf import write_language
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
 try:
     write_language(GgufSource(Path(sys.argv[1])), {"Q8_0": Path(sys.argv[2])})
@@ -284,7 +284,7 @@ def test_other_models_are_refused(tmp_path: Path, key: str, value: int, words: s
 def test_nothing_of_this_needs_torch_or_loads_llama_cpp() -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'transformers', 'optimum']))\n"
-        "from aesedge_export import ggml, gguf_source, language_gguf, tensor_types; ggml._load()\n"
+        "from aesedge_export.language import ggml, gguf_source, language_gguf, tensor_types; ggml._load()\n"
         "print('llama_cpp' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

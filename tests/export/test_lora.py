@@ -14,9 +14,9 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 import tiny_layouts
 import tiny_llava
 import torch
-from aesedge_export.checkpoint import open_checkpoint
-from aesedge_export.lora import MergedTensor, model_name
-from aesedge_export.weights import open_file
+from aesedge_export.checkpoint.checkpoint import open_checkpoint
+from aesedge_export.checkpoint.lora import MergedTensor, model_name
+from aesedge_export.checkpoint.weights import open_file
 from safetensors.torch import load_file, save_file
 
 from aesedge.errors import CheckpointError

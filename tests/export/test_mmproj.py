@@ -10,13 +10,13 @@ import gguf
 import numpy as np
 import pytest
 import tiny
-from aesedge_export import mmproj, mtmd
-from aesedge_export.gguf_reading import open_gguf
-from aesedge_export.import_proof import limits, pixel_levels
-from aesedge_export.mmproj_copy import write_as_trained
-from aesedge_export.pair import file_type, read_pair
-from aesedge_export.stages import compare_rows
-from aesedge_export.vision_builder import write_from_tensors
+from aesedge_export.language.gguf_reading import open_gguf
+from aesedge_export.pair import mmproj, mtmd
+from aesedge_export.pair.import_proof import limits, pixel_levels
+from aesedge_export.pair.mmproj_copy import write_as_trained
+from aesedge_export.pair.pair import file_type, read_pair
+from aesedge_export.proof.stages import compare_rows
+from aesedge_export.vision.vision_builder import write_from_tensors
 from conftest import drawn_photo
 
 from aesedge.errors import CheckpointError, ParityError, UsageError
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from aesedge_export.mmproj import Mmproj, Reading
-    from aesedge_export.vision_builder import VisionShape
+    from aesedge_export.pair.mmproj import Mmproj, Reading
+    from aesedge_export.vision.vision_builder import VisionShape
 
 F16, F32, BF16, Q8_0 = (gguf.GGMLQuantizationType[name] for name in ("F16", "F32", "BF16", "Q8_0"))
 PHOTO = drawn_photo(3, (90, 70))

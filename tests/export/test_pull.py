@@ -25,8 +25,8 @@ import aesedge_export.cli
 import hub_server
 import tiny
 import tiny_llava
-from aesedge_export import catalogue, hub, pull
-from aesedge_export.checkpoint_store import alone, store_folder
+from aesedge_export.hub import catalogue, hub, pull
+from aesedge_export.hub.checkpoint_store import alone, store_folder
 from safetensors.numpy import save
 
 from aesedge.bundle import data_folder, installed_folders, open_bundle
@@ -304,7 +304,7 @@ COMMAND = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from aesedge.cli import main
-from aesedge_export import hub
+from aesedge_export.hub import hub
 hub.CHUNK_BYTES = 1 << 16
 hub.RETRY_WAITS_S = ()
 sys.exit(main())

@@ -17,9 +17,9 @@ import llama_quantize
 import numpy as np
 import pytest
 import tiny
-from aesedge_export import requantize
-from aesedge_export.requantize import add_types
-from aesedge_export.tensor_types import FILE_TYPES, GGUF_TYPES
+from aesedge_export.language import requantize
+from aesedge_export.language.requantize import add_types
+from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
 
 import aesedge
 from aesedge.bundle import open_bundle
@@ -214,7 +214,7 @@ def test_types_that_another_run_added_meanwhile_are_kept(bundle: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from aesedge_export.requantize import add_types
+from aesedge_export.language.requantize import add_types
 add_types(sys.argv[1], ["Q8_0"], progress=lambda _: os.kill(os.getpid(), signal.SIGKILL))
 """
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tiny
-from aesedge_export.forced import ForcedSequence, read_prompts
-from aesedge_export.gguf_runtime import GgufRuntime
-from aesedge_export.language_proof import measure_file, most_precise
-from aesedge_export.proof_inputs import Files, Inputs
-from aesedge_export.self_proof import compare_files, compare_types, expect
-from aesedge_export.stages import N_GREEDY
+from aesedge_export.proof.forced import ForcedSequence, read_prompts
+from aesedge_export.proof.gguf_runtime import GgufRuntime
+from aesedge_export.proof.language_proof import measure_file, most_precise
+from aesedge_export.proof.proof_inputs import Files, Inputs
+from aesedge_export.proof.self_proof import compare_files, compare_types, expect
+from aesedge_export.proof.stages import N_GREEDY
 from conftest import drawn_photo
 
 from aesedge.bundle import open_bundle
@@ -154,6 +154,7 @@ def test_figures_that_are_not_finite_are_refused(files: Files, inputs: Inputs, m
 
 def test_no_pytorch_is_loaded() -> None:
     code = (
-        "import sys, aesedge_export.self_proof; sys.exit(bool({'torch', 'transformers', 'optimum'} & set(sys.modules)))"
+        "import sys, aesedge_export.proof.self_proof\n"
+        "sys.exit(bool({'torch', 'transformers', 'optimum'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,9 +8,9 @@ import llama_quantize
 import narrow_llama
 import numpy as np
 import pytest
-from aesedge_export.gguf_output import plan_layout
-from aesedge_export.gguf_source import GgufSource
-from aesedge_export.tensor_types import FILE_TYPES, GGUF_TYPES, parse_type
+from aesedge_export.language.gguf_output import plan_layout
+from aesedge_export.language.gguf_source import GgufSource
+from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES, parse_type
 
 from aesedge.errors import UsageError
 

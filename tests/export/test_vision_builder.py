@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import tiny_llava
-from aesedge_export.checkpoint import Checkpoint, open_checkpoint
-from aesedge_export.vision_builder import VisionShape, write_from_tensors
-from aesedge_export.vision_graph import write_fp32
+from aesedge_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from aesedge_export.vision.vision_builder import VisionShape, write_from_tensors
+from aesedge_export.vision.vision_graph import write_fp32
 
 from aesedge.errors import CheckpointError
 from aesedge.vision import INPUT, OUTPUT, VisionTower

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from aesedge_export import vision_int8
-from aesedge_export.vision_precision import optimize, variations, write_fp16, write_int8
+from aesedge_export.vision import vision_int8
+from aesedge_export.vision.vision_precision import optimize, variations, write_fp16, write_int8
 from onnx import numpy_helper
 
 import aesedge
@@ -23,8 +23,8 @@ from aesedge.vision import VisionTower
 pytest.importorskip("torch", reason="needs the extra [export]")
 
 import tiny_llava
-from aesedge_export.checkpoint import open_checkpoint
-from aesedge_export.vision_graph import write_fp32
+from aesedge_export.checkpoint.checkpoint import open_checkpoint
+from aesedge_export.vision.vision_graph import write_fp32
 
 if TYPE_CHECKING:
     from collections.abc import Callable

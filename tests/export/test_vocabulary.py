@@ -14,10 +14,10 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 import gguf
 import tiny_layouts
 import tiny_llava
-from aesedge_export.checkpoint_source import _add_vocabulary
-from aesedge_export.tokenizer_json import open_tokenizer_json, read_tokenizer_json
-from aesedge_export.tokenizer_model import open_tokenizer_model, read_tokenizer_model
-from aesedge_export.vocabulary import Vocabulary, open_tokenizer, read_vocabulary
+from aesedge_export.checkpoint.tokenizer_json import open_tokenizer_json, read_tokenizer_json
+from aesedge_export.checkpoint.tokenizer_model import open_tokenizer_model, read_tokenizer_model
+from aesedge_export.checkpoint.vocabulary import Vocabulary, open_tokenizer, read_vocabulary
+from aesedge_export.language.checkpoint_source import _add_vocabulary
 from conftest import SHARED
 from sentencepiece import sentencepiece_model_pb2
 

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra [export]")
 
 import torch
-from aesedge_export.weights import has_weights, open_file, open_weights
+from aesedge_export.checkpoint.weights import has_weights, open_file, open_weights
 from safetensors.torch import save_file
 
 from aesedge.errors import CheckpointError
@@ -84,7 +84,7 @@ def test_what_is_read_is_the_reader_s_own(tmp_path: Path) -> None:
 PEAK = """
 import resource, sys
 from pathlib import Path
-from aesedge_export.weights import open_file
+from aesedge_export.checkpoint.weights import open_file
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()
 for path in sys.argv[1:]:

@@ -13,15 +13,15 @@ from aesedge.bundle import data_folder, open_bundle
 from aesedge.errors import BundleIntegrityError, DownloadError, MissingExtraError, UsageError
 from aesedge.image import read_image
 
+from ..disk_space import bundle_bytes, on_one_disk, require_space, shown_bytes
+from ..language.tensor_types import parse_type
+from ..plan import DEFAULT_GGUF, DEFAULT_VISION, checked_name, checked_precisions, listed
+from ..work_folder import check_target
 from . import hub
 from .catalogue import REPOSITORY_PATTERN, Entry, catalogue, find
 from .checkpoint_store import FOLDER_NAME, Checkpoint, alone, checkpoint_of, pinned
-from .disk_space import bundle_bytes, on_one_disk, require_space, shown_bytes
 from .hub_errors import UnknownRevisionError, host
-from .plan import DEFAULT_GGUF, DEFAULT_VISION, checked_name, checked_precisions, listed
 from .pull_progress import shown_download
-from .tensor_types import parse_type
-from .work_folder import check_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -220,8 +220,8 @@ def _download(checkpoint: Checkpoint, asked: str) -> None:
 
 def _tower_repository(folder: Path) -> str:
     """Return the repository of the vision tower, or nothing where the checkpoint holds the tower."""
-    from .json_file import read_config
-    from .weights import open_weights
+    from ..checkpoint.json_file import read_config
+    from ..checkpoint.weights import open_weights
 
     config = read_config(folder)
     names = list(open_weights(folder) or {})
@@ -242,7 +242,7 @@ def _export(
     *,
     overwrite: bool,
 ) -> Bundle:
-    from .cli import export_command
+    from ..cli import export_command
 
     return export_command(
         checkpoint.folder,

@@ -18,12 +18,12 @@ import numpy as np
 from aesedge.errors import CheckpointError
 from aesedge.manifest import ImageSpec
 
-from .vision_builder import VisionShape
+from ..vision.vision_builder import VisionShape
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .gguf_reading import GgufFile
+    from ..language.gguf_reading import GgufFile
 
 Reading = Literal["trained", "llama.cpp"]
 READINGS: tuple[Reading, ...] = ("trained", "llama.cpp")

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from aesedge.errors import CheckpointError, UsageError
 
-from .gguf_reading import open_gguf
+from ..language.gguf_reading import open_gguf
 from .mmproj import Mmproj, read_mmproj
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from .gguf_reading import GgufFile
+    from ..language.gguf_reading import GgufFile
 
 _MMPROJ, _LLAMA = "clip", "llama"
 # What has to be equal in two quantizations of one model.

@@ -10,13 +10,13 @@ from aesedge.image import read_image
 from aesedge.machine import default_n_threads
 from aesedge.samples import SAMPLE_PHOTOS
 
+from ..plan import listed
+from ..proof.proof_inputs import Files, Inputs
+from ..proof.self_proof import compare_types
+from ..shown import shown_steps
 from .imatrix_file import read_imatrix
 from .language_files import shown_pass
-from .plan import listed
-from .proof_inputs import Files, Inputs
 from .requantize import add_types
-from .self_proof import compare_types
-from .shown import shown_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aesedge.bundle import Bundle
 
-    from .progress import Report
+    from ..progress import Report
 
 
 def quantize_command(

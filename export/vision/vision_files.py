@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aesedge.image import preprocess
 
-from .plan import BYTES_PER_WEIGHT
+from ..plan import BYTES_PER_WEIGHT
 from .vision_precision import optimize, write_fp16, write_int8
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from aesedge.manifest import ImageSpec
 
-    from .progress import Report
+    from ..progress import Report
 
 
 @dataclass(frozen=True)

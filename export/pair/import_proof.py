@@ -8,13 +8,13 @@ import numpy as np
 
 from aesedge.image import preprocess
 
+from ..proof.self_proof import compare_files, not_proven
+from ..proof.stages import Stage, as_records, compare_rows
+from ..proof.vision_proof import encode_all
 from .mmproj import PROJECTOR_KEY
 from .mmproj_copy import write_as_trained
 from .mtmd import encode, mtmd_version
 from .pair import weight_type
-from .self_proof import compare_files, not_proven
-from .stages import Stage, as_records, compare_rows
-from .vision_proof import encode_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from aesedge.manifest import ImageSpec
 
+    from ..progress import Report
+    from ..proof.proof_inputs import Files, Inputs
+    from ..proof.stages import FloatArray
     from .mmproj import Mmproj, Reading
-    from .progress import Report
-    from .proof_inputs import Files, Inputs
-    from .stages import FloatArray
 
 AGAINST_LIBMTMD = "image embeddings against libmtmd"
 NOTES: dict[Reading, str] = {

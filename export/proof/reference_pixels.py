@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import CLIPImageProcessor
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
+    from ..checkpoint.checkpoint import Checkpoint
     from .stages import FloatArray
 
 

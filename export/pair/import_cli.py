@@ -9,8 +9,8 @@ from aesedge.bundle import data_folder, open_bundle
 from aesedge.errors import UsageError
 from aesedge.manifest import NAME_PATTERN
 
+from ..shown import shown_steps
 from .importer import import_pair
-from .shown import shown_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from aesedge.errors import ParityError
 
-from . import layouts
+from ..checkpoint import layouts
 from .reference_layers import LayeredReference
 from .reference_pixels import LlavaPixels
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
-    from .checkpoint import Checkpoint
+    from ..checkpoint.checkpoint import Checkpoint
     from .forced import ForcedSequence
     from .stages import FloatArray
 

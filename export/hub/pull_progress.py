@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from .disk_space import shown_bytes
+from ..disk_space import shown_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from .checkpoint import Checkpoint
+    from ..checkpoint.checkpoint import Checkpoint
     from .forced import ForcedSequence
     from .stages import FloatArray
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 
-from .layouts import language_shapes
+from ..checkpoint.layouts import language_shapes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .architecture import Architecture
-    from .checkpoint import Checkpoint
-    from .vocabulary import Vocabulary
+    from ..checkpoint.architecture import Architecture
+    from ..checkpoint.checkpoint import Checkpoint
+    from ..checkpoint.vocabulary import Vocabulary
 
 _LAYER_NAMES = {
     "input_layernorm": "attn_norm",

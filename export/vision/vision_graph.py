@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .checkpoint import Checkpoint
+    from ..checkpoint.checkpoint import Checkpoint
 
 OPSET = 17
 _MAX_BYTES = 2**31 - 2**20  # protobuf's limit of one file, less room for the graph itself

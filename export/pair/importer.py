@@ -16,26 +16,26 @@ from aesedge.prompt import prompt_template
 from aesedge.rating import label_tokens
 from aesedge.samples import SAMPLE_PHOTOS
 
-from .bundle_files import created_by, described, write_manifest
-from .disk_space import require_space
+from ..bundle_files import created_by, described, write_manifest
+from ..disk_space import require_space
+from ..plan import DEFAULT_VISION, checked_precisions, default_precision, listed
+from ..progress import silent
+from ..proof.proof_inputs import Files, Inputs
+from ..proof.self_proof import not_proven
+from ..questions import default_prompt, default_rating
+from ..vision.vision_builder import write_from_tensors
+from ..vision.vision_files import note_making, vision_bytes, vision_files
+from ..work_folder import check_target, work_folder
 from .file_copy import place
 from .import_proof import prove_import
 from .mmproj import READINGS, Reading
 from .pair import Pair, read_pair
-from .plan import DEFAULT_VISION, checked_precisions, default_precision, listed
-from .progress import silent
-from .proof_inputs import Files, Inputs
-from .questions import default_prompt, default_rating
-from .self_proof import not_proven
-from .vision_builder import write_from_tensors
-from .vision_files import note_making, vision_bytes, vision_files
-from .work_folder import check_target, work_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .progress import Report
-    from .vision_files import VisionFiles
+    from ..progress import Report
+    from ..vision.vision_files import VisionFiles
 
 LAYOUTS: dict[Reading, str] = {"trained": "llama.cpp pair", "llama.cpp": "llama.cpp pair, seen as llama.cpp does"}
 TEMPLATES = ("llava_v1", "vicuna_v1")

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from aesedge.errors import CheckpointError
 from aesedge.vision import INPUT, OUTPUT
 
-from . import layouts
+from ..checkpoint import layouts
 from .onnx_writing import Weight, check, write
 
 if TYPE_CHECKING:

@@ -30,11 +30,11 @@ from aesedge.manifest import (
     parse_manifest,
 )
 
-from .disk_space import require_space
+from ..disk_space import require_space
+from ..work_folder import check_target, work_folder
 from .gguf_source import GgufSource
 from .language_gguf import language_bytes, write_language
 from .tensor_types import parse_type
-from .work_folder import check_target, work_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .disk_space import shown_bytes
+from ..disk_space import shown_bytes
 from .imatrix_file import write_imatrix
 from .language_gguf import language_bytes, write_language
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ..progress import Report
     from .importance import Importance
     from .language_gguf import LanguageSource, Progress
-    from .progress import Report
 
     Gather = Callable[[Path], Importance]
     """Watches a language file at work."""

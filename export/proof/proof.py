@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-    from .checkpoint import Checkpoint
+    from ..checkpoint.checkpoint import Checkpoint
     from .forced import Prompts
     from .language_proof import Comparison
     from .proof_inputs import Files, Inputs, Progress

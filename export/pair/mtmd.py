@@ -126,7 +126,7 @@ class _Encoder:
 
 
 def _main(mmproj: str, pictures: str, answer: str, n_threads: str) -> None:
-    from .gguf_reading import open_gguf
+    from ..language.gguf_reading import open_gguf
 
     n_embd = open_gguf(Path(mmproj)).shapes["mm.2.weight"][0]
     encoder = _Encoder(mmproj, int(n_threads))

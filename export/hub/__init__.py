@@ -1,0 +1,1 @@
+"""Downloads checkpoints from huggingface.co and has them exported; knows no tensors."""

@@ -1,0 +1,1 @@
+"""Compares bundles with PyTorch, or with their own most precise files; makes nothing."""
