@@ -8,21 +8,24 @@ from typing import Annotated
 import typer
 
 from aesedge.cli.bundles import show_made
+from aesedge.cli.options import (
+    AgainstPyTorch,
+    BundleFolder,
+    CalibrationPhotos,
+    GgufTypes,
+    Overwrite,
+    ProofPhotos,
+    VisionPrecisions,
+)
 from aesedge.errors import MissingExtraError
 
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of the checkpoint.", show_default=False)],
-    out: Annotated[
-        Path | None, typer.Option(help="The bundle's folder.", show_default="NAME among the installed bundles")
-    ] = None,
+    out: BundleFolder = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name.", show_default="the folder's")] = None,
-    gguf: Annotated[
-        str, typer.Option(help="Quantization types, with commas between. Loaded by default: q4_k_m, else the first.")
-    ] = "q8_0,q4_k_m",
-    vision: Annotated[
-        str, typer.Option(help="Precisions of the vision graph: fp32, fp16, int8. Loaded by default: int8, else fp32.")
-    ] = "fp32,int8",
+    gguf: GgufTypes = "q8_0,q4_k_m",
+    vision: VisionPrecisions = "fp32,int8",
     license: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",  # noqa: A002
     vision_tower: Annotated[
         Path | None,
@@ -32,21 +35,10 @@ def export(
         Path | None,
         typer.Option(help="Folder of the base model, for a LoRA checkpoint.", show_default="what the adapter names"),
     ] = None,
-    photo: Annotated[
-        list[Path] | None,
-        typer.Option(help="Measure parity on this photo; may be given several times.", show_default="two samples"),
-    ] = None,
-    calibrate: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Photos, or a folder of them: quantize below q8_0 with an importance matrix measured on them.",
-            show_default=False,
-        ),
-    ] = None,
-    parity: Annotated[
-        bool, typer.Option(help="Compare with PyTorch, layer by layer where memory is short (minutes at 7B).")
-    ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    photo: ProofPhotos = None,
+    calibrate: CalibrationPhotos = None,
+    parity: AgainstPyTorch = True,
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn a LLaVA-1.5 checkpoint into a bundle and prove that it answers as PyTorch does."""
     try:

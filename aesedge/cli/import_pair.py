@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from aesedge.cli.bundles import show_made
+from aesedge.cli.options import BundleFolder, Overwrite, ProofPhotos, VisionPrecisions
 from aesedge.errors import MissingExtraError
 
 
@@ -20,14 +21,9 @@ def import_pair(
             show_default=False,
         ),
     ],
-    out: Annotated[
-        Path | None, typer.Option(help="The bundle's folder.", show_default="NAME among the installed bundles")
-    ] = None,
+    out: BundleFolder = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name.", show_default="the language model's")] = None,
-    vision: Annotated[
-        str,
-        typer.Option(help="Precisions of the vision graph, with commas between. Loaded by default: int8, else fp32."),
-    ] = "fp32,int8",
+    vision: VisionPrecisions = "fp32,int8",
     reading: Annotated[
         str,
         typer.Option(help="trained: see as the model was trained to. llama.cpp: see as llama.cpp does with this file."),
@@ -36,15 +32,12 @@ def import_pair(
         str | None, typer.Option(help="Licence of the weights.", show_default="what the file says")
     ] = None,
     template: Annotated[str, typer.Option(help="llava_v1 or vicuna_v1: the text around the image.")] = "llava_v1",
-    photo: Annotated[
-        list[Path] | None,
-        typer.Option(help="Measure parity on this photo; may be given several times.", show_default="two samples"),
-    ] = None,
+    photo: ProofPhotos = None,
     parity: Annotated[bool, typer.Option(help="Compare with llama.cpp's own image encoder.")] = True,
     link: Annotated[
         bool, typer.Option("--link", help="Share the language model's bytes with the given file instead of copying it.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn a LLaVA-1.5 that llama.cpp runs (GGUF and mmproj) into a bundle; needs no PyTorch."""
     try:

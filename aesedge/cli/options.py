@@ -7,6 +7,7 @@ import enum
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -23,6 +24,41 @@ class Device(str, enum.Enum):
     cuda = "cuda"
     metal = "metal"
 
+
+# Of the commands that make bundles.
+BundleFolder = Annotated[
+    Path | None, typer.Option("--out", help="The bundle's folder.", show_default="NAME among the installed bundles")
+]
+GgufTypes = Annotated[
+    str,
+    typer.Option("--gguf", help="Quantization types, with commas between. Loaded by default: q4_k_m, else the first."),
+]
+VisionPrecisions = Annotated[
+    str,
+    typer.Option(
+        "--vision",
+        help="Precisions of the vision graph: fp32, fp16, int8. Loaded by default: int8, else fp32.",
+    ),
+]
+ProofPhotos = Annotated[
+    list[Path] | None,
+    typer.Option("--photo", help="Compare on this photo; may be given several times.", show_default="two samples"),
+]
+CalibrationPhotos = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--calibrate",
+        help="Photos, or a folder of them: quantize below q8_0 with an importance matrix measured on them.",
+        show_default=False,
+    ),
+]
+AgainstPyTorch = Annotated[
+    bool,
+    typer.Option(
+        "--parity/--no-parity", help="Compare with PyTorch, layer by layer where memory is short (minutes at 7B)."
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")]
 
 LOADING, WRITING, PRINTING = "Loading", "Writing", "Printing"
 

@@ -9,6 +9,15 @@ from typing import Annotated
 import typer
 
 from aesedge.cli.bundles import show_made
+from aesedge.cli.options import (
+    AgainstPyTorch,
+    BundleFolder,
+    CalibrationPhotos,
+    GgufTypes,
+    Overwrite,
+    ProofPhotos,
+    VisionPrecisions,
+)
 from aesedge.cli.terminal import shown, size, table
 from aesedge.errors import MissingExtraError
 
@@ -22,37 +31,20 @@ def pull(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The bundle's folder.", show_default="NAME among the installed bundles")
-    ] = None,
+    out: BundleFolder = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name.", show_default="NAME")] = None,
-    gguf: Annotated[
-        str, typer.Option(help="Quantization types, with commas between. Loaded by default: q4_k_m, else the first.")
-    ] = "q8_0,q4_k_m",
-    vision: Annotated[
-        str, typer.Option(help="Precisions of the vision graph: fp32, fp16, int8. Loaded by default: int8, else fp32.")
-    ] = "fp32,int8",
+    gguf: GgufTypes = "q8_0,q4_k_m",
+    vision: VisionPrecisions = "fp32,int8",
     vision_tower: Annotated[
         Path | None,
         typer.Option(
             help="Folder of the CLIP model, where the checkpoint does not hold it.", show_default="downloaded too"
         ),
     ] = None,
-    photo: Annotated[
-        list[Path] | None,
-        typer.Option(help="Measure parity on this photo; may be given several times.", show_default="two samples"),
-    ] = None,
-    calibrate: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Photos, or a folder of them: quantize below q8_0 with an importance matrix measured on them.",
-            show_default=False,
-        ),
-    ] = None,
-    parity: Annotated[
-        bool, typer.Option(help="Compare with PyTorch, layer by layer where memory is short (minutes at 7B).")
-    ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    photo: ProofPhotos = None,
+    calibrate: CalibrationPhotos = None,
+    parity: AgainstPyTorch = True,
+    overwrite: Overwrite = False,
     accept_license: Annotated[
         bool, typer.Option("--accept-license", help="Accept the licence of the weights without being asked.")
     ] = False,

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from aesedge.cli.bundles import show_made
-from aesedge.cli.options import Printing, expand
+from aesedge.cli.options import Printing, ProofPhotos, expand
 from aesedge.errors import MissingExtraError
 
 
@@ -30,10 +30,7 @@ def quantize(
     name: Annotated[
         str | None, typer.Option(help="Name of the copy.", show_default="the folder's; without --out no copy is made")
     ] = None,
-    photo: Annotated[
-        list[Path] | None,
-        typer.Option(help="Compare on this photo; may be given several times.", show_default="two samples"),
-    ] = None,
+    photo: ProofPhotos = None,
     parity: Annotated[bool, typer.Option(help="Compare the new types with the one that they are made of.")] = True,
     printing: Printing = Printing(),
 ) -> None:
