@@ -80,7 +80,7 @@ def _vision(manifest: Manifest, records: Mapping[str, Mapping[str, Any]]) -> str
         for key, kept in record.items():
             if key.endswith("_in_fp32") and kept:
                 names = ", ".join(map(str, kept))
-                remarks.append(f"{precision}: {len(kept)} {key.split('_')[0]} stay in fp32: {names}")
+                remarks.append(f"{precision} keeps in fp32: {names}")
     header = ["vision", "size", "cosine", "limit", "relative diff", "drift", "against"]
     return _with_remarks(_table([row for row in rows if any(row[2:])], header), remarks)
 
