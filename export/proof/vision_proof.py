@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aesedge.vision import VisionTower
 
+from ..freed_memory import return_freed_memory
 from .proof_inputs import part_of
 from .stages import VISION_LIMITS, Stage, compare_rows
 
@@ -34,16 +33,8 @@ def encode_all(path: Path, pixels: Sequence[FloatArray], n_threads: int) -> list
     """Return the embeddings of images, float32 [n_image_tokens, n_embd] each, by one vision graph on the CPU."""
     with VisionTower(path, device="cpu", n_threads=n_threads) as tower:
         rows = [tower.encode(of_one) for of_one in pixels]
-    _return_freed_memory()
+    return_freed_memory()
     return rows
-
-
-def _return_freed_memory() -> None:
-    """Let glibc give back what ONNX Runtime freed: it keeps 1.2 GB of a ViT-L otherwise, for as long as we run."""
-    if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-        if trim is not None:
-            trim(0)
 
 
 def encode_files(
