@@ -46,7 +46,9 @@ def main() -> int:
 def _watch(process: psutil.Process, peak: list[int]) -> None:
     while True:
         try:
-            peak[0] = max(peak[0], process.memory_info().rss)
+            resident = process.memory_info().rss
+            if resident > peak[0]:  # not max(): it would write back a peak that was reset while memory_info() ran
+                peak[0] = resident
         except psutil.Error:
             return
         time.sleep(_EVERY_S)
