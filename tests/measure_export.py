@@ -47,8 +47,7 @@ def _watch(process: psutil.Process, peak: list[int]) -> None:
     while True:
         try:
             resident = process.memory_info().rss
-            if resident > peak[0]:  # not max(): it would write back a peak that was reset while memory_info() ran
-                peak[0] = resident
+            peak[0] = max(peak[0], resident)  # read before: it would write back a peak that was reset meanwhile
         except psutil.Error:
             return
         time.sleep(_EVERY_S)
