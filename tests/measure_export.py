@@ -26,16 +26,15 @@ def main() -> int:
     command = [sys.executable, "-m", "aesedge", "export", *sys.argv[1:]]
     started = time.perf_counter()
     export = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    peak = [0]
-    threading.Thread(target=_watch, args=(psutil.Process(export.pid), peak), daemon=True).start()
+    peak = Peak(export.pid)
     rows, before = [], started
     for line in export.stderr or ():
         print(line, end="", file=sys.stderr, flush=True)
         step, _, state = line.strip().rpartition(": ")
         if state == "done":
             now = time.perf_counter()
-            rows.append([step, f"{now - before:.0f}", f"{peak[0] / 2**30:.2f}"])
-            before, peak[0] = now, 0
+            rows.append([step, f"{now - before:.0f}", f"{peak.take() / 2**30:.2f}"])
+            before = now
     code = export.wait()
     rows.append(["all", f"{time.perf_counter() - started:.0f}", ""])
     print()
@@ -43,14 +42,29 @@ def main() -> int:
     return code
 
 
-def _watch(process: psutil.Process, peak: list[int]) -> None:
-    while True:
-        try:
-            resident = process.memory_info().rss
-            peak[0] = max(peak[0], resident)  # read before: it would write back a peak that was reset meanwhile
-        except psutil.Error:
-            return
-        time.sleep(_EVERY_S)
+class Peak:
+    """The most memory that a process has held, as sampled by a thread."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._mutex = threading.Lock()  # a sample must not be taken before take() and counted after it
+        self._n_bytes = 0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def take(self) -> int:
+        """Return the peak in bytes since the last call."""
+        with self._mutex:
+            n_bytes, self._n_bytes = self._n_bytes, 0
+        return n_bytes
+
+    def _watch(self) -> None:
+        while True:
+            with self._mutex:
+                try:
+                    self._n_bytes = max(self._n_bytes, self._process.memory_info().rss)
+                except psutil.Error:
+                    return
+            time.sleep(_EVERY_S)
 
 
 if __name__ == "__main__":
