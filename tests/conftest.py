@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,14 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     """Keep tests out of the user's bundles and caches, and the user's out of tests."""
     monkeypatch.setenv("AESEDGE_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("AESEDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own way with Ctrl-C: the background of a shell, where tests may run, has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

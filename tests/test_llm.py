@@ -251,6 +251,7 @@ def test_ledger_counts_shared_cells_once() -> None:
         ledger.append(2, 9)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_a_decode_leaves_the_sequence_as_it_was(llm: LanguageModel) -> None:
     with Context(llm, n_ctx=1024, n_seq_max=1, n_threads=1) as context:
         context.prefill_tokens(0, [5])

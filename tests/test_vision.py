@@ -91,6 +91,7 @@ def test_failure_while_running_is_an_error_of_ours(tmp_path: Path) -> None:
         tower.encode(pixels())
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_reaches_python_while_the_graph_runs(tmp_path: Path) -> None:
     """A graph that takes seconds is stopped by the signal, and the tower is gone from the machine's cores."""
     size, n_rounds = 64, 4000
