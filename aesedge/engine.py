@@ -16,22 +16,30 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from PIL import Image
 
 from aesedge.bundle import POCKET, Bundle, open_bundle
+from aesedge.cache import EmbeddingCache, open_store
 from aesedge.errors import AesedgeError, BundleFormatError, ContextFullError, UsageError
-from aesedge.image import preprocess, read_image
+from aesedge.eye import WORTH_KEEPING_S, Eye
+from aesedge.kept_kv import KeptKV
 from aesedge.llm import Context, LanguageModel
-from aesedge.llm.placement import gpu_layers_for
-from aesedge.machine import default_n_threads
+from aesedge.machine import default_n_threads, give_back_freed
+from aesedge.memory import ROOM_FOR_TEXT, Plan, check_fit
 from aesedge.photo import Photo
 from aesedge.prompt import prompt_template
 from aesedge.rating import Rating, label_tokens
 from aesedge.residents import N_SEQ_MAX, Residents
+from aesedge.scheduler import CHUNK, Priority, Scheduler
 from aesedge.vision import Device, VisionTower, vision_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from aesedge.manifest import Role
+
+DEFAULT_BUDGET = "2GB"
+KV_BUDGET = "1GB"
+"""For the text before images; pinned photos count, and are never evicted."""
+RAM_BYTES = 256_000_000
 PhotoSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
-_ROOM_FOR_TEXT = 1024  # positions for questions and answers beside the image, unless --ctx says otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +58,14 @@ class Options:
     ctx: int | None = None
     """Positions of the KV cache, over all that share it."""
     kv_type: str = "f16"
+    cache: str = DEFAULT_BUDGET
+    """What image embeddings may take on disk: ``2GB``, ``5%`` of the disk; ``0`` keeps none beyond this process."""
+    cache_folder: Path | None = None
+    """Where they and KV are kept; None is the user's own folder for caches."""
+    worth_keeping_s: float = WORTH_KEEPING_S
+    """How long embeddings, or the text before every image, must take for them to be kept on disk."""
+    memory: str | None = None
+    """What the process may take, e.g. ``6GB`` or ``50%``; None is what the machine has free."""
 
     def __post_init__(self) -> None:
         for name in ("image_tokens", "threads", "ctx"):
@@ -61,7 +77,7 @@ class Options:
 class Model:
     """A bundle in memory, ready to look at photos. Use it as a context manager, or close it.
 
-    Not safe for several threads at once.
+    Safe for several threads: what they ask is worked on side by side.
 
     Args:
         bundle: what to load.
@@ -71,6 +87,7 @@ class Model:
     Raises:
         BundleError: a file is missing, altered, or not what the manifest says.
         ContextFullError: ``options.ctx`` is too small for the image and the shortest question.
+        MemoryFitError: it would not fit the memory; nothing was loaded.
         ModelLoadError, ProviderError: see :class:`VisionTower`, :class:`LanguageModel`.
     """
 
@@ -87,17 +104,38 @@ class Model:
         self.n_image_tokens = _check_image_tokens(bundle, options.image_tokens)
         tower_path, llm_path = bundle.path("vision", self.vision), bundle.path("llm", self.gguf)
         n_threads = options.threads or default_n_threads(tower_path.stat().st_size + llm_path.stat().st_size)
-        n_gpu_layers = gpu_layers_for(options.device, options.gpu_layers)
+        plan = Plan(
+            gguf=self.gguf,
+            vision=self.vision,
+            n_image_tokens=self.n_image_tokens,
+            **{name: getattr(options, name) for name in ("device", "gpu_layers", "ctx", "kv_type")},
+        )
+        n_gpu_layers = check_fit(bundle, plan, options.memory).gpu_layers
         with ExitStack() as stack:
             with ThreadPoolExecutor(1) as pool:  # tower and language model load at the same time
                 tower = pool.submit(VisionTower, tower_path, device=options.device, n_threads=n_threads)
                 self.llm = stack.enter_context(LanguageModel(llm_path, gpu_layers=n_gpu_layers, progress=progress))
                 self.tower = stack.enter_context(tower.result())
+            give_back_freed()
             self._check_fit()
             self.labels = label_tokens(manifest.rating.labels, manifest.rating.weights, self.llm.tokenize)
-            self._open_context(stack, options, n_threads)
+            self.eye = Eye(
+                self.tower,
+                manifest.image,
+                tower_sha256=self._sha256("vision", self.vision),
+                cache=EmbeddingCache(
+                    ram_bytes=RAM_BYTES, disk=open_store("embeddings", options.cache, options.cache_folder)
+                ),
+                worth_keeping_s=options.worth_keeping_s,
+            )
+            self._open_context(stack, options, n_threads, n_gpu_layers)
             # Everything stands: close() undoes it, the last opened first, as llama.cpp requires.
             self._resources = stack.pop_all()
+
+    def _sha256(self, role: Role, type_: str) -> str:
+        """Return a file's hash as the manifest has it; ``Bundle.path`` has compared it with the file."""
+        file = self.manifest.file(role, type_)
+        return file.sha256 if file else ""
 
     def _check_fit(self) -> None:
         """See that the parts of the bundle belong together, before llama.cpp reads past the end of a row."""
@@ -113,7 +151,7 @@ class Model:
                 f"{m.image.size} and {m.image_tokens.max}; export or install the bundle again"
             )
 
-    def _open_context(self, stack: ExitStack, options: Options, n_threads: int) -> None:
+    def _open_context(self, stack: ExitStack, options: Options, n_threads: int, n_gpu_layers: int) -> None:
         prefix = [self.llm.bos, *self.llm.tokenize(self.template.before_image)]
         m = self.manifest
         questions = [m.rating.question, m.prompt.critique, *m.rating.attributes.values()]
@@ -124,31 +162,55 @@ class Model:
                 f"--ctx {options.ctx} is too small: the text before the image takes {len(prefix)} positions, the "
                 f"image {self.n_image_tokens}, the longest question {longest}; at least --ctx {needed} is needed"
             )
-        n_ctx = options.ctx or len(prefix) + self.n_image_tokens + _ROOM_FOR_TEXT
+        n_ctx = options.ctx or len(prefix) + self.n_image_tokens + ROOM_FOR_TEXT
         context = stack.enter_context(
             Context(self.llm, n_ctx=n_ctx, n_seq_max=N_SEQ_MAX, n_threads=n_threads, kv_type=options.kv_type)
         )
-        n_room = context.n_ctx - self.n_image_tokens - len(prefix)
-        self.residents = Residents(context, prefix, n_room=min(n_room, _ROOM_FOR_TEXT))
+        self.residents = Residents(context, len(prefix))
+        self.scheduler = Scheduler(context, self.residents)
+        stack.callback(self.scheduler.close)
+        self.kept_kv = KeptKV(
+            open_store("kv", KV_BUDGET if options.cache != "0" else "0", options.cache_folder),
+            context,
+            gguf_sha256=self._sha256("llm", self.gguf),
+            prefix=prefix,
+            template=m.prompt.template,
+            settings={
+                "n_batch": context.n_batch,
+                "chunk": CHUNK,
+                "threads": n_threads,
+                "device": options.device,
+                "gpu_layers": n_gpu_layers,
+            },
+        )
+        self._bring_prefix(prefix, options.worth_keeping_s)
 
-    def look(self, source: PhotoSource, *, name: str | None = None) -> Photo:
+    def _bring_prefix(self, prefix: list[int], worth_keeping_s: float) -> None:
+        """Put the text before every image into the cache, from disk where it was kept."""
+        key, context = self.kept_kv.key(None), self.residents.context
+        seq_id = self.residents.prefix_seq_id
+        if self.scheduler.call(lambda: self.kept_kv.restore(key, seq_id, len(prefix))).wait():
+            return
+        started = time.perf_counter()
+        self.scheduler.submit(self.residents.prefill_prefix(prefix)).wait()
+        if time.perf_counter() - started >= worth_keeping_s:
+            state = self.scheduler.call(lambda: context.save(seq_id)).wait()
+            self.kept_kv.keep(key, state, len(prefix), pinned=False)
+
+    def look(self, source: PhotoSource, *, name: str | None = None, priority: Priority = Priority.INTERACTIVE) -> Photo:
         """Look at a photo: decode it, run the vision tower once, prefill the image once.
 
         Args:
             source: a path, the bytes of an image file, an open binary file, or a Pillow image.
             name: what to call it in results and messages.
+            priority: who goes first, when several photos are worked on.
 
         Raises:
             ImageError: it cannot be read.
         """
         started = time.perf_counter()
-        image = read_image(source, name=name, size_hint=self.manifest.image.size)
-        pixel_values = preprocess(image, self.manifest.image)
-        decoded = time.perf_counter()
-        rows = self.tower.encode(pixel_values)
-        photo = Photo(self, name or _name_of(source), rows, started=started)
-        photo.timings.decode_image_s = decoded - started
-        photo.timings.vision_s = time.perf_counter() - decoded
+        sight = self.eye.see(source, name=name)
+        photo = Photo(self, name or _name_of(source), sight, started=started, priority=priority)
         photo.prefill()
         return photo
 

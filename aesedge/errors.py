@@ -14,6 +14,7 @@ AesedgeError                      every error of ours: one line that says what, 
 ├── MissingExtraError             (also ImportError)        a package of an optional extra is not installed
 ├── ProviderError                 an execution provider that was asked for is not active
 ├── ModelLoadError                llama.cpp or ONNX Runtime refuses a file
+│   └── MemoryFitError            it would not fit this machine's memory, found before loading
 ├── ContextFullError              the prompt does not fit the context
 ├── InferenceError                a runtime failed in the middle of its work
 └── ParityError                   an export differs from its reference
@@ -85,6 +86,10 @@ class ProviderError(AesedgeError):
 
 class ModelLoadError(AesedgeError):
     """A runtime refuses a model file."""
+
+
+class MemoryFitError(ModelLoadError):
+    """A bundle would not fit this machine's memory, or the user's budget, with these options."""
 
 
 class ContextFullError(AesedgeError):

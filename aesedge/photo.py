@@ -6,97 +6,98 @@ Knows questions; how the image gets into the cache is ``residents``' business, h
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from aesedge.answering import bring, prefill, rate_all, write
 from aesedge.conversation import Conversation
 from aesedge.errors import UsageError
-from aesedge.rating import Rating, rate
-from aesedge.reply import Opening, Reply, Writing
+from aesedge.reply import Reply, Writing
 from aesedge.residents import ResidentImage
-from aesedge.result import Answer, PhotoResult, Timings, rating_json
+from aesedge.result import Answer, CacheState, PhotoResult, Timings, rating_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from aesedge.engine import Model
+    from aesedge.eye import Sight
+    from aesedge.rating import Rating
+    from aesedge.scheduler import Priority, Ticket, Work
 
-Logits = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 class Photo:
     """A photo in a model's eye. Made by :meth:`aesedge.engine.Model.look`; close it, or use ``with``."""
 
-    def __init__(self, model: Model, name: str, image_embeddings: Logits, *, started: float) -> None:
+    def __init__(self, model: Model, name: str, sight: Sight, *, started: float, priority: Priority) -> None:
         self._model = model
         self._residents = model.residents
-        self._image = ResidentImage(image_embeddings)
+        self._sight = sight
+        self._kv_key = model.kept_kv.key(sight.key)
+        self._image = ResidentImage(
+            sight.embeddings, len(sight.rows), self._restore if model.kept_kv.has(self._kv_key) else None
+        )
         self._started = started
+        self._priority = priority
         self.name = name
-        self.timings = Timings()
+        self.timings = Timings(decode_image_s=sight.decode_image_s, vision_s=sight.vision_s)
 
     @property
     def image_embeddings(self) -> npt.NDArray[np.float32]:
         """What the tower saw, float32 [n_image_tokens, n_embd]."""
-        return self._image.rows
+        return self._sight.embeddings()
+
+    @property
+    def image(self) -> ResidentImage:
+        """Its place in the KV cache, for work of one's own on the scheduler."""
+        return self._image
+
+    @property
+    def cache_state(self) -> CacheState:
+        """What of it was known: ``cold`` nothing, ``embeddings`` what the tower saw, ``kv`` the prefill too."""
+        return "kv" if self._image.restored else "embeddings" if self._sight.was_known else "cold"
+
+    def pin(self) -> bool:
+        """Keep the prefilled image on disk: after a restart it answers without tower and prefill.
+
+        Returns:
+            Whether it is kept; a full or unwritable disk is a remark and no error.
+        """
+        if self._model.kept_kv.has(self._kv_key):
+            return True
+        state = self._do(self._save())
+        return self._model.kept_kv.keep(self._kv_key, state, self._residents.n_positions(self._image), pinned=True)
+
+    def unpin(self) -> bool:
+        """Remove it from the disk again; returns whether it was there."""
+        self._image.restore = None
+        return self._model.kept_kv.forget(self._kv_key)
+
+    def _save(self) -> Work[npt.NDArray[np.uint8]]:
+        yield from prefill(self._residents, self._image, self.timings)
+        return self._residents.context.save(self._image.seq_id or 0)
+
+    def _restore(self, seq_id: int) -> bool:
+        return self._model.kept_kv.restore(self._kv_key, seq_id, self._residents.n_positions(self._image))
 
     def prefill(self) -> None:
         """See that the image is in the KV cache; asking does it by itself."""
-        before = time.perf_counter()
-        was_there = self._image.seq_id is not None
-        seq_id = self._residents.sequence_of(self._image)
-        if not was_there:
-            self.timings.prefill_s += time.perf_counter() - before
-            self._count(self._residents.context.n_past(seq_id), self._residents.n_prefix)
+        self._do(prefill(self._residents, self._image, self.timings))
 
     def rate(self, questions: Sequence[str]) -> list[Rating]:
         """Return how the model answers questions whose answers are the bundle's labels, without generating text.
 
         All questions are prefilled together after the one image, as many at a time as there is room for.
         """
-        texts = [self._tokens(q) for q in questions]
-        self.prefill()
-        ratings: list[Rating] = []
-        while len(ratings) < len(texts):
-            rest = texts[len(ratings) :]
-            ratings += self._rate_together(rest[: self._how_many_fit(rest)])
-        return ratings
+        tokens = [self._tokens(q) for q in questions]
+        return self._do(rate_all(self._residents, self._image, self._model.labels, tokens, self.timings))
 
-    def _how_many_fit(self, texts: Sequence[Sequence[int]]) -> int:
-        """Return how many questions can be asked at once, one at least: llama.cpp's own limits are checked later."""
-        prefixes = self._model.labels.prefixes
-        n_cells = np.cumsum([len(text) + sum(map(len, prefixes)) for text in texts])
-        by_cells = int(np.count_nonzero(n_cells <= self._residents.context.n_free))
-        by_sequences = self._residents.n_sequences_free // (1 + len(prefixes))
-        return max(1, min(by_cells, by_sequences))
-
-    def _rate_together(self, texts: Sequence[Sequence[int]]) -> list[Rating]:
-        before = time.perf_counter()
-        with self._residents.forks(self._image, len(texts)) as seq_ids:
-            n_past = self._residents.context.n_past(seq_ids[0])
-            first = self._residents.context.prefill_many(list(zip(seq_ids, texts, strict=True)))
-            after = self._after_prefixes(seq_ids)
-        self.timings.prefill_s += time.perf_counter() - before
-        self._count(sum(map(len, texts)) + n_past * len(texts), n_past * len(texts))
-        return [rate(self._model.labels, logits, rest) for logits, rest in zip(first, after, strict=True)]
-
-    def _after_prefixes(self, asked: Sequence[int]) -> list[Mapping[tuple[int, ...], Logits]]:
-        """Return, for each question, the logits after the beginning of every answer of several tokens."""
-        prefixes, context = self._model.labels.prefixes, self._residents.context
-        if not prefixes:
-            return [{} for _ in asked]
-        seq_ids = self._residents.take(len(asked) * len(prefixes))
-        try:
-            for i, seq_id in enumerate(seq_ids):
-                context.fork(asked[i // len(prefixes)], seq_id)
-            logits = context.prefill_many([(s, prefixes[i % len(prefixes)]) for i, s in enumerate(seq_ids)])
-        finally:
-            self._residents.give_back(seq_ids)
-        by_question = logits.reshape(len(asked), len(prefixes), -1)
-        return [dict(zip(prefixes, rows, strict=True)) for rows in by_question]
+    def _do(self, work: Work[T]) -> T:
+        return self._model.scheduler.submit(work, priority=self._priority).wait()
 
     def score(self) -> Rating:
         """Return the overall rating, from the bundle's score question."""
@@ -114,21 +115,40 @@ class Photo:
         return first, dict(zip(r.attributes, others, strict=True))
 
     def ask(self, question: str, writing: Writing | None = None) -> Reply:
-        """Ask anything; iterate over the reply for its text, piece by piece.
+        """Ask anything; iterate over the reply for its text, piece by piece, read it whole, or await it.
 
         Raises:
             UsageError: the question is empty.
-            ContextFullError: while iterating, when the question does not fit.
+            ContextFullError: while reading, when the question does not fit.
         """
-        prompt = self._tokens(question)
+        tokens = self._tokens(question)
+        chosen = writing or Writing()
 
-        @contextmanager
-        def opening() -> Iterator[Opening]:
-            self.prefill()
-            with self._residents.forks(self._image, 1) as (seq_id,):
-                yield Opening(seq_id, prompt)
+        def submit(reply: Reply) -> Ticket[None]:
+            work = self._answer(tokens, chosen, reply)
+            return self._model.scheduler.submit(work, priority=self._priority, preemptible=True)
 
-        return Reply(self._residents.context, opening, writing or Writing(), self.timings, self._started)
+        return Reply(submit, chosen, self.timings, self._started)
+
+    def ask_many(self, questions: Sequence[str], writing: Writing | None = None) -> list[Reply]:
+        """Ask several things at once: the answers are written together, over the one image.
+
+        Raises:
+            UsageError: a question is empty.
+        """
+        return [reply.start() for reply in [self.ask(question, writing) for question in questions]]
+
+    def _answer(self, question: Sequence[int], writing: Writing, reply: Reply) -> Work[None]:
+        residents, image = self._residents, self._image
+        reply.begin()
+        seq_ids = yield from bring(residents, image, self.timings, n_forks=1, n_cells=len(question) + 1)
+        try:
+            self._count(residents.n_positions(image) + len(question), residents.n_positions(image))
+            with residents.using(image):
+                yield from write(residents, seq_ids[0], question, writing, reply)
+        finally:
+            residents.give_back(seq_ids)
+            reply.account()
 
     def critique(self, writing: Writing | None = None) -> Reply:
         """Ask the bundle's critique question."""
@@ -136,7 +156,7 @@ class Photo:
 
     def conversation(self) -> Conversation:
         """Begin a conversation of several turns."""
-        return Conversation(self._residents, self._image, self._model.llm, self._model.template)
+        return Conversation(self._model, self._image)
 
     def result(
         self,
@@ -155,7 +175,8 @@ class Photo:
             bundle=model.bundle.name,
             gguf=model.gguf.lower(),
             vision=model.vision.lower(),
-            image_tokens=len(self._image.rows),
+            image_tokens=self._image.n_rows,
+            cache=self.cache_state,
             score=score.score,
             rating=score.rating,
             entropy=score.entropy,
@@ -178,7 +199,12 @@ class Photo:
 
     def close(self) -> None:
         """Leave the KV cache. Closing twice does nothing; a photo that is asked again comes back."""
-        self._residents.evict(self._image)
+        with suppress(UsageError):  # the model was closed: nothing is there any more
+            self._model.scheduler.call(self._leave).wait()
+
+    def _leave(self) -> None:
+        if not self._image.n_users:
+            self._residents.evict(self._image)
 
     def __enter__(self) -> Photo:
         return self

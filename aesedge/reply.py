@@ -1,21 +1,36 @@
-"""The answer to one question as it is generated, with its times; knows sequences and tokens, not what was asked."""
+"""The answer to one question as it is generated: text, times, how it ended; knows pieces of text, no sequences.
+
+It is written on the scheduler's thread and read on any other: in a loop, as a whole, or from asyncio.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
+import queue
+import re
+import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aesedge.errors import UsageError
-from aesedge.llm import Context, Generation, Sampling
+from aesedge.llm.sampler import Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from concurrent.futures import Future
 
     from aesedge.result import Timings
+    from aesedge.scheduler import Ticket
+
+_LOOK_UP_S = 0.5
+"""Windows does not notice Ctrl-C while it waits for something that has no end."""
+_SENTENCE_END = re.compile(r"[.!?…][\"')\]]*(?=\s|$)|\n")
 
 DEFAULT_MAX_TOKENS = 512  # LLaVA's own limit
+FinishReason = Literal["stop", "length", "deadline", "cancelled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,87 +41,144 @@ class Writing:
     max_tokens: int = DEFAULT_MAX_TOKENS
     stop: tuple[str, ...] = ()
     """Texts that end the answer and are not shown."""
+    deadline: float | None = None
+    """When the answer must be over, by ``time.perf_counter``. Text then comes in whole sentences."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise UsageError(f"max-tokens is {self.max_tokens}; it must be 1 or more")
 
 
-@dataclass(frozen=True)
-class Opening:
-    """Where an answer begins: a sequence, and the tokens to append to it first."""
-
-    seq_id: int
-    prompt: Sequence[int]
-
-
 class Reply:
-    """One answer: iterate once for its pieces of text; ``text`` and the rest grow as it goes.
+    """One answer: iterate once for its pieces of text, or read it whole; ``text`` and the rest grow as it goes.
+
+    Nothing happens before it is iterated, read, awaited, or started.
 
     Args:
-        context: the KV cache.
-        opening: makes the sequence ready when the iteration begins, and clears up when it ends.
-        writing: how the answer is written.
+        submit: hands the work in that writes this reply.
+        writing: how it is written.
         timings: where times and counts are added.
         started: when the user's call began, by ``time.perf_counter``.
     """
 
     def __init__(
-        self,
-        context: Context,
-        opening: Callable[[], AbstractContextManager[Opening]],
-        writing: Writing,
-        timings: Timings,
-        started: float,
+        self, submit: Callable[[Reply], Ticket[None]], writing: Writing, timings: Timings, started: float
     ) -> None:
-        self._context = context
-        self._opening = opening
-        self._writing = writing
+        self._submit = submit
         self._started = started
+        self._by_sentence = writing.deadline is not None
+        self._held = ""
+        self._begun: float | None = None
+        self._first: float | None = None
+        self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._starting = threading.Lock()
+        self._ticket: Ticket[None] | None = None
         self.timings = timings
         self.text = ""
         self.tokens: list[int] = []
-        self.finish_reason: str | None = None
-        """``stop``: the model ended it. ``length``: it was cut at ``max_tokens`` or at the end of the context."""
+        self.finish_reason: FinishReason | None = None
+        """``stop``: the model ended it. ``length``: it was cut at ``max_tokens`` or at the end of the context.
+        ``deadline``: it was cut at the last sentence before the deadline. ``cancelled``: it was not wanted any more."""
+
+    def start(self) -> Reply:
+        """Have it written from now on, together with others that were started. Starting twice does nothing."""
+        with self._starting:
+            if self._ticket is None:
+                self._ticket = self._submit(self)
+                self._ticket.add_done_callback(self._over)
+        return self
+
+    def _over(self, ticket: Future[None]) -> None:
+        if ticket.exception() is not None and self.finish_reason is None:  # stopped before it began
+            self.finish_reason = "cancelled"
+        self._pieces.put(None)
 
     def __iter__(self) -> Iterator[str]:
-        with self._opening() as opening:
-            n_past = self._context.n_past(opening.seq_id)
-            w = self._writing
-            generation = Generation(
-                self._context,
-                opening.seq_id,
-                opening.prompt,
-                sampling=w.sampling,
-                max_tokens=w.max_tokens,
-                stop=w.stop,
-            )
-            self.tokens = generation.tokens
-            self.timings.n_prompt += n_past + len(opening.prompt)
-            self.timings.n_reused += n_past
-            yield from self._follow(generation)
-
-    def _follow(self, generation: Generation) -> Iterator[str]:
-        timings = self.timings
-        before = time.perf_counter()
-        first: float | None = None
+        ticket = self.start()._ticket  # noqa: SLF001 (its own)
+        assert ticket is not None  # noqa: S101 (for mypy)
         try:
-            for piece in generation:
-                if first is None:
-                    first = time.perf_counter()
-                    timings.prefill_s += first - before
-                    if timings.ttft_s is None:
-                        timings.ttft_s = first - self._started
-                self.text += piece
+            while (piece := self._next()) is not None:
                 yield piece
-        finally:
-            self.finish_reason = generation.finish_reason
-            timings.n_generated += len(generation.tokens)
-            if first is not None:
-                timings.generate_s += time.perf_counter() - first
+            ticket.result()
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _next(self) -> str | None:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._pieces.get(timeout=_LOOK_UP_S)
 
     def read(self) -> str:
         """Generate the whole answer and return it."""
         for _ in self:
             pass
         return self.text
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        ticket = self.start()._ticket  # noqa: SLF001 (its own)
+        assert ticket is not None  # noqa: S101 (for mypy)
+        try:
+            while (piece := await asyncio.to_thread(self._next)) is not None:
+                yield piece
+        except BaseException:
+            ticket.cancel()
+            raise
+        await asyncio.wrap_future(ticket)
+
+    async def _read(self) -> str:
+        ticket = self.start()._ticket  # noqa: SLF001 (its own)
+        assert ticket is not None  # noqa: S101 (for mypy)
+        await asyncio.wrap_future(ticket)
+        return self.text
+
+    def __await__(self) -> Generator[object, None, str]:
+        return self._read().__await__()
+
+    def cancel(self) -> None:
+        """Have it end where it is; returns when it has. Does nothing if it is over, or was never started."""
+        if self._ticket is not None and self._ticket.cancel():
+            concurrent.futures.wait([self._ticket])
+
+    def begin(self) -> None:
+        """Say that work on it begins."""
+        self._begun = time.perf_counter()
+
+    def add(self, token: int, piece: str) -> None:
+        """Add a token, and the text that may be shown now."""
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = now
+            self.timings.prefill_s += now - (self._begun or now)
+            if self.timings.ttft_s is None:
+                self.timings.ttft_s = now - self._started
+        self.tokens.append(token)
+        self._show(piece)
+
+    def finish(self, rest: str, reason: FinishReason) -> None:
+        """Say how it ended, and the text that was held back until then."""
+        self._show(rest)
+        if reason != "deadline":
+            self._put(self._held)
+        self.finish_reason = reason
+
+    def account(self) -> None:
+        """Add its tokens and the time since the first of them to the timings, once, at the end."""
+        self.timings.n_generated += len(self.tokens)
+        if self._first is not None:
+            self.timings.generate_s += time.perf_counter() - self._first
+
+    def _show(self, piece: str) -> None:
+        if not self._by_sentence:
+            self._put(piece)
+            return
+        self._held += piece
+        ends = [match.end() for match in _SENTENCE_END.finditer(self._held) if match.end() < len(self._held)]
+        if ends:
+            self._put(self._held[: ends[-1]])
+            self._held = self._held[ends[-1] :]
+
+    def _put(self, piece: str) -> None:
+        if piece:
+            self.text += piece
+            self._pieces.put(piece)

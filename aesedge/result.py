@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 if TYPE_CHECKING:
     from aesedge.rating import Rating
+
+
+CacheState = Literal["cold", "embeddings", "kv"]
 
 
 class Timings(msgspec.Struct, kw_only=True):
@@ -54,6 +57,8 @@ class PhotoResult(msgspec.Struct, kw_only=True, omit_defaults=False):
     gguf: str
     vision: str
     image_tokens: int
+    cache: CacheState
+    """What was known of the photo before: nothing (``cold``), its ``embeddings``, or its ``kv`` too."""
     score: float
     rating: dict[str, float]
     entropy: float
@@ -62,7 +67,7 @@ class PhotoResult(msgspec.Struct, kw_only=True, omit_defaults=False):
     critique: str | None = None
     answers: list[Answer] = []
     finish_reason: str | None = None
-    """How the last text ended: ``stop`` by itself, ``length`` at ``--max-tokens``; null without text."""
+    """How the last text ended: ``stop`` by itself, ``length`` at ``--max-tokens``, ``deadline``; null without text."""
     timings: Timings
 
     def to_json(self) -> str:

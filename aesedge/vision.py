@@ -50,6 +50,8 @@ class VisionTower:
         ort = _load_onnxruntime()
         self._run_options = ort.RunOptions
         self.provider = _choose_provider(ort, device)
+        self.runtime = f"onnxruntime {ort.__version__}"
+        """What runs the graph; its kernels change with its versions."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = n_threads
         options.log_severity_level = _FATAL_ONLY

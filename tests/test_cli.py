@@ -246,17 +246,17 @@ def test_ctrl_c_in_an_answer_comes_back_to_the_prompt(
     from aesedge.reply import Reply
 
     lines = iter(["one", "two", "/quit"])
-    original = Reply._follow
+    original = Reply.__iter__
     interrupted: list[bool] = []
 
-    def follow(self: Any, generation: Any) -> Any:
-        for i, piece in enumerate(original(self, generation)):
+    def pieces(self: Any) -> Any:
+        for i, piece in enumerate(original(self)):
             if i == 2 and not interrupted:
                 interrupted.append(True)
                 raise KeyboardInterrupt
             yield piece
 
-    monkeypatch.setattr(Reply, "_follow", follow)
+    monkeypatch.setattr(Reply, "__iter__", pieces)
     send(monkeypatch, b"", terminal=True)
     monkeypatch.setattr("builtins.input", lambda _prompt: next(lines))
     code, out, _ = cli("chat", "--max-tokens", 6, photo_path)

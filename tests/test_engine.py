@@ -11,6 +11,7 @@ import pytest
 from conftest import drawn_photo, open_tiny
 
 import aesedge
+from aesedge.answering import how_many_fit
 from aesedge.errors import ContextFullError, ImageError, ProviderError, UsageError
 from aesedge.reply import Writing
 
@@ -43,7 +44,7 @@ def test_questions_that_do_not_fit_at_once_are_asked_in_turns(bundle_folder: Pat
     with open_tiny(bundle_folder) as roomy, roomy.look(photo_path) as photo:
         _, expected = photo.score_and_attributes()
     with open_tiny(bundle_folder, ctx=400) as narrow, narrow.look(photo_path) as photo:
-        assert photo._how_many_fit([[0] * 120] * 5) < 5
+        assert how_many_fit(narrow.residents, photo._image, narrow.labels, [[0] * 120] * 5) < 5
         _, found = photo.score_and_attributes()
     assert all(close(found[name], expected[name]) for name in expected)
 
@@ -57,14 +58,16 @@ def test_rating_equals_what_a_full_decode_of_each_answer_says(model: Model, phot
         p: dict[str, float] = {}
         for label, answers in model.labels.answers.items():
             for answer in answers:
-                with model.residents.forks(photo._image, 1) as (seq_id,):
-                    prompt = model.llm.tokenize(model.template.after_image(question))
-                    logits = context.prefill_tokens(seq_id, prompt)
-                    chance = 1.0
-                    for token in answer:
-                        e = np.exp(logits.astype(np.float64) - logits.max())
-                        chance *= float(e[token] / e.sum())
-                        logits = context.prefill_tokens(seq_id, [token])
+                (seq_id,) = model.residents.take(1)
+                context.fork(photo._image.seq_id, seq_id)
+                prompt = model.llm.tokenize(model.template.after_image(question))
+                logits = context.prefill_tokens(seq_id, prompt)
+                chance = 1.0
+                for token in answer:
+                    e = np.exp(logits.astype(np.float64) - logits.max())
+                    chance *= float(e[token] / e.sum())
+                    logits = context.prefill_tokens(seq_id, [token])
+                model.residents.give_back([seq_id])
                 p[label] = p.get(label, 0.0) + chance
     total = sum(p.values())
     for label, chance in p.items():
@@ -137,11 +140,11 @@ def test_conversation_equals_its_whole_text_in_one_prompt(model: Model, photo_pa
             llm.eos,
             *llm.tokenize(template.later_turn("why?")),
         ]
-        with model.residents.forks(photo._image, 1) as (seq_id,):
-            generation = aesedge.llm.Generation(
-                model.residents.context, seq_id, whole, sampling=aesedge.Sampling(), max_tokens=6
-            )
-            assert "".join(generation) == second
+        context, image = model.residents.context, photo._image
+        (seq_id,) = model.residents.take(1)
+        context.fork(image.seq_id, seq_id)
+        generation = aesedge.llm.Generation(context, seq_id, whole, sampling=aesedge.Sampling(), max_tokens=6)
+        assert "".join(generation) == second
 
 
 def test_conversation_that_is_too_long_stays_as_it_was(model: Model, photo_path: Path) -> None:

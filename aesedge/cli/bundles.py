@@ -1,4 +1,4 @@
-"""The commands ``bundles``, ``info`` and ``verify``: what is installed and whether it is intact; loads no model."""
+"""The commands ``bundles``, ``info`` and ``verify``: what is installed and whether it is intact; loads no weights."""
 
 from __future__ import annotations
 
@@ -99,9 +99,28 @@ def _show(bundle: Bundle) -> None:
         "attributes": ", ".join(m.rating.attributes),
     }
     print(table([[key, value] for key, value in facts.items() if value]))
-    print(f"\n{_files(m)}\n\n{fidelity_text(m)}")
+    print(f"\n{_files(m)}\n\n{_memory(bundle)}\n\n{fidelity_text(m)}")
     if m.types("card"):
         print(dim(f"\n'aesedge info {m.name} --card' prints the model card"))
+
+
+def _memory(bundle: Bundle) -> str:
+    """Return what the bundle takes with default options, in all and by part."""
+    from aesedge.memory import Plan, estimate
+    from aesedge.vision import vision_type
+
+    m = bundle.manifest
+    try:
+        vision = vision_type("auto", m.types("vision"), m.defaults.vision, "auto")
+        needed = estimate(bundle, Plan(gguf=m.defaults.gguf, vision=vision, n_image_tokens=m.image_tokens.max))
+    except AesedgeError as error:
+        return f"memory: unknown: {error}"
+    rows = [[name, size(n)] for name, n in needed.parts.items()]
+    rows += [[f"on GPU: {name}", size(n)] for name, n in needed.gpu_parts.items()]
+    chosen = (
+        f"{m.defaults.gguf.lower()}, vision {vision.lower()}, --ctx {needed.n_ctx}, --kv-type {needed.plan.kv_type}"
+    )
+    return f"{bold(f'memory {size(needed.needed_bytes)}')} with {chosen}\n{table(rows)}"
 
 
 def show_made(bundle: Bundle) -> None:

@@ -95,6 +95,14 @@ class Loading:
         ),
     ] = None
     kv_type: Annotated[str, typer.Option(help="Type of the KV cache: f16, q8_0.", rich_help_panel=LOADING)] = "f16"
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory that aesedge may take: 6GB, 50%. What does not fit is not loaded.",
+            show_default="what is free",
+            rich_help_panel=LOADING,
+        ),
+    ] = None
 
 
 @dataclass(kw_only=True)

@@ -44,6 +44,22 @@ def _keep_log(lib: Any) -> Any:
     return lib.llama_log_callback(keep)
 
 
+def version() -> str:
+    """Return llama-cpp-python's name and version."""
+    load()
+    import llama_cpp  # imported already
+
+    return f"llama-cpp-python {llama_cpp.__version__}"
+
+
+def schema_converter() -> Any:
+    """Return llama-cpp-python's converter of JSON schemas to GBNF, which fetches nothing from the network."""
+    load()
+    from llama_cpp.llama_grammar import SchemaConverter  # the package has imported it already
+
+    return SchemaConverter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
+
+
 def clear_log() -> None:
     """Forget llama.cpp's recent complaints, before a call whose complaints matter."""
     _recent_log.clear()

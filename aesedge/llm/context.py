@@ -15,7 +15,7 @@ import numpy.typing as npt
 from aesedge.errors import ContextFullError, InferenceError, ModelLoadError, UsageError
 from aesedge.llm import binding
 from aesedge.llm.cells import CellLedger
-from aesedge.llm.interrupt import Interrupt
+from aesedge.llm.interrupt import AbortFlag, Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +26,10 @@ KV_TYPES = {"f16": 1, "q8_0": 8}  # ggml_type
 _PAD = 256  # llama.cpp rounds the number of cells up to this
 _ABORTED = 2  # llama_decode's answer when the abort callback said so
 N_BATCH_MAX = 1024  # enough for LLaVA-1.5's 576 image tokens and the text around them in one graph
+
+
+class Aborted(Exception):  # noqa: N818 (no error: somebody wanted it)
+    """A computation was stopped through :attr:`Context.abort`; everything is as it was before."""
 
 
 class Context:
@@ -60,12 +64,12 @@ class Context:
             raise UsageError(f"unknown KV type {kv_type!r}; there are {', '.join(KV_TYPES)}")
         self._lib: Any = binding.load()
         self.model = model
+        self.kv_type = kv_type
         self.n_ctx = -(-n_ctx // _PAD) * _PAD
         self.n_seq_max = n_seq_max
         self.n_batch = min(self.n_ctx, N_BATCH_MAX)
-        self._interrupt = Interrupt()
-        # ctypes does not keep a callback alive: this attribute does.
-        self._abort = self._lib.ggml_abort_callback(lambda _data: self._interrupt.requested)
+        self.abort = AbortFlag()
+        """Another thread may set it: what runs then raises ``Aborted``, and whoever set it clears it."""
         self._on_node = self._node_callback(on_node)
         self.handle: Any = self._open(n_threads, kv_type)
         self._memory = self._lib.llama_get_memory(self.handle)
@@ -81,7 +85,8 @@ class Context:
         params.type_k = params.type_v = KV_TYPES[kv_type]
         params.kv_unified = True  # forks share the image's cells; otherwise each sequence gets n_ctx / n_seq_max
         params.no_perf = True
-        params.abort_callback = self._abort
+        params.abort_callback = ctypes.cast(self.abort.callback, lib.ggml_abort_callback)
+        params.abort_callback_data = self.abort.data
         if self._on_node is not None:
             params.cb_eval = self._on_node
             params.op_offload = False  # large batches would be computed on a GPU, where tensors have other names
@@ -99,6 +104,11 @@ class Context:
         if on_node is None:
             return None
         return self._lib.ggml_backend_sched_eval_callback(lambda tensor, ask, _data: on_node(tensor, ask))
+
+    @property
+    def build(self) -> str:
+        """What computes: the package's version, and what llama.cpp was built for and found on this machine."""
+        return f"{binding.version()} {self._lib.llama_print_system_info().decode('utf-8', 'replace')}"
 
     @property
     def is_open(self) -> bool:
@@ -165,22 +175,42 @@ class Context:
     def _prefill(
         self, seq_ids: npt.NDArray[np.int32], ids: Sequence[int], outputs: npt.NDArray[Any]
     ) -> npt.NDArray[np.float32]:
-        """Check token ids, which llama.cpp looks up without asking, and run them."""
+        return self._decode(seq_ids, outputs, tokens=self._checked(ids))
+
+    def _checked(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
+        """Check token ids, which llama.cpp looks up without asking."""
         tokens = np.array(ids, np.int32)
         if len(tokens) and not (tokens.min() >= 0 and tokens.max() < self.model.n_vocab):
             raise InferenceError(f"token id outside the vocabulary of {self.model.n_vocab}")
-        return self._decode(seq_ids, outputs, tokens=tokens)
+        return tokens
 
     def prefill_embeddings(self, seq_id: int, rows: npt.NDArray[np.float32]) -> None:
         """Append embeddings, float32 [n, n_embd], in place of tokens. Errors are those of ``prefill_tokens``."""
         rows = self.model.check_embeddings(rows)
         self._decode(np.full(len(rows), seq_id, np.int32), np.empty(0, np.int64), rows=rows)
 
-    def decode_step(self, seq_ids: Sequence[int], tokens: Sequence[int]) -> None:
-        """Append one token to each of several sequences; a sampler may then read row i for the i-th sequence."""
-        everything = np.arange(len(tokens))
-        ids, toks = np.array(seq_ids, np.int32), np.array(tokens, np.int32)
-        self._decode(ids, everything, tokens=toks, fetch=False)
+    def append(self, parts: Sequence[tuple[int, Sequence[int]]], wanted: Sequence[bool]) -> list[int]:
+        """Append tokens to several sequences in one batch, and leave the logits where a sampler reads them.
+
+        Args:
+            parts: pairs of sequence and tokens, one or more each, ``n_batch`` tokens at most in all.
+            wanted: for each part, whether the logits after its last token are wanted.
+
+        Returns:
+            For each part, the batch's row of its last token, for :meth:`logits` and samplers, until the next call.
+
+        Raises:
+            ContextFullError: they do not fit; nothing was changed.
+            InferenceError: llama.cpp failed; the sequences are as they were before.
+        """
+        lengths = [len(part) for _, part in parts]
+        if 0 in lengths or sum(lengths) > self.n_batch:
+            raise UsageError(f"a batch takes 1 to {self.n_batch} tokens, at least one of each part: {lengths}")
+        ends = np.cumsum(lengths) - 1
+        seq_ids = np.repeat(np.array([s for s, _ in parts], np.int32), lengths)
+        tokens = self._checked([t for _, part in parts for t in part])
+        self._decode(seq_ids, ends[np.asarray(wanted, bool)], tokens=tokens, fetch=False)
+        return [int(end) for end in ends]
 
     def fork(self, source: int, target: int) -> None:
         """Let ``target`` (emptied first) begin with all that ``source`` holds; takes no new cells."""
@@ -195,6 +225,43 @@ class Context:
         if n_positions < self._ledger.n_positions(seq_id):
             self._lib.llama_memory_seq_rm(self._memory, seq_id, n_positions, -1)
             self._ledger.truncate(seq_id, n_positions)
+
+    def save(self, seq_id: int) -> npt.NDArray[np.uint8]:
+        """Return what a sequence holds, as bytes that :meth:`restore` reads: keys and values, no logits."""
+        self._check_seq_ids(np.array([seq_id]))
+        state = np.empty(self._lib.llama_state_seq_get_size(self.handle, seq_id), np.uint8)
+        written = self._lib.llama_state_seq_get_data(self.handle, _pointer(state, ctypes.c_uint8), len(state), seq_id)
+        if written != len(state):
+            raise InferenceError(f"llama.cpp wrote {written} of {len(state)} bytes of a sequence's state")
+        return state
+
+    def restore(self, seq_id: int, state: npt.NDArray[np.uint8], n_positions: int) -> None:
+        """Fill an empty sequence with what :meth:`save` returned, of the same model, KV type and build of llama.cpp.
+
+        llama.cpp compares layers, types and row sizes, and nothing else: another model's state of the same shape
+        would be taken. So the caller's key must cover what it depends on.
+
+        Args:
+            seq_id: the sequence.
+            state: uint8, contiguous.
+            n_positions: how many positions it holds.
+
+        Raises:
+            ContextFullError: it does not fit; nothing was changed.
+            InferenceError: llama.cpp refuses it; the sequence is empty.
+        """
+        self.truncate(seq_id, 0)
+        if n_positions > self.n_free:
+            raise ContextFullError(
+                f"{n_positions} more positions do not fit: {self.n_free} of {self.n_ctx} are free; use a larger --ctx"
+            )
+        binding.clear_log()
+        read = self._lib.llama_state_seq_set_data(self.handle, _pointer(state, ctypes.c_uint8), len(state), seq_id)
+        if read == len(state) and self._lib.llama_memory_seq_pos_max(self._memory, seq_id) == n_positions - 1:
+            self._ledger.append(seq_id, n_positions)
+            return
+        self._lib.llama_memory_seq_rm(self._memory, seq_id, -1, -1)
+        raise InferenceError(f"llama.cpp refuses a saved state: {binding.last_complaint() or 'no reason given'}")
 
     def _check_seq_ids(self, seq_ids: npt.NDArray[Any]) -> None:
         if not self.is_open:  # llama.cpp would follow a pointer to what is gone
@@ -244,7 +311,7 @@ class Context:
                     None if rows is None else rows[part],
                 )
                 if fetch:
-                    logits += [self._logits(int(i)) for i in wanted]
+                    logits += [self.logits(int(i)) for i in wanted]
         except BaseException:
             for seq_id, n_positions in before.items():
                 self._lib.llama_memory_seq_rm(self._memory, seq_id, n_positions, -1)
@@ -280,17 +347,20 @@ class Context:
             logits=_pointer(flags, ctypes.c_int8),
         )
         binding.clear_log()
-        with Interrupt() as self._interrupt:
+        with Interrupt(self.abort.set) as interrupt:
             code = self._lib.llama_decode(self.handle, batch)
+            if interrupt.requested:
+                self.abort.clear()
+                raise KeyboardInterrupt
         if code == _ABORTED:
-            raise KeyboardInterrupt
+            raise Aborted
         if code != 0:
             reason = binding.last_complaint() or "no reason given"
             raise InferenceError(f"llama.cpp stopped with code {code}: {reason}")
         for seq_id in np.unique(seq_ids):
             self._ledger.append(int(seq_id), int(np.count_nonzero(seq_ids == seq_id)))
 
-    def _logits(self, row: int) -> npt.NDArray[np.float32]:
+    def logits(self, row: int) -> npt.NDArray[np.float32]:
         """Return a copy of the logits of a row of the last batch, float32 [n_vocab]."""
         pointer = self._lib.llama_get_logits_ith(self.handle, row)
         if not pointer:

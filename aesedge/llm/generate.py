@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from aesedge.errors import ContextFullError
-from aesedge.llm.sampler import Sampler, Sampling
+from aesedge.llm.sampler import GrammarState, Sampler, Sampling
 from aesedge.llm.text import TextStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from aesedge.llm.context import Context
+    from aesedge.llm.grammar import Grammar
 
 FinishReason = Literal["stop", "length"]
 
@@ -29,6 +30,7 @@ class Generation:
         sampling: how tokens are chosen.
         max_tokens: length of the answer at most.
         stop: texts that end the answer and are not shown.
+        grammar: what the answer may look like. Text that it leaves no choice about is prefilled, not decoded.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Generation:
         sampling: Sampling,
         max_tokens: int,
         stop: Sequence[str] = (),
+        grammar: Grammar | None = None,
     ) -> None:
         self._context = context
         self._seq_id = seq_id
@@ -47,28 +50,35 @@ class Generation:
         self._sampling = sampling
         self._max_tokens = max_tokens
         self._stop = stop
+        self._grammar = grammar
         self.tokens: list[int] = []
         """Tokens chosen so far, the closing one not among them."""
         self.finish_reason: FinishReason = "length"
         """``stop``: the model ended its answer or met a stop string. ``length``: ``max_tokens`` or a full context."""
 
     def steps(self) -> Iterator[int]:
-        """Yield tokens until the model ends its answer or there is no room for more; the last one is not decoded."""
+        """Yield tokens until the answer ends or there is no room for more; the last ones are not decoded."""
         context = self._context
-        with Sampler(self._sampling) as sampler:
-            context.prefill_tokens(self._seq_id, self._prompt)
-            token = sampler.sample(context, -1)
-            while not context.model.is_end(token):
-                self.tokens.append(token)
-                yield token
-                if len(self.tokens) >= self._max_tokens:
+        grammar = None if self._grammar is None else GrammarState(context.model, self._grammar)
+        with Sampler(self._sampling, grammar) as sampler:
+            step = sampler.begin()
+            context.prefill_tokens(self._seq_id, [*self._prompt, *step.tokens[: self._max_tokens]])
+            is_decoded = True
+            while True:
+                for token in step.tokens:
+                    self.tokens.append(token)
+                    yield token
+                    if len(self.tokens) >= self._max_tokens:
+                        return
+                if step.ended:
+                    self.finish_reason = "stop"
                     return
-                try:
-                    context.decode_step([self._seq_id], [token])
-                except ContextFullError:
-                    return
-                token = sampler.sample(context, -1)
-            self.finish_reason = "stop"
+                if not is_decoded:
+                    try:
+                        context.prefill_tokens(self._seq_id, step.tokens)
+                    except ContextFullError:
+                        return
+                step, is_decoded = sampler.step(context, -1), False
 
     def __iter__(self) -> Iterator[str]:
         stream = TextStream(self._stop)

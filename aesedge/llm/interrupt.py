@@ -1,17 +1,47 @@
-"""Ctrl-C while native code runs; knows the signal, not what it interrupts.
+"""Stopping native code from outside: by Ctrl-C, or by another thread; knows flags and the signal, not what is stopped.
 
 Python handles SIGINT only between its own instructions. Inside a ctypes callback it would raise KeyboardInterrupt
-where nobody can catch it. So the signal sets a flag that the callback reads, and the exception is raised afterwards.
+where nobody can catch it. So the signal sets a flag that native code reads, and the exception is raised afterwards.
 """
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
+
+
+class AbortFlag:
+    """A flag that llama.cpp's abort callback reads, at every node of a graph, without Python's help.
+
+    A callback written in Python would wait for the interpreter's lock at every node, some milliseconds each time that
+    another thread is busy. So the callback is the C library's ``strlen``, and what it measures is this flag: an empty
+    text, whose length is false, or one of one letter.
+    """
+
+    def __init__(self) -> None:
+        self._text = ctypes.create_string_buffer(2)
+        self.callback: Any = (ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)).strlen
+        self.data = ctypes.cast(self._text, ctypes.c_void_p)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether work is to stop."""
+        return self._text.raw[0] != 0
+
+    def set(self) -> None:
+        """Have the running computation stop, and those after it, until the flag is cleared."""
+        self._text[0] = b"x"
+
+    def clear(self) -> None:
+        """Let computations run."""
+        self._text[0] = b"\0"
 
 
 class Interrupt:
@@ -19,10 +49,14 @@ class Interrupt:
 
     Leaving it after Ctrl-C raises KeyboardInterrupt. Outside the main thread, which never sees signals, it does
     nothing.
+
+    Args:
+        stop: called when Ctrl-C is pressed; it must only set a flag.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Callable[[], None] | None = None) -> None:
         self.requested = False
+        self._stop = stop
         self._previous: Any = None
         self._active = False
 
@@ -36,6 +70,8 @@ class Interrupt:
 
     def _request(self, _signum: int, _frame: FrameType | None) -> None:
         self.requested = True
+        if self._stop is not None:
+            self._stop()
 
     def __exit__(self, exc_type: type[BaseException] | None, *_exc: object) -> None:
         if self._active:

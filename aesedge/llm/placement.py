@@ -2,21 +2,115 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aesedge.errors import ProviderError
 from aesedge.llm import binding
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 ALL_LAYERS = -1
+_GPU_TYPES = {1, 2}  # ggml_backend_dev_type: GPU, and GPU that shares the machine's memory
+_LEAST_MARGIN_BYTES = 300 << 20
+_MARGIN_SHARE = 0.08
 
 
-def gpu_layers_for(device: str, asked: int | Literal["auto"]) -> int:
+class GpuDevice(NamedTuple):
+    """A GPU that llama.cpp can use."""
+
+    name: str
+    free_bytes: int
+    total_bytes: int
+    shares_ram: bool = False
+    """Whether its memory is the machine's own."""
+
+    @property
+    def usable_bytes(self) -> int:
+        """What may be planned: the desktop, the driver and fragmentation get 8 % of it, 300 MiB at least."""
+        return max(0, self.free_bytes - max(_LEAST_MARGIN_BYTES, int(self.free_bytes * _MARGIN_SHARE)))
+
+
+class LayerSizes(NamedTuple):
+    """What a language model takes on a GPU, in bytes."""
+
+    layers: Sequence[int]
+    """Weights and KV cache of each layer, the first layer first."""
+    output: int
+    """The head after the last layer."""
+    compute: int
+    """Buffers that are needed on each device, however many layers it has."""
+
+
+def ggml_function(name: str, restype: Any, *argtypes: Any) -> Any:
+    """Return a C function of ggml, which llama-cpp-python ships beside llama.cpp and has no binding for."""
+    lib = binding.load()
+    places = [lib._lib]  # noqa: SLF001 (elsewhere than on Windows a library finds what it is linked with)
+    if sys.platform == "win32":
+        folder = Path(lib.__file__).parent / "lib"
+        places += [ctypes.CDLL(str(path)) for path in sorted(folder.glob("*ggml*.dll"))]
+    place = next((p for p in places if hasattr(p, name)), None)
+    if place is None:
+        raise AttributeError(name)
+    return ctypes.CFUNCTYPE(restype, *argtypes)((name, place))
+
+
+def gpu_devices() -> list[GpuDevice]:
+    """Return the GPUs that llama.cpp was built for and that are there."""
+    if not binding.load().llama_supports_gpu_offload():
+        return []
+    get = ggml_function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    kind = ggml_function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+    name = ggml_function("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
+    size = ctypes.POINTER(ctypes.c_size_t)
+    memory = ggml_function("ggml_backend_dev_memory", None, ctypes.c_void_p, size, size)
+    found = []
+    for i in range(ggml_function("ggml_backend_dev_count", ctypes.c_size_t)()):
+        device = get(i)
+        if kind(device) in _GPU_TYPES:
+            free, total = ctypes.c_size_t(), ctypes.c_size_t()
+            memory(device, ctypes.byref(free), ctypes.byref(total))
+            shares = sys.platform == "darwin" or kind(device) != min(_GPU_TYPES)
+            found.append(GpuDevice(name(device).decode("utf-8", "replace"), free.value, total.value, shares))
+    return found
+
+
+def bytes_on_gpu(sizes: LayerSizes, n_layers: int) -> int:
+    """Return what a number of layers (-1 is all) takes: llama.cpp places the head first, then the last layers."""
+    n_all = len(sizes.layers) + 1
+    n = n_all if n_layers < 0 else min(n_layers, n_all)
+    if n == 0:
+        return 0
+    return sizes.compute + sizes.output + sum(sizes.layers[n_all - n :])
+
+
+def layers_that_fit(sizes: LayerSizes, usable_bytes: Sequence[int]) -> int:
+    """Return the largest number of layers that fits GPUs with so much usable memory each; -1 is all.
+
+    Args:
+        sizes: the model's.
+        usable_bytes: of each device, its margin taken off.
+    """
+    # Each device needs compute buffers of its own; the first set is in bytes_on_gpu already.
+    room = sum(usable_bytes) - sizes.compute * max(0, len(usable_bytes) - 1)
+    n_all = len(sizes.layers) + 1
+    fitting = next((n for n in range(n_all, 0, -1) if bytes_on_gpu(sizes, n) <= room), 0)
+    return ALL_LAYERS if fitting == n_all else fitting
+
+
+def gpu_layers_for(
+    device: str, asked: int | Literal["auto"], sizes: Callable[[], LayerSizes], *, reserved_bytes: int = 0
+) -> int:
     """Return the number of layers to put on the GPU, -1 for all.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``metal``.
         asked: what the user asked for.
+        sizes: computes what the model takes there; called for ``auto`` where there is a GPU.
+        reserved_bytes: what others will take of the first GPU.
 
     Raises:
         ProviderError: a GPU was asked for, and this llama.cpp was built without it.
@@ -33,6 +127,10 @@ def gpu_layers_for(device: str, asked: int | Literal["auto"]) -> int:
             f"device {device}: this llama-cpp-python was built for the CPU only; build it again with: "
             f'CMAKE_ARGS="{flag}" pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python'
         )
-    if asked == "auto":
-        return ALL_LAYERS if can else 0
-    return asked
+    if asked != "auto":
+        return asked
+    usable = [gpu.usable_bytes for gpu in gpu_devices()] if can else []
+    if not usable:
+        return 0
+    usable[0] -= reserved_bytes
+    return layers_that_fit(sizes(), usable)

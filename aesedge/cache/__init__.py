@@ -1,0 +1,31 @@
+"""What need not be computed twice: image embeddings and KV, kept by content; knows bytes, keys and arrays, no models.
+
+    identity.py    what makes two results the same one: keys
+    entry_file.py  one result as a file that cannot be misread
+    disk_store.py  a folder of such files, shared by processes (folder_lock.py, part_file.py), within a budget
+                   (occupancy.py; budget.py reads "2GB" and "5%")
+    embeddings.py  image embeddings in memory, over a disk store
+
+A cache never fails a photo: what cannot be kept or read back is computed again.
+"""
+
+from aesedge.cache.budget import parse_budget
+from aesedge.cache.disk_store import DiskStore, open_store
+from aesedge.cache.embeddings import EmbeddingCache, Hit, rounded
+from aesedge.cache.entry_file import Entry
+from aesedge.cache.identity import embeddings_key, kv_key, pixels_digest
+from aesedge.cache.occupancy import Listing
+
+__all__ = [
+    "DiskStore",
+    "EmbeddingCache",
+    "Entry",
+    "Hit",
+    "Listing",
+    "embeddings_key",
+    "kv_key",
+    "open_store",
+    "parse_budget",
+    "pixels_digest",
+    "rounded",
+]

@@ -1,0 +1,254 @@
+"""A folder of entries that processes share: found by key, within a byte budget; knows bytes, not what they mean.
+
+Reading takes no lock: entries appear whole, by a rename, and never change. The folder's lock is held while entries are
+renamed, counted and evicted, not while they are written. Nothing here fails a photo: what cannot be kept is one
+warning, what cannot be trusted is removed, with one warning, and computed again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from aesedge.cache.budget import parse_budget
+from aesedge.cache.entry_file import DamagedEntry, Draft, Entry, read_entry, read_header
+from aesedge.cache.folder_lock import FolderLock
+from aesedge.cache.occupancy import Listing, Occupancy, UseClock, entry_path, scan
+from aesedge.cache.part_file import part_file, sweep
+from aesedge.errors import UsageError
+from aesedge.hashes import cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+    from typing import BinaryIO, TypeVar
+
+    from aesedge.cache.entry_file import Payload
+
+    T = TypeVar("T")
+
+Kind = Literal["embeddings", "kv"]
+_KEY = re.compile("[0-9a-f]{64}")
+_log = logging.getLogger("aesedge")
+
+
+def open_store(kind: Kind, budget: str, caches: Path | None = None) -> DiskStore:
+    """Return a store of a kind, the user's own where no other is asked for.
+
+    Args:
+        kind: what it holds.
+        budget: what it may take: ``2GB``, ``500MB``, ``5%`` of its disk; ``0`` for nothing.
+        caches: the folder of all kinds; None is ``AESEDGE_CACHE``, or the platform's folder for caches.
+
+    Raises:
+        UsageError: the budget cannot be read.
+    """
+    folder = (caches or cache_folder()) / kind
+    return DiskStore(folder, kind=kind, budget_bytes=parse_budget(budget, folder))
+
+
+class DiskStore:
+    """Entries of one kind in a folder; safe from several threads and several processes.
+
+    Args:
+        folder: made when the first entry is kept, readable for nobody else: photos can be guessed from embeddings.
+        kind: what the entries are; another kind's entries are never returned.
+        budget_bytes: what they may take together, pinned ones included; least recently used ones go first, pinned ones
+            never. None for no limit, 0 keeps pinned ones only.
+    """
+
+    def __init__(self, folder: Path, *, kind: Kind, budget_bytes: int | None) -> None:
+        self.folder = folder
+        self.kind = kind
+        self.budget_bytes = budget_bytes
+        self._clock = UseClock()
+        self._occupancy = Occupancy(folder, budget_bytes, self._clock)
+        self._alone = FolderLock(folder)
+        self._complaints: set[str] = set()
+        self._complaints_mutex = threading.Lock()
+        if folder.is_dir():
+            with self._complaining_if_unwritable(), self._alone():
+                self._refresh()
+                self._occupancy.evict(keep="")  # the budget may be smaller than it was
+
+    def get(self, key: str) -> Entry | None:
+        """Return an entry, all of it checked, or None; it counts as used now."""
+        entry = self._read(key, read_entry)
+        if entry is not None:
+            self.touch(key)
+        return entry
+
+    def peek(self, key: str) -> dict[str, Any] | None:
+        """Return an entry's metadata without reading its payload, or None; it does not count as used."""
+        header = self._read(key, read_header)
+        return None if header is None else header.metadata
+
+    def touch(self, key: str) -> None:
+        """Count an entry as used now; does nothing if there is none."""
+        used_ns = self._clock.tick()
+        for path in self._places(key):
+            with suppress(OSError):  # not there, or not ours to change
+                os.utime(path, ns=(used_ns, used_ns))
+                return
+
+    def put(
+        self, key: str, payload: Payload, metadata: Mapping[str, Any] | None = None, *, pinned: bool = False
+    ) -> bool:
+        """Keep an entry and return whether it is kept; what it replaces stays pinned if it was.
+
+        Args:
+            key: from :mod:`aesedge.cache.identity`.
+            payload: anything with one contiguous buffer; it is written from where it is, without a copy.
+            metadata: a little JSON, such as ``{"n_tokens": 620}``.
+            pinned: whether it is exempt from the budget.
+        """
+        _check_key(key)
+        draft = Draft(key, self.kind, metadata or {}, payload)
+        if not pinned and not self._fits(draft.n_bytes):
+            return False
+        kept = False
+        with self._complaining_if_unwritable(), part_file(self.folder, self._alone) as part:
+            with open(part, "xb", opener=_open_private) as file:
+                draft.write(file)
+            with self._alone():
+                kept = self._install(part, key, draft.n_bytes, pinned=pinned)
+        return kept
+
+    def pin(self, key: str) -> bool:
+        """Exempt an entry from the budget; return whether there is one."""
+        return self._rename(key, pinned=True)
+
+    def unpin(self, key: str) -> bool:
+        """Subject an entry to the budget again; return whether there is one."""
+        return self._rename(key, pinned=False)
+
+    def remove(self, key: str) -> bool:
+        """Remove an entry, pinned or not; return whether there was one."""
+        _check_key(key)
+        removed = False
+        if self.folder.is_dir():
+            with self._complaining_if_unwritable(), self._alone():
+                for path in self._places(key):
+                    with suppress(FileNotFoundError):
+                        path.unlink()
+                        removed = True
+                self._occupancy.forget()
+        return removed
+
+    def entries(self) -> list[Listing]:
+        """Return what is there, least recently used first."""
+        try:
+            return scan(self.folder)[0]
+        except OSError:
+            return []
+
+    def _read(self, key: str, reader: Callable[..., T]) -> T | None:
+        for path in self._places(key):
+            try:
+                with path.open("rb") as file:
+                    try:
+                        return reader(file, key=key, kind=self.kind)
+                    except DamagedEntry as damage:
+                        self._drop(path, file, damage)
+                        return None
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                self._complain("read", f"{path}: cannot be read ({error.strerror}); what it holds is computed again")
+                return None
+        return None
+
+    def _drop(self, path: Path, file: BinaryIO, damage: DamagedEntry) -> None:
+        self._complain("damaged", f"{path}: {damage}; it is removed, and what it held is computed again")
+        with self._complaining_if_unwritable(), self._alone(), suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):  # else a good one has taken its place
+                path.unlink()
+            self._occupancy.forget()
+
+    def _fits(self, n_bytes: int) -> bool:
+        """Whether an entry has room beside the pinned ones; asked before 300 MB are written for nothing."""
+        if self.budget_bytes is None:
+            return True
+        n_room = self.budget_bytes - self._occupancy.n_pinned_bytes
+        if n_bytes <= self.budget_bytes and (n_bytes > n_room or self._occupancy.is_due):
+            with self._complaining_if_unwritable(), self._alone():
+                self._refresh()
+            n_room = self.budget_bytes - self._occupancy.n_pinned_bytes
+        if n_bytes <= n_room:
+            return True
+        if self.budget_bytes:  # with a budget of nothing, nothing is what was asked for
+            self._complain(
+                "budget",
+                f"{self.folder}: an entry of {n_bytes} bytes beside {self._occupancy.n_pinned_bytes} pinned ones is "
+                f"over the budget of {self.budget_bytes} and is not kept; raise the budget or unpin something",
+            )
+        return False
+
+    def _install(self, part: Path, key: str, n_bytes: int, *, pinned: bool) -> bool:
+        """Give what was written its name and let others go for it."""
+        if self._occupancy.is_due:
+            self._refresh()
+        was_pinned = entry_path(self.folder, key, pinned=True).exists()
+        path = entry_path(self.folder, key, pinned=was_pinned)
+        n_replaced_bytes = path.stat().st_size if path.exists() else 0
+        used_ns = self._clock.tick()
+        os.utime(part, ns=(used_ns, used_ns))
+        part.replace(path)
+        self._occupancy.added(n_bytes, n_replaced_bytes)
+        if pinned and not was_pinned:
+            path.replace(entry_path(self.folder, key, pinned=True))
+        if pinned != was_pinned or was_pinned:
+            self._occupancy.forget()
+        if self._occupancy.evict(keep=key) or pinned or was_pinned:
+            return True
+        path.unlink()  # others have pinned the whole budget meanwhile
+        self._occupancy.forget()
+        return False
+
+    def _rename(self, key: str, *, pinned: bool) -> bool:
+        _check_key(key)
+        if not self.folder.is_dir():
+            return False
+        source, target = (entry_path(self.folder, key, pinned=p) for p in (not pinned, pinned))
+        with self._complaining_if_unwritable(), self._alone(), suppress(FileNotFoundError):
+            source.replace(target)
+            self._occupancy.forget()
+        return target.exists()
+
+    def _places(self, key: str) -> tuple[Path, Path]:
+        _check_key(key)
+        return entry_path(self.folder, key, pinned=False), entry_path(self.folder, key, pinned=True)
+
+    def _refresh(self) -> None:
+        sweep(self.folder, self._occupancy.refresh())
+
+    @contextmanager
+    def _complaining_if_unwritable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # a lock that stays taken is one too
+            self._complain(
+                "write",
+                f"{self.folder}: cannot be written ({error.strerror or error}); results are computed again instead of "
+                "kept. Free some space, or set AESEDGE_CACHE to a folder that can be written",
+            )
+
+    def _complain(self, what: str, message: str) -> None:
+        with self._complaints_mutex:
+            if what in self._complaints:
+                return
+            self._complaints.add(what)
+        _log.warning("%s", message)
+
+
+def _check_key(key: str) -> None:
+    if not _KEY.fullmatch(key):
+        raise UsageError(f"a key is 64 small hexadecimal digits, as aesedge.cache.identity makes them, not {key!r}")
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,135 @@
+"""Image embeddings that were computed before: in memory, and on disk if wanted; knows arrays, not photos or towers."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aesedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from aesedge.cache.disk_store import DiskStore
+    from aesedge.cache.entry_file import Entry
+
+Tier = Literal["ram", "disk"]
+Rows = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+_STORED = np.dtype("<f2")  # on disk, whatever machine wrote it
+
+
+class Hit(NamedTuple):
+    """Embeddings that were found."""
+
+    rows: npt.NDArray[np.float16]
+    """[n_image_tokens, n_embd], read-only."""
+    tier: Tier
+    """Where they were."""
+
+
+def rounded(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the rows as float16 holds them, in float32.
+
+    The engine rounds always, whether it keeps the rows or not: what it computes with when a photo is new and what it
+    reads back later are then the same bits, and so are the answers. Rows of which some value is beyond float16's
+    range are returned as they are; :meth:`EmbeddingCache.put` refuses those, so they too are always the same.
+    """
+    half = _half(rows)
+    return rows if half is None else half.astype(np.float32)
+
+
+class EmbeddingCache:
+    """Image embeddings as float16, least recently used out first; safe from several threads.
+
+    Args:
+        ram_bytes: what the arrays in memory may take together.
+        disk: where they are kept too, with a budget of its own.
+    """
+
+    def __init__(self, *, ram_bytes: int, disk: DiskStore | None = None) -> None:
+        self.ram_bytes = ram_bytes
+        self.disk = disk
+        self._ram: OrderedDict[str, npt.NDArray[np.float16]] = OrderedDict()  # least recently used first
+        self._n_bytes = 0
+        self._mutex = threading.Lock()
+
+    @property
+    def n_bytes(self) -> int:
+        """What the arrays in memory take."""
+        return self._n_bytes
+
+    def get(self, key: str) -> Hit | None:
+        """Return embeddings and where they were, or None; they count as used now, on disk too."""
+        with self._mutex:
+            rows = self._ram.get(key)
+            if rows is not None:
+                self._ram.move_to_end(key)
+        if rows is not None:
+            if self.disk is not None:
+                self.disk.touch(key)  # else what is used most would be the first to leave the disk
+            return Hit(rows, "ram")
+        entry = self.disk.get(key) if self.disk is not None else None
+        if self.disk is None or entry is None:
+            return None
+        rows = _rows_of(entry)
+        if rows is None:  # sound, but written by something else
+            self.disk.remove(key)
+            return None
+        self._keep_in_ram(key, rows)
+        return Hit(rows, "disk")
+
+    def put(self, key: str, rows: Rows, *, on_disk: bool = True) -> bool:
+        """Keep embeddings; return False, and keep nothing, if some value does not fit float16.
+
+        Args:
+            key: from :func:`aesedge.cache.identity.embeddings_key`.
+            rows: float32 or float16 [n_image_tokens, n_embd]; copied.
+            on_disk: whether they are worth a file.
+        """
+        half = _half(rows)
+        if half is None:
+            return False
+        half.setflags(write=False)
+        self._keep_in_ram(key, half)
+        if self.disk is not None and on_disk:
+            stored = half.astype(_STORED, order="C", copy=False)
+            self.disk.put(key, stored, {"dtype": _STORED.str, "shape": list(stored.shape)})
+        return True
+
+    def _keep_in_ram(self, key: str, rows: npt.NDArray[np.float16]) -> None:
+        with self._mutex:
+            former = self._ram.pop(key, None)
+            self._n_bytes -= 0 if former is None else former.nbytes
+            if rows.nbytes > self.ram_bytes:  # it would drive out all others and not stay itself
+                return
+            self._ram[key] = rows
+            self._n_bytes += rows.nbytes
+            while self._n_bytes > self.ram_bytes:
+                _, oldest = self._ram.popitem(last=False)
+                self._n_bytes -= oldest.nbytes
+
+
+def _half(rows: Rows) -> npt.NDArray[np.float16] | None:
+    """Return a float16 copy, or None if some value becomes or is infinite or no number."""
+    if rows.ndim != 2 or rows.dtype not in (np.float32, np.float16):
+        raise UsageError(
+            f"image embeddings are float32 or float16 [n_image_tokens, n_embd], not {rows.dtype} {list(rows.shape)}"
+        )
+    with np.errstate(over="ignore"):  # told by the return value
+        half = rows.astype(np.float16, order="C")
+    return half if np.isfinite(half).all() else None
+
+
+def _rows_of(entry: Entry) -> npt.NDArray[np.float16] | None:
+    """View a payload as the array that it is, or return None if it is none."""
+    shape: Any = entry.metadata.get("shape")
+    is_shape = isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)
+    if entry.metadata.get("dtype") != _STORED.str or not is_shape:
+        return None
+    if shape[0] * shape[1] * _STORED.itemsize != entry.payload.nbytes:
+        return None
+    rows = entry.payload.view(_STORED).reshape(shape).astype(np.float16, copy=False)
+    rows.setflags(write=False)
+    return rows

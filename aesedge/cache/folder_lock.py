@@ -1,0 +1,42 @@
+"""One at a time, of all threads and processes, may change names in a folder; knows the folder, not what is in it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_TIMEOUT_S = 10.0  # who holds the lock needs milliseconds; a stopped process must not stop all others
+_POLL_S = 0.005
+
+
+class FolderLock:
+    """The lock of a folder.
+
+    Args:
+        folder: made, with its parents, when the lock is first taken; nobody else may read it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._mutex = threading.Lock()  # threads of one process would otherwise wait for each other by polling
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Hold the lock.
+
+        Raises:
+            OSError: the folder cannot be made or written, or another process does not let go.
+        """
+        from filelock import FileLock  # 40 ms that `import aesedge` does not take
+
+        with self._mutex:
+            if not self._folder.is_dir():
+                self._folder.parent.mkdir(parents=True, exist_ok=True)
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+            with FileLock(self._folder / ".lock").acquire(timeout=_TIMEOUT_S, poll_interval=_POLL_S):
+                yield

@@ -1,0 +1,117 @@
+"""From a photo to image embeddings: decode, resize, the vision tower, and the cache before it; knows no language model.
+
+Embeddings are rounded to float16 whether they are kept or not, so that a photo that is seen again is seen alike.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from aesedge.cache import EmbeddingCache, embeddings_key, pixels_digest, rounded
+from aesedge.image import preprocess, read_image
+
+if TYPE_CHECKING:
+    import os
+    from typing import BinaryIO
+
+    from PIL import Image
+
+    from aesedge.manifest import ImageSpec
+    from aesedge.vision import VisionTower
+
+    PhotoSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
+
+WORTH_KEEPING_S = 0.1
+"""A tower that is faster than this is asked again after a restart: a file for each photo would cost more."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the tower saw in a photo."""
+
+    rows: npt.NDArray[np.float16] | npt.NDArray[np.float32]
+    """Image embeddings [n_image_tokens, n_embd]; float32 only where float16 cannot hold them."""
+    key: str
+    """The same for the same pixels, seen by the same tower in the same way."""
+    was_known: bool
+    """Whether they come from the cache."""
+    decode_image_s: float
+    vision_s: float
+
+    def embeddings(self) -> npt.NDArray[np.float32]:
+        """Return the rows as the language model reads them."""
+        return self.rows.astype(np.float32, copy=False)
+
+
+class Eye:
+    """One vision tower, and what it has seen. Safe for several threads.
+
+    Args:
+        tower: the vision tower.
+        spec: how photos are prepared for it.
+        tower_sha256: the graph file's SHA-256.
+        cache: where embeddings are kept; None keeps nothing.
+        worth_keeping_s: how long the tower must take for its rows to be kept on disk.
+    """
+
+    def __init__(
+        self,
+        tower: VisionTower,
+        spec: ImageSpec,
+        *,
+        tower_sha256: str,
+        cache: EmbeddingCache | None,
+        worth_keeping_s: float = WORTH_KEEPING_S,
+    ) -> None:
+        self._tower = tower
+        self._spec = spec
+        self._sha256 = tower_sha256
+        self._cache = cache
+        self._worth_keeping_s = worth_keeping_s
+        self._turn = threading.Lock()  # two photos at once would only take cores and memory from each other
+
+    def see(self, source: PhotoSource, *, name: str | None = None) -> Sight:
+        """Look at a photo.
+
+        Raises:
+            ImageError: it cannot be read.
+            InferenceError: ONNX Runtime failed.
+        """
+        started = time.perf_counter()
+        pixel_values = preprocess(read_image(source, name=name, size_hint=self._spec.size), self._spec)
+        decoded = time.perf_counter()
+        key = embeddings_key(
+            pixels=pixels_digest(pixel_values),
+            tower_sha256=self._sha256,
+            provider=self._tower.provider,
+            runtime=self._tower.runtime,
+            image=self._spec,
+            n_image_tokens=self._tower.n_image_tokens,
+            reduction="none",
+        )
+        hit = self._cache.get(key) if self._cache else None
+        if hit is not None:
+            return Sight(hit.rows, key, was_known=True, decode_image_s=decoded - started, vision_s=0.0)
+        with self._turn:
+            began = time.perf_counter()
+            rows = rounded(self._tower.encode(pixel_values))
+            vision_s = time.perf_counter() - began
+        kept = self._keep(key, rows, vision_s)
+        return Sight(kept, key, was_known=False, decode_image_s=decoded - started, vision_s=vision_s)
+
+    def _keep(
+        self, key: str, rows: npt.NDArray[np.float32], vision_s: float
+    ) -> npt.NDArray[np.float16] | npt.NDArray[np.float32]:
+        with np.errstate(over="ignore"):  # such rows stay as they are
+            half = rows.astype(np.float16)
+        if not np.isfinite(half).all():
+            return rows
+        if self._cache is not None:
+            self._cache.put(key, half, on_disk=vision_s >= self._worth_keeping_s)
+        return half

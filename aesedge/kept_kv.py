@@ -1,0 +1,88 @@
+"""KV kept on disk: the text before every image, and images that were pinned; knows states and keys, not photos.
+
+0.5 MiB a token at 7B: embeddings are what is kept of every photo, KV only where somebody asked for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aesedge.cache import kv_key
+from aesedge.errors import ContextFullError, InferenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from aesedge.cache import DiskStore
+    from aesedge.llm import Context
+
+
+class KeptKV:
+    """States of one context on disk.
+
+    Args:
+        store: where; None keeps nothing.
+        context: the KV cache.
+        gguf_sha256: the language model file's SHA-256.
+        prefix: the tokens before every image.
+        template: the prompt template's name.
+        settings: everything else that changes what is computed.
+    """
+
+    def __init__(
+        self,
+        store: DiskStore | None,
+        context: Context,
+        *,
+        gguf_sha256: str,
+        prefix: Sequence[int],
+        template: str,
+        settings: Mapping[str, str | int | float | bool | None],
+    ) -> None:
+        self._store = store
+        self._context = context
+        self._gguf_sha256 = gguf_sha256
+        self._prefix = prefix
+        self._template = template
+        self._settings = settings
+
+    def key(self, embeddings: str | None) -> str:
+        """Return the key of an image's state, by the key of its embeddings; None is the text before it alone."""
+        return kv_key(
+            embeddings=embeddings,
+            gguf_sha256=self._gguf_sha256,
+            prefix=self._prefix,
+            template=self._template,
+            kv_type=self._context.kv_type,
+            settings=self._settings,
+            llama_cpp=self._context.build,
+        )
+
+    def has(self, key: str) -> bool:
+        """Whether there is a state under this key, as far as its header says."""
+        return self._store is not None and self._store.peek(key) is not None
+
+    def restore(self, key: str, seq_id: int, n_positions: int) -> bool:
+        """Fill an empty sequence; returns False, and leaves it empty, where there is nothing that can be trusted."""
+        entry = self._store.get(key) if self._store is not None else None
+        if self._store is None or entry is None:
+            return False
+        try:
+            self._context.restore(seq_id, entry.payload, n_positions)
+        except InferenceError:
+            self._store.remove(key)
+            return False
+        except ContextFullError:
+            return False
+        return True
+
+    def keep(self, key: str, state: npt.NDArray[np.uint8], n_positions: int, *, pinned: bool) -> bool:
+        """Write what :meth:`Context.save` returned; returns whether it is kept."""
+        return self._store is not None and self._store.put(key, state, {"n_tokens": n_positions}, pinned=pinned)
+
+    def forget(self, key: str) -> bool:
+        """Remove a state; returns whether there was one."""
+        return self._store is not None and self._store.remove(key)

@@ -1,0 +1,12 @@
+"""Memory before it is taken: what a plan needs, whether it fits, and what would; loads no weights.
+
+``header`` counts the weights in a GGUF file and ``dry_run`` asks llama.cpp for its buffers; ``language`` makes them the
+language model's share and ``estimate`` adds the rest; ``fit`` compares the sum with the machine and the user's budget,
+and ``suggestions`` looks for what fits where it does not.
+"""
+
+from aesedge.memory.estimate import MemoryEstimate, estimate
+from aesedge.memory.fit import check_fit, parse_memory
+from aesedge.memory.plan import ROOM_FOR_TEXT, Plan
+
+__all__ = ["ROOM_FOR_TEXT", "MemoryEstimate", "Plan", "check_fit", "estimate", "parse_memory"]

@@ -1,0 +1,104 @@
+"""Whether a plan fits, and what would where it does not; knows estimates and limits, loads nothing."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from aesedge import machine
+from aesedge.errors import MemoryFitError, UsageError
+from aesedge.llm.placement import gpu_devices
+from aesedge.memory.estimate import PROCESS_BYTES, MemoryEstimate, estimate
+from aesedge.memory.suggestions import suggestions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aesedge.bundle import Bundle
+    from aesedge.memory.plan import Plan
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS |= {f"{unit}I": 1024**power for power, unit in enumerate("KMGT", 1)}
+_STEP = 10**8  # what a budget is rounded up to
+
+
+def parse_memory(text: str) -> int:
+    """Read the value of ``--memory``: ``6GB``, ``512MiB``, or ``50%`` of this machine's (or container's) RAM.
+
+    Raises:
+        UsageError: it is none of these, or nothing is left.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:(%)|([KMGT]I?)?B?)\s*", text.upper())
+    if not found:
+        raise UsageError(f"--memory {text!r} is no size; write 6GB, 512MB or 50%")
+    number, percent, unit = found.groups()
+    n_bytes = float(number) / 100 * machine.total_bytes() if percent else float(number) * _UNITS[unit or ""]
+    if n_bytes < _UNITS["M"] or (percent and float(number) > 100):
+        raise UsageError(f"--memory {text!r} is not between 1 MB and 100%; write 6GB, 512MB or 50%")
+    return int(n_bytes)
+
+
+def check_fit(bundle: Bundle, plan: Plan, memory: str | None = None) -> MemoryEstimate:
+    """See that a plan fits this machine and the user's budget, before anything heavy is loaded.
+
+    Needed RAM is compared with what is free now, for this process in all, or with the budget where that is less. On
+    GPUs it is compared with their free memory.
+
+    Args:
+        bundle: what is to be loaded.
+        plan: how.
+        memory: the user's budget for the whole process, as :func:`parse_memory` reads it.
+
+    Returns:
+        The estimate; its ``plan`` has the number of layers for the GPU.
+
+    Raises:
+        MemoryFitError: it does not fit; the message says by how much, and what would.
+        ModelLoadError, ProviderError: see :func:`aesedge.memory.estimate.estimate`.
+    """
+    mine = machine.process_bytes()
+    base = max(PROCESS_BYTES, mine)
+    wanted = estimate(bundle, plan, process_bytes=base)
+    free = mine + machine.available_bytes()
+    room = free if memory is None else min(free, parse_memory(memory))
+    gpu_room = sum(gpu.free_bytes for gpu in gpu_devices()) if wanted.gpu_parts else 0
+
+    def fits(found: MemoryEstimate) -> bool:
+        return found.needed_bytes <= room and found.gpu_bytes <= gpu_room
+
+    if fits(wanted):
+        return wanted
+    ways = [
+        f"{words} ({size_text(found.needed_bytes)})"
+        for words, found in suggestions(bundle, plan, wanted, lambda p: estimate(bundle, p, process_bytes=base), fits)
+    ]
+    if room < free and wanted.needed_bytes <= free and wanted.gpu_bytes <= gpu_room:
+        ways.append(f"--memory {math.ceil(wanted.needed_bytes / _STEP) * _STEP / _UNITS['G']:.1f}GB")
+    raise MemoryFitError(_message(bundle, wanted, room=room, is_budget=room < free, gpu_room=gpu_room, ways=ways))
+
+
+def _message(
+    bundle: Bundle, wanted: MemoryEstimate, *, room: int, is_budget: bool, gpu_room: int, ways: Sequence[str]
+) -> str:
+    in_ram = wanted.needed_bytes > room
+    parts = wanted.parts if in_ram else wanted.gpu_parts
+    listed = ", ".join(f"{name} {size_text(n)}" for name, n in sorted(parts.items(), key=lambda part: -part[1]))
+    where, limit = ("RAM", room) if in_ram else ("GPU memory", gpu_room)
+    there = f"--memory allows {size_text(limit)}" if in_ram and is_budget else f"{size_text(limit)} are free"
+    advice = (
+        f"what fits: {'; '.join(ways)}"
+        if ways
+        else ("nothing in this bundle fits; close other programs, or export it again with a smaller --gguf type")
+    )
+    plan = wanted.plan
+    return (
+        f"bundle {bundle.name!r} ({plan.gguf.lower()}, vision {plan.vision.lower()}, {plan.n_image_tokens} image "
+        f"tokens, --ctx {wanted.n_ctx}, --kv-type {plan.kv_type}) needs {size_text(sum(parts.values()))} of {where}, "
+        f"{there}: {listed}; {advice}"
+    )
+
+
+def size_text(n_bytes: int) -> str:
+    """Return a size as people read it, in GB with two digits, or in whole MB."""
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= _UNITS["G"] else f"{n_bytes / 1e6:.0f} MB"

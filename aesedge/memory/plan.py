@@ -1,0 +1,40 @@
+"""How a bundle is to be loaded, as far as memory depends on it; knows options, not sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from aesedge.errors import UsageError
+from aesedge.llm.context import KV_TYPES
+
+if TYPE_CHECKING:
+    from aesedge.vision import Device
+
+ROOM_FOR_TEXT = 1024
+"""Positions for questions and answers beside the image, unless ``--ctx`` says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What :class:`aesedge.engine.Options` leaves once ``auto`` is decided."""
+
+    gguf: str
+    vision: str
+    """Precision of the vision graph; not ``auto``."""
+    n_image_tokens: int
+    device: Device = "auto"
+    gpu_layers: int | Literal["auto"] = "auto"
+    ctx: int | None = None
+    """Positions of the KV cache; None takes what text and image need and ``ROOM_FOR_TEXT`` more."""
+    kv_type: str = "f16"
+    repack: bool = True
+    """Whether llama.cpp copies weights into layouts for this CPU."""
+    n_images: int = 1
+    """Photos whose image embeddings are in RAM at the same time."""
+    bytes_per_value: Literal[2, 4] = 4
+    """Of a number in those embeddings."""
+
+    def __post_init__(self) -> None:
+        if self.kv_type not in KV_TYPES:
+            raise UsageError(f"unknown KV type {self.kv_type!r}; there are {', '.join(KV_TYPES)}")

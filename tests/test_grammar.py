@@ -1,0 +1,503 @@
+"""Laws of constrained answers on tiny models: what is allowed, what is forced, and that nothing ends the process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tiny
+from conftest import SHARED
+
+from aesedge.errors import InferenceError, UsageError
+from aesedge.llm import Context, Generation, Grammar, GrammarState, LanguageModel, Sampler, Sampling, Step, sampler
+from aesedge.llm.binding import load
+from aesedge.llm.text import TextStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VARIED = {"temperature": 3.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+REPORT = {
+    "type": "object",
+    "properties": {
+        "composition": {"type": "string", "minLength": 2, "maxLength": 12},
+        "score": {"type": "integer", "minimum": 0, "maximum": 10},
+        "rating": {"enum": ["high", "medium", "low"]},
+        "faults": {"type": "array", "items": {"enum": ["noise", "blur"]}, "maxItems": 2},
+    },
+    "required": ["composition", "score", "rating"],
+}
+FULL_VOCABULARY = SHARED / "vocab" / "ggml-vocab-llama-spm.gguf"
+
+
+def prompt(llm: LanguageModel) -> list[int]:
+    return [llm.bos, *llm.tokenize("USER: the image ASSISTANT:")]
+
+
+def answer(context: Context, grammar: Grammar, *, max_tokens: int = 200, **sampling: Any) -> Generation:
+    return Generation(
+        context,
+        0,
+        prompt(context.model),
+        sampling=Sampling(**sampling),
+        max_tokens=max_tokens,
+        grammar=grammar,
+    )
+
+
+def text_of(context: Context, grammar: Grammar, **options: Any) -> str:
+    text = "".join(answer(context, grammar, **options))
+    context.truncate(0, 0)
+    return text
+
+
+def token_by_token(context: Context, grammar: Grammar, sampling: Sampling) -> str:
+    model, stream, tokens, text = context.model, TextStream(), prompt(context.model), ""
+    with Sampler(sampling, GrammarState(model, grammar)) as chooser:
+        context.prefill_tokens(0, tokens)
+        while not model.is_end(token := chooser.sample(context, -1)):
+            text += stream.feed(model.piece(token))
+            context.prefill_tokens(0, [token])
+    context.truncate(0, 0)
+    return text + stream.finish()
+
+
+@pytest.fixture
+def n_decodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Tokens of every llama_decode."""
+    lib, sizes = load(), []
+    decode = lib.llama_decode
+
+    def counted(context: Any, batch: Any) -> int:
+        sizes.append(batch.n_tokens)
+        return int(decode(context, batch))
+
+    monkeypatch.setattr(lib, "llama_decode", counted)
+    return sizes
+
+
+def test_choices(context: Context) -> None:
+    grammar = Grammar.from_gbnf('root ::= "yes" | "no"')
+    assert {text_of(context, grammar, seed=s, **VARIED) for s in range(20)} == {"yes", "no"}
+    generation = answer(context, grammar)
+    assert "".join(generation) in {"yes", "no"}
+    assert generation.finish_reason == "stop"
+
+
+def test_enum_schema(context: Context) -> None:
+    values = ["high", 'a "quote"', "line\nbreak", "é漢😀", "back\\slash", 7, None, [1, "x"]]
+    grammar = Grammar.from_json_schema({"enum": values})
+    found = [json.loads(text_of(context, grammar, seed=s, **VARIED)) for s in range(60)]
+    assert all(value in values for value in found)
+    assert len({json.dumps(value) for value in found}) > 4
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 3.0])
+def test_object_schema(context: Context, temperature: float) -> None:
+    grammar = Grammar.from_json_schema(json.dumps(REPORT))
+    for seed in range(8):
+        text = text_of(
+            context, grammar, **{**VARIED, "temperature": temperature, "seed": seed, "top_k": 40 * (seed % 2)}
+        )
+        found = json.loads(text)
+        assert list(found)[:3] == REPORT["required"]
+        assert set(found) <= set(REPORT["properties"])
+        assert 2 <= len(found["composition"]) <= 12
+        assert found["score"] in range(11)
+        assert found["rating"] in {"high", "medium", "low"}
+        assert set(found.get("faults", [])) <= {"noise", "blur"}
+        assert len(found.get("faults", [])) <= 2
+
+
+def test_strings_are_json_and_whole_characters(context: Context) -> None:
+    grammar = Grammar.from_json_schema({"type": "string", "minLength": 30, "maxLength": 60})
+    for seed in range(8):
+        text = text_of(context, grammar, seed=seed, **VARIED)
+        assert "\ufffd" not in text
+        assert 30 <= len(json.loads(text)) <= 60
+
+
+def test_definitions_may_refer_to_themselves(context: Context) -> None:
+    schema = {
+        "$defs": {"my_node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/my_node"}}}},
+        "$ref": "#/$defs/my_node",
+    }
+    for seed in range(5):
+        found = json.loads(text_of(context, Grammar.from_json_schema(schema), seed=seed, **VARIED))
+        assert set(found) <= {"next"}
+
+
+def test_a_definition_is_not_taken_for_a_property_of_its_name(context: Context) -> None:
+    schema = {
+        "properties": {"a": {"const": "word"}, "b": {"$ref": "#/$defs/a"}},
+        "required": ["a", "b"],
+        "$defs": {"a": {"type": "boolean"}},
+    }
+    found = json.loads(text_of(context, Grammar.from_json_schema(schema)))
+    assert found["b"] in {True, False}
+
+
+class Noise:
+    """Stands in for a context whose model finds every token equally likely."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self._rng = np.random.default_rng(0)
+
+    def logits(self, _row: int) -> np.ndarray:
+        return self._rng.standard_normal(self.model.n_vocab).astype(np.float32)
+
+
+def random_text(noise: Any, grammar: Grammar, *, forced: bool) -> str:
+    model, tokens = noise.model, []
+    with Sampler(Sampling(), GrammarState(model, grammar, spaced=False)) as chooser:
+        step = chooser.begin() if forced else Step([], ended=False)
+        tokens += step.tokens
+        while not step.ended:
+            if forced:
+                step = chooser.step(noise, 0)
+            else:
+                token = chooser.sample(noise, 0)
+                step = Step([] if model.is_end(token) else [token], ended=model.is_end(token))
+            tokens += step.tokens
+    return b"".join(map(model.piece, tokens)).decode()
+
+
+def test_forcing_text_leaves_the_language_as_it_is(llm: LanguageModel) -> None:
+    grammar = Grammar.from_gbnf('root ::= ("high" | "hill" | "low") " the l" ("ine" | "ines")? ("é" | "漢")')
+    noise = Noise(llm)
+    forced = {random_text(noise, grammar, forced=True) for _ in range(150)}
+    assert forced == {random_text(noise, grammar, forced=False) for _ in range(150)}
+    assert forced == {f"{a} the l{b}{c}" for a in ("high", "hill", "low") for b in ("", "ine", "ines") for c in "é漢"}
+
+
+def test_forced_text_takes_fewer_decodes(context: Context, n_decodes: list[int]) -> None:
+    grammar = Grammar.from_json_schema(REPORT)
+    text_of(context, grammar)
+    n_forced, n_tokens = len(n_decodes), sum(n_decodes)
+    n_decodes.clear()
+    token_by_token(context, grammar, Sampling())
+    assert n_forced < 0.6 * len(n_decodes)
+    assert n_decodes[0] == len(prompt(context.model)) < n_tokens
+
+
+def test_what_the_answer_begins_with_comes_with_the_prompt(context: Context, n_decodes: list[int]) -> None:
+    literal = "A long literal, " * 20 + "é漢😀 and <s> </s> \u2581."
+    generation = answer(context, Grammar.from_gbnf(f'root ::= "{literal}" [0-9]'), max_tokens=2000)
+    text = "".join(generation)
+    assert text[:-1] == literal
+    assert text[-1] in "0123456789"
+    assert generation.finish_reason == "stop"
+    assert len(n_decodes) == 1
+    assert n_decodes[0] > len(literal)
+
+
+def test_an_answer_without_a_choice_needs_one_prefill(context: Context, n_decodes: list[int]) -> None:
+    assert text_of(context, Grammar.from_gbnf('root ::= "just this"')) == "just this"
+    assert len(n_decodes) == 1
+
+
+def test_scheduler_interface(context: Context) -> None:
+    model = context.model
+    state = GrammarState(model, Grammar.from_gbnf('root ::= "ab" ("cde" | "xyz") "!"'), spaced=False)
+    with Sampler(Sampling(), state) as chooser:
+        step = chooser.begin()
+        assert (b"".join(map(model.piece, step.tokens)), step.ended) == (b"ab", False)
+        rows = context.append([(0, [*prompt(model), *step.tokens]), (1, [model.bos])], [True, False])
+        step = chooser.step(context, rows[0])
+        assert b"".join(map(model.piece, step.tokens)) in {b"cde!", b"xyz!"}
+        assert step.ended
+    with Sampler(Sampling()) as plain:
+        assert plain.begin() == ([], False)
+        assert plain.step(context, rows[0]) == ([Sampler(Sampling()).sample(context, rows[0])], False)
+
+
+def test_last_forced_token_is_left_to_the_model_where_a_longer_one_fits(llm: LanguageModel) -> None:
+    state = GrammarState(llm, Grammar.from_gbnf('root ::= "the " ("High" | "Low")'))
+    assert [llm.piece(token) for token in state.forced()] == [b" the"]  # and not the space, which begins " High"
+    state.close()
+
+
+@pytest.mark.parametrize("text", ["A b", " A b", "  ", "é", "漢字😀", "\n", "<s>", "\u2581", "\x01", "the image", '{"'])
+def test_tokens_of_forced_text_spell_exactly_that_text(llm: LanguageModel, text: str) -> None:
+    pieces = sampler.Pieces.of(llm)
+    tokens = pieces.tokenize(text.encode())
+    assert b"".join(map(llm.piece, tokens)) == text.encode()
+    assert llm.bos not in tokens
+    literal = "".join(f"\\U{ord(c):08X}" for c in text)
+    state = GrammarState(llm, Grammar.from_gbnf(f'root ::= "{literal}"'), spaced=False)
+    assert state.forced() == tokens
+    assert state.is_over
+    state.close()
+
+
+def test_forced_text_finishes_a_character_that_was_begun(llm: LanguageModel) -> None:
+    state = GrammarState(llm, Grammar.from_gbnf('root ::= ("é" | "漢") "x"'), spaced=False)
+    assert state.forced() == []
+    state.accept(3 + 0xE6)  # the byte token with which 漢 begins
+    assert b"".join(map(llm.piece, state.forced())) == "漢".encode()[1:] + b"x"
+    state.close()
+
+
+def test_two_characters_that_begin_with_the_same_byte_force_nothing(llm: LanguageModel) -> None:
+    state = GrammarState(llm, Grammar.from_gbnf('root ::= "é" | "ê"'), spaced=False)
+    assert state.forced() == []
+    state.close()
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+def test_max_tokens_in_the_middle(context: Context, n: int) -> None:
+    generation = answer(context, Grammar.from_gbnf('root ::= "abcdefgh" ("i" | "j") "klmnop"'), max_tokens=n)
+    text = "".join(generation)
+    assert (len(generation.tokens), generation.finish_reason) == (n, "length")
+    assert "abcdefgh".startswith(text[:8])
+
+
+def test_stop_string_with_a_grammar(context: Context) -> None:
+    grammar = Grammar.from_gbnf('root ::= "one. two. " [a-c] " three."')
+    generation = Generation(
+        context, 0, prompt(context.model), sampling=Sampling(), max_tokens=50, stop=["two"], grammar=grammar
+    )
+    assert "".join(generation) == "one. "
+    assert generation.finish_reason == "stop"
+
+
+def test_no_way_on_ends_the_answer(context: Context) -> None:
+    generation = answer(context, Grammar.from_gbnf('root ::= ("ab" | "ac") [^\\x00-\\U0010FFFF]'))
+    assert "".join(generation) in {"ab", "ac"}
+    assert generation.finish_reason == "stop"
+
+
+def test_context_that_is_full_ends_the_answer(llm: LanguageModel) -> None:
+    with Context(llm, n_ctx=256, n_seq_max=1, n_threads=1) as context:
+        generation = answer(context, Grammar.from_gbnf("root ::= [a-z]{2000}"), max_tokens=2000)
+        assert len("".join(generation)) > 100
+        assert generation.finish_reason == "length"
+
+
+def test_control_tokens_do_not_spell_their_names(llm: LanguageModel) -> None:
+    state = GrammarState(llm, Grammar.from_gbnf('root ::= "<s>" | "<unk>" | "</s>"'), spaced=False)
+    allowed = state.allowed(state.pieces.tokens)
+    assert {llm.piece(int(token)) for token in allowed} == {b"<"}
+    with pytest.raises(UsageError, match="does not allow"):
+        state.accept(llm.bos)
+    state.close()
+
+
+def test_without_a_grammar_nothing_changes(context: Context, llm: LanguageModel) -> None:
+    free = Generation(context, 0, prompt(llm), sampling=Sampling(), max_tokens=20)
+    text = "".join(free)
+    context.truncate(0, 0)
+    anything = answer(context, Grammar.from_gbnf("root ::= [^\\x00]*"), max_tokens=20)
+    spoken = "".join(anything)
+    assert text
+    assert spoken
+
+
+def test_logits_that_are_no_numbers_are_an_error(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "logits", lambda _row: np.full(context.model.n_vocab, np.nan, np.float32))
+    with pytest.raises(InferenceError, match="not finite"):
+        list(answer(context, Grammar.from_gbnf("root ::= [a-z]+")))
+
+
+def test_too_ambiguous_a_grammar_is_stopped(llm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "_MAX_CPU_S", 0.02)
+    state = GrammarState(llm, Grammar.from_gbnf('root ::= x root "a" | x root "b" | x\nx ::= "x"'), spaced=False)
+    token = state.pieces.by_byte[ord("x")]
+
+    def accept_many() -> None:
+        for _ in range(40):
+            state.accept(token)
+
+    with pytest.raises(UsageError, match="ambiguous"):
+        accept_many()
+    state.close()
+
+
+BAD_GRAMMARS = {
+    "": "no rule 'root'",
+    "# nothing": "no rule 'root'",
+    'start ::= "a"': "no rule 'root'",
+    "root ::= other": "does not have: other",
+    'root ::= "a': "closing quote",
+    "root ::= [a": "without its '\\]'",
+    "root ::= []": "no characters",
+    "root ::= [z-a]": "backwards",
+    'root ::= ("a"': "not closed",
+    'root ::= "a")': "without its '\\('",
+    "root ::= my_rule": "no '_'",
+    'root ::= "\\q"': "unknown escape",
+    'root ::= "\\uD800"': "0xd800",
+    'root ::= "\\x00"': "character 0x0",
+    "root ::= [\\UFFFFFFFF]": "0xffffffff",
+    'root ::= "a\0b"': "NUL",
+    'root ::= "\udcff"': "surrogate",
+    'root ::= * "a"': "nothing to repeat",
+    'root ::= ""*': "nothing to repeat",
+    'root ::= "a"{3,2}': "fewer than the least",
+    'root ::= "a"{2001}': "2000 repetitions",
+    'root ::= "a"{99999999999999999999999}': "a repetition is",
+    'root ::= "' + "a" * 100 + '"{2000}': "too large",
+    'root ::= "a" <[65]>': "tokens are not supported",
+    'root ::= !<s> "a"': "tokens are not supported",
+    'root ::= root "a" | "b"': "left recursion",
+    'root ::= a root "z" | "x"\na ::= b\nb ::= "" | "y"': "left recursion",
+    "root ::= a\na ::= b\nb ::= a": "never ends",
+    'root ::= "x" b\nb ::= n b\nn ::= m\nm ::= ""': "never ends",
+    'root ::= "a" root': "never ends",
+    'root ::= "a"\nroot ::= "b"': "there already",
+    'root = "a"': "name and '::='",
+    "root ::= " + "(" * 100_000 + '"a"' + ")" * 100_000: "groups inside",
+    "root ::= a0\n" + "".join(f"a{i} ::= a{i + 1}\n" for i in range(5000)) + 'a5000 ::= "x"': "ways",
+    "root ::= a0\n" + "".join(f'a{i} ::= a{i + 1} "x" | a{i + 1} "y"\n' for i in range(60)) + 'a60 ::= "x"': "ways",
+}
+
+
+@pytest.mark.parametrize("text", BAD_GRAMMARS, ids=range(len(BAD_GRAMMARS)))
+def test_bad_grammars_are_refused_with_the_reason(text: str) -> None:
+    with pytest.raises(UsageError, match=BAD_GRAMMARS[text]):
+        Grammar.from_gbnf(text)
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ("{", "no JSON"),
+        ([], "is an object"),
+        ({"type": object}, "no JSON"),
+        ({"type": "word"}, "word"),
+        ({"type": "number", "minimum": 3}, "minimum"),
+        ({"type": "integer", "minimum": 0, "maximum": 10**9}, "1000"),
+        ({"type": "string", "maxLength": 10**9}, "maxLength"),
+        ({"type": "string", "maxLength": "3"}, "maxLength"),
+        ({"type": "array", "items": {}, "minItems": 3, "maxItems": 2}, "minItems"),
+        ({"type": "array", "items": [{}]}, "#/items"),
+        ({"type": "string", "pattern": "^[^a]$"}, "pattern"),
+        ({"type": "string", "pattern": "^[ -~]$"}, "pattern"),
+        ({"type": "string", "pattern": "abc"}, "pattern"),
+        ({"type": "string", "pattern": "^a{1000000000}$"}, "repeats|large"),
+        ({"type": "string", "pattern": "^(a$"}, "pattern"),
+        ({"type": "string", "pattern": "^*$"}, "pattern"),
+        ({"type": "string", "format": "email"}, "email"),
+        ({"$ref": "https://example.com/schema"}, "not inside"),
+        ({"$ref": "#/$defs/missing"}, "missing"),
+        ({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "never ends"),
+        ({"allOf": [{}]}, "allOf"),
+        ({"enum": []}, "enum"),
+        ({"anyOf": 5}, "anyOf"),
+        ({"properties": {"a": 1}}, "#/properties/a"),
+        ({"properties": {"a": {"type": "null"}}, "required": ["b"]}, "required.*b"),
+        ({"type": {}}, "schema"),
+    ],
+)
+def test_schemas_that_cannot_be_kept_to_are_refused(schema: Any, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        Grammar.from_json_schema(schema)
+
+
+HOSTILE = """
+import sys
+from pathlib import Path
+from aesedge.errors import UsageError
+from aesedge.llm import Context, Generation, Grammar, GrammarState, LanguageModel, Sampling
+sys.path.insert(0, sys.argv[2])
+from test_grammar import BAD_GRAMMARS
+
+with LanguageModel(Path(sys.argv[1])) as model, Context(model, n_ctx=512, n_seq_max=1, n_threads=1) as context:
+    def refused(call, *args):
+        try:
+            call(*args)
+        except UsageError:
+            return
+        raise SystemExit(f"not refused: {args}")
+
+    for text in BAD_GRAMMARS:
+        refused(Grammar.from_gbnf, text)
+    state = GrammarState(model, Grammar.from_gbnf('root ::= "ab"'), spaced=False)
+    for token in (-1, model.n_vocab, 10**9, -(2**31), model.bos, 0, 3, 3 + 0xFF, model.tokenize("b")[-1]):
+        refused(state.accept, token)
+    state.accept(model.tokenize("a")[-1])
+    state.accept(model.tokenize("b")[-1])
+    refused(state.accept, model.tokenize("b")[-1])
+    assert list(state.allowed(state.pieces.tokens)) == [model.eos]
+    state.accept(model.eos)
+    state.accept(model.eos)
+    state.close()
+    state.close()
+    refused(state.allowed, state.pieces.tokens)
+    early = GrammarState(model, Grammar.from_gbnf('root ::= "ab"'), spaced=False)
+    early.accept(model.eos)
+    early.close()
+    for text in ('("a"*)*', '("a"?)* "b"', '("a" | "")* [b-c]', '("a"{100}){100} | "x"', '""',
+                 '[^\\\\x00-\\\\U0010FFFF]', '"a"{0}', '("a" | "ab" | "abc")+ "."',
+                 ".{5}", "(" * 390 + '"a"' + ")" * 390,
+                 "a0\\n" + "".join(f"a{i} ::= a{i + 1}\\n" for i in range(700)) + 'a700 ::= "x"'):
+        for temperature in (0, 2):
+            try:
+                grammar = Grammar.from_gbnf("root ::= " + text)
+            except UsageError as error:
+                print("refused", text[:20], error)
+                continue
+            sampling = Sampling(temperature=temperature, top_k=0, seed=1)
+            list(Generation(context, 0, [1], sampling=sampling, max_tokens=40, grammar=grammar))
+            context.truncate(0, 0)
+print("survived")
+"""
+
+
+def test_nothing_ends_the_process(gguf_path: Path) -> None:
+    folder = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE, str(gguf_path), folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["survived"]), done.stdout + done.stderr[-2000:]
+
+
+def test_closed_states_and_models_are_refused(gguf_path: Path) -> None:
+    grammar = Grammar.from_gbnf('root ::= "a"')
+    with LanguageModel(gguf_path) as model:
+        state = GrammarState(model, grammar)
+        state.close()
+        state.close()
+        with pytest.raises(UsageError, match="closed"):
+            state.forced()
+        orphan = GrammarState(model, grammar)
+    with pytest.raises(UsageError, match="closed"):
+        orphan.accept(5)
+    orphan.close()
+    with pytest.raises(UsageError, match="closed"):
+        GrammarState(model, grammar)
+
+
+def test_json_text_and_mapping_are_the_same_schema() -> None:
+    assert Grammar.from_json_schema(REPORT).text == Grammar.from_json_schema(json.dumps(REPORT)).text
+
+
+@pytest.mark.skipif(not FULL_VOCABULARY.is_file(), reason="the vocabulary of Llama is not here")
+def test_forced_text_in_the_vocabulary_of_llama() -> None:
+    with LanguageModel(FULL_VOCABULARY, vocab_only=True) as model:
+        state = GrammarState(model, Grammar.from_json_schema(REPORT))
+        assert [model.piece(token) for token in state.forced()] == [b' {"', b"com", b"position", b'":"']
+        for text in ("a word", '{"é漢😀":', "  two", "\tx", "\u2581", "<s>"):
+            tokens = state.pieces.tokenize(text.encode())
+            assert b"".join(map(model.piece, tokens)) == text.encode()
+        assert state.pieces.tokenize(b" word") == model.tokenize("word")
+        state.close()
+        state = GrammarState(model, Grammar.from_gbnf('root ::= "yes" | "no"'))
+        assert state.forced() == []  # the space is part of the word
+        assert model.tokenize("yes")[0] in state.allowed(state.pieces.tokens)
+        state.close()
+
+
+def test_tiny_vocabulary_is_what_these_tests_take_it_for(llm: LanguageModel) -> None:
+    assert len(tiny.vocabulary()[0]) == llm.n_vocab
+    assert sampler.Pieces.of(llm).has_all_bytes
