@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
 
 from PIL import Image
 
@@ -21,13 +21,15 @@ from aesedge.errors import AesedgeError, BundleFormatError, ContextFullError, Us
 from aesedge.eye import WORTH_KEEPING_S, Eye
 from aesedge.kept_kv import KeptKV
 from aesedge.llm import Context, LanguageModel
-from aesedge.machine import default_n_threads, give_back_freed
+from aesedge.machine import default_n_threads, give_back_freed, n_cores
 from aesedge.memory import ROOM_FOR_TEXT, Plan, check_fit
 from aesedge.photo import Photo
 from aesedge.prompt import prompt_template
 from aesedge.rating import Rating, label_tokens
 from aesedge.residents import N_SEQ_MAX, Residents
 from aesedge.scheduler import CHUNK, Priority, Scheduler
+from aesedge.several import in_order
+from aesedge.turns import Turns
 from aesedge.vision import Device, VisionTower, vision_type
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ DEFAULT_BUDGET = "2GB"
 KV_BUDGET = "1GB"
 """For the text before images; pinned photos count, and are never evicted."""
 RAM_BYTES = 256_000_000
+_ROOM_FOR_ONE_ANSWER = 256  # positions beside the image: its questions, and a critique of usual length
+_MOST_AT_ONCE = 4  # decoding is limited by memory bandwidth: more sequences gain ever less, and all are done later
+T = TypeVar("T")
 PhotoSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 
@@ -110,6 +115,8 @@ class Model:
             n_image_tokens=self.n_image_tokens,
             **{name: getattr(options, name) for name in ("device", "gpu_layers", "ctx", "kv_type")},
         )
+        # On a GPU, or on cores that are left over, the tower runs beside the language model; else they take turns.
+        self._overlaps = n_threads < n_cores()
         n_gpu_layers = check_fit(bundle, plan, options.memory).gpu_layers
         with ExitStack() as stack:
             with ThreadPoolExecutor(1) as pool:  # tower and language model load at the same time
@@ -119,6 +126,8 @@ class Model:
             give_back_freed()
             self._check_fit()
             self.labels = label_tokens(manifest.rating.labels, manifest.rating.weights, self.llm.tokenize)
+            self._overlaps = self._overlaps or bool(n_gpu_layers)
+            turns = Turns()
             self.eye = Eye(
                 self.tower,
                 manifest.image,
@@ -128,7 +137,7 @@ class Model:
                 ),
                 worth_keeping_s=options.worth_keeping_s,
             )
-            self._open_context(stack, options, n_threads, n_gpu_layers)
+            self._open_context(stack, options, n_threads, n_gpu_layers, turns)
             # Everything stands: close() undoes it, the last opened first, as llama.cpp requires.
             self._resources = stack.pop_all()
 
@@ -151,7 +160,9 @@ class Model:
                 f"{m.image.size} and {m.image_tokens.max}; export or install the bundle again"
             )
 
-    def _open_context(self, stack: ExitStack, options: Options, n_threads: int, n_gpu_layers: int) -> None:
+    def _open_context(
+        self, stack: ExitStack, options: Options, n_threads: int, n_gpu_layers: int, turns: Turns
+    ) -> None:
         prefix = [self.llm.bos, *self.llm.tokenize(self.template.before_image)]
         m = self.manifest
         questions = [m.rating.question, m.prompt.critique, *m.rating.attributes.values()]
@@ -167,7 +178,7 @@ class Model:
             Context(self.llm, n_ctx=n_ctx, n_seq_max=N_SEQ_MAX, n_threads=n_threads, kv_type=options.kv_type)
         )
         self.residents = Residents(context, len(prefix))
-        self.scheduler = Scheduler(context, self.residents)
+        self.scheduler = Scheduler(context, self.residents, turns)
         stack.callback(self.scheduler.close)
         self.kept_kv = KeptKV(
             open_store("kv", KV_BUDGET if options.cache != "0" else "0", options.cache_folder),
@@ -214,14 +225,38 @@ class Model:
         photo.prefill()
         return photo
 
+    @property
+    def photos_at_once(self) -> int:
+        """How many photos are worth working on side by side: as many as find room with their answers, 4 at most."""
+        n_each = self.n_image_tokens + _ROOM_FOR_ONE_ANSWER
+        return max(1, min(_MOST_AT_ONCE, self.residents.n_cells // n_each))
+
+    def each(
+        self, sources: Iterable[PhotoSource], work: Callable[[Photo], T], *, at_once: int | None = None
+    ) -> Iterator[tuple[PhotoSource, T | AesedgeError]]:
+        """Look at photos and do something with each, several at a time; in order, and in bounded memory.
+
+        Texts are then written together, and the tower looks at the next photo while the language model works, where
+        both have cores or a GPU of their own. Whoever asks by other ways meanwhile goes first.
+
+        Args:
+            sources: see :meth:`look`.
+            work: called with every photo, on threads of this method; the photo is closed afterwards.
+            at_once: how many; None takes :attr:`photos_at_once`.
+
+        Yields:
+            Each source with what ``work`` returned, or with the error of this photo.
+        """
+
+        def look_and_work(source: PhotoSource) -> T:
+            with self.look(source, priority=Priority.BATCH) as photo:
+                return work(photo)
+
+        return in_order(sources, look_and_work, at_once=at_once or self.photos_at_once)
+
     def score_many(self, sources: Iterable[PhotoSource]) -> Iterator[tuple[PhotoSource, Rating | AesedgeError]]:
-        """Score photos one after the other, in bounded memory; a photo that fails yields its error."""
-        for source in sources:
-            try:
-                with self.look(source) as photo:
-                    yield source, photo.score()
-            except AesedgeError as error:
-                yield source, error
+        """Score photos, see :meth:`each`; a photo that fails yields its error."""
+        return self.each(sources, lambda photo: photo.score(), at_once=2 if self._overlaps else 1)
 
     def close(self) -> None:
         """Free everything. Photos of this model cannot be asked any more. Closing twice does nothing."""

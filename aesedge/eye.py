@@ -5,7 +5,6 @@ Embeddings are rounded to float16 whether they are kept or not, so that a photo 
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from aesedge.cache import EmbeddingCache, embeddings_key, pixels_digest, rounded
 from aesedge.image import preprocess, read_image
+from aesedge.turns import Turns
 
 if TYPE_CHECKING:
     import os
@@ -57,6 +57,7 @@ class Eye:
         spec: how photos are prepared for it.
         tower_sha256: the graph file's SHA-256.
         cache: where embeddings are kept; None keeps nothing.
+        turns: whom to wait for before the tower runs.
         worth_keeping_s: how long the tower must take for its rows to be kept on disk.
     """
 
@@ -67,6 +68,7 @@ class Eye:
         *,
         tower_sha256: str,
         cache: EmbeddingCache | None,
+        turns: Turns | None = None,
         worth_keeping_s: float = WORTH_KEEPING_S,
     ) -> None:
         self._tower = tower
@@ -74,7 +76,7 @@ class Eye:
         self._sha256 = tower_sha256
         self._cache = cache
         self._worth_keeping_s = worth_keeping_s
-        self._turn = threading.Lock()  # two photos at once would only take cores and memory from each other
+        self._turns = turns or Turns()  # two photos at once would only take cores and memory from each other
 
     def see(self, source: PhotoSource, *, name: str | None = None) -> Sight:
         """Look at a photo.
@@ -98,7 +100,7 @@ class Eye:
         hit = self._cache.get(key) if self._cache else None
         if hit is not None:
             return Sight(hit.rows, key, was_known=True, decode_image_s=decoded - started, vision_s=0.0)
-        with self._turn:
+        with self._turns.turn():
             began = time.perf_counter()
             rows = rounded(self._tower.encode(pixel_values))
             vision_s = time.perf_counter() - began

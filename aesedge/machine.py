@@ -22,10 +22,15 @@ def default_n_threads(model_bytes: int) -> int:
     """
     if model_bytes < _SMALL_MODEL_BYTES:
         return 1
-    affinity = getattr(os, "sched_getaffinity", None)
-    n_logical = len(affinity(0)) if affinity else os.cpu_count() or 1
+    n_logical = n_cores()
     n_physical = psutil.cpu_count(logical=False) or n_logical
     return n_logical if n_logical <= _FEW_PROCESSORS else max(1, min(n_logical, n_physical))
+
+
+def n_cores() -> int:
+    """Return how many logical processors this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def total_bytes() -> int:

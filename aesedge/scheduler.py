@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from aesedge.errors import ContextFullError, UsageError
 from aesedge.llm.context import Aborted
+from aesedge.turns import Turns
 
 if TYPE_CHECKING:
     from aesedge.llm import Context
@@ -163,11 +164,13 @@ class Scheduler:
     Args:
         context: the KV cache; whoever made it closes it, after this.
         keeper: its sequences.
+        turns: whom to wait for before every batch.
     """
 
-    def __init__(self, context: Context, keeper: Keeper) -> None:
+    def __init__(self, context: Context, keeper: Keeper, turns: Turns | None = None) -> None:
         self._context = context
         self._keeper = keeper
+        self._turns = turns or Turns()
         self._changed = threading.Condition()
         self._inbox: list[_Task] = []
         self._tasks: list[_Task] = []
@@ -417,7 +420,8 @@ class Scheduler:
                 return False
             self._in_batch = tasks
         try:
-            run()
+            with self._turns.turn():
+                run()
         except Aborted:
             self._aborted = True
             return False

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aesedge.machine import give_back_freed
 from aesedge.vision import VisionTower
 
-from ..freed_memory import return_freed_memory
 from .proof_inputs import part_of
 from .stages import VISION_LIMITS, Stage, compare_rows
 
@@ -33,7 +33,7 @@ def encode_all(path: Path, pixels: Sequence[FloatArray], n_threads: int) -> list
     """Return the embeddings of images, float32 [n_image_tokens, n_embd] each, by one vision graph on the CPU."""
     with VisionTower(path, device="cpu", n_threads=n_threads) as tower:
         rows = [tower.encode(of_one) for of_one in pixels]
-    return_freed_memory()
+    give_back_freed()
     return rows
 
 

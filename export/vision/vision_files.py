@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from aesedge.image import preprocess
+from aesedge.machine import give_back_freed
 
-from ..freed_memory import return_freed_memory
 from ..plan import BYTES_PER_WEIGHT
 from .vision_precision import optimize, write_fp16, write_int8
 
@@ -75,24 +75,24 @@ def vision_files(
     raw = folder / "vision-raw.onnx"
     report("vision fp32", 0.0)
     write_raw(raw)
-    return_freed_memory()
+    give_back_freed()
     optimize(raw, paths["fp32"])
     raw.unlink()
-    return_freed_memory()
+    give_back_freed()
     report("vision fp32", 1.0)
     pixels = [preprocess(photo, image) for photo in photos] if set(asked) - {"fp32"} else []
     made = {}
     if "fp16" in asked:
         report("vision fp16", 0.0)
         made["fp16"] = asdict(write_fp16(paths["fp32"], paths["fp16"], pixels))
-        return_freed_memory()
+        give_back_freed()
         report("vision fp16", 1.0)
     if "int8" in asked:
         report("vision int8", 0.0)
         made["int8"] = asdict(
             write_int8(paths["fp32"], paths["int8"], pixels, progress=lambda share: report("vision int8", share))
         )
-        return_freed_memory()
+        give_back_freed()
         report("vision int8", 1.0)
     yield VisionFiles({precision: paths[precision] for precision in asked}, paths["fp32"], made)
     if "fp32" not in asked:

@@ -1,0 +1,49 @@
+"""Several photos at once, results in the order of the photos; knows threads, not what is asked of a photo."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from aesedge.errors import AesedgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def in_order(sources: Iterable[S], work: Callable[[S], T], *, at_once: int) -> Iterator[tuple[S, T | AesedgeError]]:
+    """Do something with many sources, several at a time, and yield the results in order; an error is a result too.
+
+    Nothing runs more than ``at_once`` ahead of what was taken, so memory is bounded. With one at a time everything
+    happens on the caller's thread.
+    """
+    if at_once == 1:
+        for source in sources:
+            yield source, _outcome(work, source)
+        return
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="aesedge-photo")
+    ahead: deque[tuple[S, Future[T | AesedgeError]]] = deque()
+    try:
+        for source in sources:
+            ahead.append((source, pool.submit(_outcome, work, source)))
+            if len(ahead) >= at_once:
+                first, outcome = ahead.popleft()
+                yield first, outcome.result()
+        while ahead:
+            first, outcome = ahead.popleft()
+            yield first, outcome.result()
+    finally:
+        # What runs still is not waited for: whoever stops here closes the model, and that stops it.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _outcome(work: Callable[[S], T], source: S) -> T | AesedgeError:
+    try:
+        return work(source)
+    except AesedgeError as error:
+        return error

@@ -1,0 +1,91 @@
+"""Several photos at once: in order, bounded, with errors as results; and a fair lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import drawn_photo, open_tiny
+
+from aesedge.errors import AesedgeError, ImageError, UsageError
+from aesedge.several import in_order
+from aesedge.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_photos_side_by_side_get_the_answers_of_one_after_the_other(at_once: int, tmp_path: Path) -> None:
+    sources = [*(drawn_photo(seed) for seed in range(4)), tmp_path / "none.jpg", drawn_photo(0)]
+    with open_tiny("pocket", ctx=4096) as pocket:
+        alone: list[Any] = [*pocket.each(sources, lambda photo: photo.critique().read(), at_once=1)]
+        found: list[Any] = [*pocket.each(sources, lambda photo: photo.critique().read(), at_once=at_once)]
+        scores = [outcome for _, outcome in pocket.score_many(sources)]
+    assert [source for source, _ in found] == sources
+    assert isinstance(found[4][1], ImageError)
+    assert [text for _, text in found[:4]] == [text for _, text in alone[:4]]
+    assert len({text for _, text in found[:4]}) > 1
+    assert isinstance(scores[4], ImageError)
+    assert scores[0] == scores[5]
+
+
+def test_no_more_is_begun_than_was_asked_for() -> None:
+    begun: list[int] = []
+
+    def endless() -> Iterator[int]:
+        for i in range(10**6):
+            begun.append(i)
+            yield i
+
+    results = in_order(endless(), lambda i: i * i, at_once=3)
+    assert [next(results) for _ in range(4)] == [(i, i * i) for i in range(4)]
+    assert len(begun) <= 4 + 3
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_errors_of_photos_are_results_and_mistakes_are_not() -> None:
+    def work(i: int) -> int:
+        if i == 1:
+            raise UsageError("one")
+        if i == 3:
+            raise ZeroDivisionError
+        return i
+
+    results = in_order(range(5), work, at_once=2)
+    found = [next(results)[1] for _ in range(3)]
+    assert (found[0], str(found[1]), found[2]) == (0, "one", 2)
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_closing_the_model_ends_what_runs_ahead(bundle_folder: Path) -> None:
+    with open_tiny(bundle_folder, ctx=4096) as model:
+        results = model.each(
+            [drawn_photo(seed) for seed in range(50)], lambda photo: photo.critique().read(), at_once=3
+        )
+        next(results)
+    outcomes = [outcome for _, outcome in results]
+    assert any(isinstance(outcome, AesedgeError) and "closed" in str(outcome) for outcome in outcomes)
+
+
+def test_turns_are_first_come_first_served() -> None:
+    turns, order = Turns(), []
+
+    def wait(i: int) -> None:
+        with turns.turn():
+            order.append(i)
+
+    with turns.turn():
+        threads = []
+        for i in range(6):
+            threads.append(threading.Thread(target=wait, args=(i,)))
+            threads[-1].start()
+            while len(turns._line) < i + 2:
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert order == list(range(6))
