@@ -199,6 +199,7 @@ def test_progress_ends_at_one(watch: Callable[..., Importance]) -> None:
     assert shares == [0.0, 0.5, 1.0]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_in_the_middle_of_a_photo(
     watch: Callable[..., Importance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
