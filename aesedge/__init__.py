@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aesedge.rating import Rating
     from aesedge.reply import Reply, Writing
     from aesedge.result import PhotoResult
+    from aesedge.scheduler import Priority
 
 _HOMES = {
     "AesedgeError": "errors",
@@ -35,6 +36,7 @@ _HOMES = {
     "Options": "engine",
     "Photo": "photo",
     "PhotoResult": "result",
+    "Priority": "scheduler",
     "Rating": "rating",
     "Reply": "reply",
     "Sampling": "llm.sampler",
@@ -49,6 +51,7 @@ __all__ = [
     "Options",
     "Photo",
     "PhotoResult",
+    "Priority",
     "Rating",
     "Reply",
     "Sampling",

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aesedge.errors import ContextFullError
-from aesedge.llm.sampler import Sampler
+from aesedge.llm import GrammarState, Sampler, Step
 from aesedge.llm.text import TextStream
 from aesedge.rating import LabelTokens, Rating, rate
 from aesedge.scheduler import Append, Preempted, Room, Work
@@ -20,11 +20,13 @@ from aesedge.scheduler import Append, Preempted, Room, Work
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from aesedge.llm import Context, LanguageModel
     from aesedge.reply import Reply, Writing
     from aesedge.residents import ResidentImage, Residents
     from aesedge.result import Timings
 
 Logits = npt.NDArray[np.float32]
+Begun = tuple[Sampler, Step]
 
 
 def bring(
@@ -100,7 +102,13 @@ def _rate_group(
 ) -> Work[list[Rating]]:
     prefixes, context = labels.prefixes, residents.context
     asked, begun = seq_ids[: len(questions)], seq_ids[len(questions) :]
-    first: Logits = yield Append(list(zip(asked, questions, strict=True)), fetch=True)
+    n_same = _n_shared(questions)
+    if n_same:  # all of them begin with "How is the": once is enough
+        yield Append([(asked[0], questions[0][:n_same])])
+        for seq_id in asked[1:]:
+            context.fork(asked[0], seq_id)
+    tails = [(seq_id, question[n_same:]) for seq_id, question in zip(asked, questions, strict=True)]
+    first: Logits = yield Append(tails, fetch=True)
     after: list[Mapping[tuple[int, ...], Logits]] = [{} for _ in questions]
     if prefixes:
         for i, seq_id in enumerate(begun):
@@ -120,52 +128,90 @@ def forced(seq_id: int, prompt: Sequence[int], answer: Sequence[int]) -> Append:
     return Append([(seq_id, prompt), *((seq_id, (token,)) for token in answer[:-1])], fetch=True)
 
 
-def write(residents: Residents, seq_id: int, prompt: Sequence[int], writing: Writing, reply: Reply) -> Work[None]:
+def _n_shared(questions: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens several questions begin with in common, one at least left to each; 0 for one question."""
+    if len(questions) < 2:
+        return 0
+    n = 0
+    while n < min(map(len, questions)) - 1 and len({question[n] for question in questions}) == 1:
+        n += 1
+    return n
+
+
+def sampler_of(model: LanguageModel, writing: Writing) -> Sampler:
+    """Return what chooses the tokens of an answer; the caller closes it."""
+    return Sampler(writing.sampling, GrammarState(model, writing.grammar) if writing.grammar is not None else None)
+
+
+def write(
+    residents: Residents, seq_id: int, prompt: Sequence[int], begun: Begun, writing: Writing, reply: Reply
+) -> Work[None]:
     """Continue a sequence with a prompt, and then with an answer that is chosen token by token.
 
-    The caller has reserved room for the prompt and one token. Where room runs out later, the answer leaves the cache
-    for those who came before it, and goes on when they are done.
+    What a grammar leaves no choice about goes out together with the token before it, and at the start with the
+    prompt. The caller has reserved room for the prompt, for what the answer begins with, and for one token. Where
+    room runs out later, the answer leaves the cache for those who came before it, and goes on when they are done.
 
     Args:
         residents: the KV cache.
         seq_id: the sequence.
         prompt: one token or more.
+        begun: the sampler, and the step with which it began.
         writing: how.
         reply: is told every piece of text.
     """
-    context, model = residents.context, residents.context.model
+    context = residents.context
+    sampler, step = begun
     n_start = context.n_past(seq_id)
     stream = TextStream(writing.stop)
-    pending = list(prompt)
-    with Sampler(writing.sampling) as sampler:
-        while True:
-            try:
-                row: int = yield Append([(seq_id, pending)])
-            except Preempted:
-                context.truncate(seq_id, n_start)
-                pending = [*prompt, *reply.tokens]
-                yield Room(0, len(pending) + 1)
-                continue
-            except GeneratorExit:
-                reply.finish(stream.finish(), "cancelled")
-                raise
-            except ContextFullError:
-                if not reply.tokens:
-                    raise
-                reply.finish(stream.finish(), "length")
-                return
-            token = sampler.sample(context, row)
-            if model.is_end(token):
-                reply.finish(stream.finish(), "stop")
-                return
-            reply.add(token, stream.feed(model.piece(token)))
-            if stream.stopped:
-                reply.finish("", "stop")
-                return
-            if len(reply.tokens) >= writing.max_tokens:
-                reply.finish(stream.finish(), "length")
-                return
-            if writing.deadline is not None and time.perf_counter() >= writing.deadline:
-                reply.finish(stream.finish(), "deadline")
-                return
-            pending = [token]
+    pending = [*prompt, *step.tokens[: writing.max_tokens]]
+    if reply.is_late():  # looking alone took too long
+        reply.finish("", "deadline")
+        return
+    try:
+        row = yield from _append(context, seq_id, n_start, pending, pending)
+        while not _tell(context.model, step, stream, writing, reply):
+            # The first step came with the prompt; later ones are decoded when they are told.
+            if step is not begun[1]:
+                row = yield from _append(context, seq_id, n_start, step.tokens, [*prompt, *reply.tokens])
+            step = sampler.step(context, row)
+    except GeneratorExit:
+        reply.finish(stream.finish(), "cancelled")
+        raise
+    except ContextFullError:
+        if not reply.tokens:
+            raise
+        reply.finish(stream.finish(), "length")
+
+
+def _append(
+    context: Context, seq_id: int, n_start: int, pending: Sequence[int], everything: Sequence[int]
+) -> Work[int]:
+    """Append tokens to a sequence and return the row of the last one; after making room, everything from the start."""
+    while True:
+        try:
+            row: int = yield Append([(seq_id, pending)])
+        except Preempted:
+            context.truncate(seq_id, n_start)
+            pending = everything
+            yield Room(0, len(pending) + 1)
+        else:
+            return row
+
+
+def _tell(model: LanguageModel, step: Step, stream: TextStream, writing: Writing, reply: Reply) -> bool:
+    """Tell a reply what comes next; returns whether it is over."""
+    for token in step.tokens:
+        reply.add(token, stream.feed(model.piece(token)))
+        if stream.stopped:
+            reply.finish("", "stop")
+        elif len(reply.tokens) >= writing.max_tokens:
+            reply.finish(stream.finish(), "length")
+        elif reply.is_late():
+            reply.finish(stream.finish(), "deadline")
+        else:
+            continue
+        return True
+    if step.ended:
+        reply.finish(stream.finish(), "stop")
+    return step.ended

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aesedge.answering import bring, forced, write
+from aesedge.answering import Begun, bring, forced, sampler_of, write
 from aesedge.errors import UsageError
 from aesedge.reply import Reply, Writing
 from aesedge.residents import Resident
@@ -97,14 +97,20 @@ class Conversation:
         Returns:
             The logits from which each token of the answer would have been chosen, float32 [n, n_vocab].
         """
-        _, tokens = self._fitting(question, len(answer))
-        seq_id = yield from self._sequence(len(tokens) + len(answer), Timings())
-        with self._residents.using(self._image), self._residents.using(self._resident):
-            n_base = self._residents.n_positions(self._image)
-            n_same = _n_equal(self._inside, tokens[:-1])
-            self._residents.context.truncate(seq_id, n_base + n_same)
-            self._inside = tokens[:n_same]
-            logits: npt.NDArray[np.float32] = yield forced(seq_id, tokens[n_same:], answer)
+        while self._busy:
+            yield Until(lambda: not self._busy)
+        self._busy = True
+        try:
+            _, tokens = self._fitting(question, len(answer))
+            seq_id = yield from self._sequence(len(tokens) + len(answer), Timings())
+            with self._residents.using(self._image), self._residents.using(self._resident):
+                n_base = self._residents.n_positions(self._image)
+                n_same = _n_equal(self._inside, tokens[:-1])
+                self._residents.context.truncate(seq_id, n_base + n_same)
+                self._inside = tokens[:n_same]
+                logits: npt.NDArray[np.float32] = yield forced(seq_id, tokens[n_same:], answer)
+        finally:
+            self._busy = False
         return logits
 
     def _turn(self, question: str, writing: Writing, reply: Reply) -> Work[None]:
@@ -114,15 +120,24 @@ class Conversation:
         reply.begin()
         try:
             turns, tokens = self._fitting(question, writing.max_tokens)
-            seq_id = yield from self._sequence(len(tokens) + 1, reply.timings)
-            with self._residents.using(self._image), self._residents.using(self._resident):
-                yield from self._answer(seq_id, turns, question, tokens, writing, reply)
+            with sampler_of(self._model.llm, writing) as sampler:
+                begun = sampler, sampler.begin()
+                seq_id = yield from self._sequence(len(tokens) + len(begun[1].tokens) + 1, reply.timings)
+                with self._residents.using(self._image), self._residents.using(self._resident):
+                    yield from self._answer(seq_id, turns, question, tokens, begun, writing, reply)
         finally:
             self._busy = False
             reply.account()
 
     def _answer(
-        self, seq_id: int, turns: list[Turn], question: str, tokens: list[int], writing: Writing, reply: Reply
+        self,
+        seq_id: int,
+        turns: list[Turn],
+        question: str,
+        tokens: list[int],
+        begun: Begun,
+        writing: Writing,
+        reply: Reply,
     ) -> Work[None]:
         residents, context = self._residents, self._residents.context
         n_base = residents.n_positions(self._image)
@@ -131,7 +146,7 @@ class Conversation:
         reply.timings.n_prompt += n_base + len(tokens)
         reply.timings.n_reused += n_base + n_same
         try:
-            yield from write(residents, seq_id, tokens[n_same:], writing, reply)
+            yield from write(residents, seq_id, tokens[n_same:], begun, writing, reply)
         finally:
             if context.is_open and self._resident.seq_id is not None:
                 self._inside = [*tokens, *reply.tokens][: context.n_past(seq_id) - n_base]

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 DEFAULT_BUDGET = "2GB"
 KV_BUDGET = "1GB"
 """For the text before images; pinned photos count, and are never evicted."""
-RAM_BYTES = 256_000_000
+RAM_BYTES = 32_000_000
+"""For image embeddings in memory: 6 photos at 7B, 250 of pocket. On disk is room for more, and 8 ms away."""
 _ROOM_FOR_ONE_ANSWER = 256  # positions beside the image: its questions, and a critique of usual length
 _MOST_AT_ONCE = 4  # decoding is limited by memory bandwidth: more sequences gain ever less, and all are done later
 T = TypeVar("T")

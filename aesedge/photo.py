@@ -9,12 +9,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from aesedge.answering import bring, prefill, rate_all, write
+from aesedge.answering import bring, prefill, rate_all, sampler_of, write
 from aesedge.conversation import Conversation
+from aesedge.critique_report import write_report
 from aesedge.errors import UsageError
 from aesedge.reply import Reply, Writing
 from aesedge.residents import ResidentImage
-from aesedge.result import Answer, CacheState, PhotoResult, Timings, rating_json
+from aesedge.result import Answer, CacheState, PhotoResult, Report, Timings, rating_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,18 +142,29 @@ class Photo:
     def _answer(self, question: Sequence[int], writing: Writing, reply: Reply) -> Work[None]:
         residents, image = self._residents, self._image
         reply.begin()
-        seq_ids = yield from bring(residents, image, self.timings, n_forks=1, n_cells=len(question) + 1)
-        try:
-            self._count(residents.n_positions(image) + len(question), residents.n_positions(image))
-            with residents.using(image):
-                yield from write(residents, seq_ids[0], question, writing, reply)
-        finally:
-            residents.give_back(seq_ids)
-            reply.account()
+        with sampler_of(self._model.llm, writing) as sampler:
+            begun = sampler, sampler.begin()
+            n_cells = len(question) + len(begun[1].tokens) + 1
+            seq_ids = yield from bring(residents, image, self.timings, n_forks=1, n_cells=n_cells)
+            try:
+                self._count(residents.n_positions(image) + len(question), residents.n_positions(image))
+                with residents.using(image):
+                    yield from write(residents, seq_ids[0], question, begun, writing, reply)
+            finally:
+                residents.give_back(seq_ids)
+                reply.account()
 
     def critique(self, writing: Writing | None = None) -> Reply:
         """Ask the bundle's critique question."""
         return self.ask(self._model.manifest.prompt.critique, writing)
+
+    def report(self, writing: Writing | None = None) -> Report:
+        """Write a structured critique; its fields are written together, over the one image.
+
+        Args:
+            writing: how each field is written; what a field may look like is the report's own matter.
+        """
+        return write_report(self.ask, list(self._model.manifest.rating.attributes), writing or Writing())
 
     def conversation(self) -> Conversation:
         """Begin a conversation of several turns."""
@@ -164,6 +176,7 @@ class Photo:
         attributes: Mapping[str, Rating],
         *,
         critique: Reply | None = None,
+        report: Report | None = None,
         answers: Sequence[tuple[str, Reply]] = (),
     ) -> PhotoResult:
         """Put everything that is known of the photo together."""
@@ -183,6 +196,7 @@ class Photo:
             off_label=score.off_label,
             attributes={name: rating_json(r) for name, r in attributes.items()},
             critique=critique.text.strip() if critique else None,
+            report=report,
             answers=[Answer(question, reply.text.strip()) for question, reply in answers],
             finish_reason=last.finish_reason if last else None,
             timings=self.timings,

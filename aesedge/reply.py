@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
     from concurrent.futures import Future
 
+    from aesedge.llm import Grammar
     from aesedge.result import Timings
     from aesedge.scheduler import Ticket
 
@@ -41,12 +42,17 @@ class Writing:
     max_tokens: int = DEFAULT_MAX_TOKENS
     stop: tuple[str, ...] = ()
     """Texts that end the answer and are not shown."""
+    grammar: Grammar | None = None
+    """What the answer may look like; it can still be cut at ``max_tokens``, by ``stop`` and at the deadline."""
     deadline: float | None = None
-    """When the answer must be over, by ``time.perf_counter``. Text then comes in whole sentences."""
+    """Seconds after the call, looking at the photo included, when the answer must be over; it then comes in whole
+    sentences, and ends with the last one."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise UsageError(f"max-tokens is {self.max_tokens}; it must be 1 or more")
+        if self.deadline is not None and self.deadline <= 0:
+            raise UsageError(f"the deadline is {self.deadline:g} s; it must be above 0")
 
 
 class Reply:
@@ -66,7 +72,7 @@ class Reply:
     ) -> None:
         self._submit = submit
         self._started = started
-        self._by_sentence = writing.deadline is not None
+        self._deadline = None if writing.deadline is None else started + writing.deadline
         self._held = ""
         self._begun: float | None = None
         self._first: float | None = None
@@ -140,6 +146,10 @@ class Reply:
         if self._ticket is not None and self._ticket.cancel():
             concurrent.futures.wait([self._ticket])
 
+    def is_late(self) -> bool:
+        """Whether its deadline is over."""
+        return self._deadline is not None and time.perf_counter() >= self._deadline
+
     def begin(self) -> None:
         """Say that work on it begins."""
         self._begun = time.perf_counter()
@@ -169,7 +179,7 @@ class Reply:
             self.timings.generate_s += time.perf_counter() - self._first
 
     def _show(self, piece: str) -> None:
-        if not self._by_sentence:
+        if self._deadline is None:
             self._put(piece)
             return
         self._held += piece

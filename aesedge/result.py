@@ -49,6 +49,16 @@ class Answer(msgspec.Struct):
     answer: str
 
 
+class Report(msgspec.Struct):
+    """A structured critique, in whole sentences."""
+
+    attributes: dict[str, str]
+    """Attribute of the bundle to what is said of it."""
+    strengths: list[str]
+    faults: list[str]
+    advice: str
+
+
 class PhotoResult(msgspec.Struct, kw_only=True, omit_defaults=False):
     """Everything about one photo; one line of ``--json``."""
 
@@ -65,6 +75,7 @@ class PhotoResult(msgspec.Struct, kw_only=True, omit_defaults=False):
     off_label: float
     attributes: dict[str, RatingJson]
     critique: str | None = None
+    report: Report | None = None
     answers: list[Answer] = []
     finish_reason: str | None = None
     """How the last text ended: ``stop`` by itself, ``length`` at ``--max-tokens``, ``deadline``; null without text."""

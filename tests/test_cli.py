@@ -373,3 +373,87 @@ def test_tables_bars_and_sizes() -> None:
     assert len(bar(1.0)) == 20
     assert bar(0.0) == ""
     assert [size(n) for n in (5, 1500, 24_100_000)] == ["5 B", "1.5 kB", "24.1 MB"]
+
+
+def test_run_report_on_a_terminal_and_as_json(cli: Cli, photo_path: Path) -> None:
+    names = ["technical quality", "color and light", "composition", "content", "strengths", "faults", "advice"]
+    code, out, err = cli("run", "--no-critique", "--report", "--max-tokens", 8, photo_path)
+    assert (code, err) == (0, "")
+    at = {line.index(line.split("  ")[2].strip()) for line in out.splitlines() if line.startswith("  advice")}
+    assert all(f"\n  {name:<17}  " in out for name in names)
+    assert len(at) == 1
+    line = json.loads(cli("run", "--json", "--no-critique", "--report", "--max-tokens", 8, photo_path)[1])
+    jsonschema.validate(line, SCHEMA)
+    assert [*line["report"]["attributes"], *list(line["report"])[1:]] == names
+    assert json.loads(cli("run", "--json", "--no-critique", photo_path)[1])["report"] is None
+
+
+def test_report_in_a_session(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(monkeypatch, b"/report\n")
+    code, out, _ = cli("chat", "--max-tokens", 6, "--json", photo_path)
+    assert code == 0
+    assert set(json.loads(out)["report"]) == {"attributes", "strengths", "faults", "advice"}
+
+
+def test_ask_with_a_schema_or_a_grammar(cli: Cli, photo_path: Path, tmp_path: Path) -> None:
+    schema, grammar = tmp_path / "answer.json", tmp_path / "answer.gbnf"
+    schema.write_text('{"type": "object", "properties": {"good": {"type": "boolean"}}, "required": ["good"]}')
+    grammar.write_text('root ::= "yes" | "no"')
+    asked = ["run", "--json", "--no-critique", "--ask", "Is it good?", "--ask", "Really?"]
+    for answer in json.loads(cli(*asked, "--schema", schema, photo_path)[1])["answers"]:
+        assert json.loads(answer["answer"])["good"] in {True, False}
+    for answer in json.loads(cli(*asked, "--grammar", grammar, photo_path)[1])["answers"]:
+        assert answer["answer"] in {"yes", "no"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content", "message"),
+    [
+        (["--schema", "FILE"], '{"type": "word"}', "word"),
+        (["--schema", "FILE"], "{", "no JSON"),
+        (["--schema", "FILE"], b"\xff\xfe\x00", "UTF-8"),
+        (["--schema", "FILE"], None, "cannot be read"),
+        (["--grammar", "FILE"], 'root ::= "a', "line 1"),
+        (["--grammar", "FILE"], 'start ::= "a"', "no rule 'root'"),
+    ],
+)
+def test_bad_files_of_schemas_and_grammars_are_named(
+    cli: Cli, photo_path: Path, tmp_path: Path, arguments: list[str], content: str | bytes | None, message: str
+) -> None:
+    path = tmp_path / "answer"
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    chosen = [str(path) if a == "FILE" else a for a in arguments]
+    code, out, err = cli("run", "--ask", "Why?", *chosen, photo_path)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert str(path) in err
+    assert message in err
+
+
+def test_a_schema_without_a_question(cli: Cli, photo_path: Path, tmp_path: Path) -> None:
+    assert "--ask" in cli("run", "--schema", tmp_path / "x", photo_path)[2]
+    both = cli("run", "--ask", "Why?", "--schema", tmp_path / "x", "--grammar", tmp_path / "y", photo_path)
+    assert (both[0], "one of them" in both[2]) == (2, True)
+
+
+def test_turns_can_be_taken_back_and_photos_kept(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(monkeypatch, b"/undo\none\n/retry\n/undo\n/undo\n/pin\n/unpin\n/unpin\n")
+    code, out, err = cli("chat", "--max-tokens", 4, photo_path)
+    assert code == 0
+    assert "taken back: one" in out
+    assert err.count("nothing was said yet") == 2
+    assert ("kept on disk" in out, "no longer kept" in out, "was not kept" in out) == (True, True, True)
+
+
+def test_pin_deadline_and_cache_are_options_of_run(cli: Cli, photo_path: Path) -> None:
+    code, out, _ = cli("run", "--json", "--pin", "--deadline", "600s", "--max-tokens", 3, photo_path)
+    assert (code, json.loads(out)["cache"]) == (0, "cold")
+    code, out, _ = cli("run", "--json", "--no-critique", photo_path)
+    assert (code, json.loads(out)["cache"]) == (0, "kv")
+    for arguments, words in (
+        (["--deadline", "soon"], "--deadline 'soon'"),
+        (["--cache-size", "much"], "'much' is no budget"),
+    ):
+        code, _, err = cli("run", *arguments, photo_path)
+        assert code == 2
+        assert words in err

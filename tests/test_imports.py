@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 ENGINE = (
     "answering",
     "conversation",
+    "critique_report",
     "engine",
     "eye",
     "kept_kv",

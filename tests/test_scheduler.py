@@ -262,3 +262,22 @@ def test_a_program_that_just_ends_ends_well(bundle_folder: Path, photo_path: Pat
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_deadline_ends_text_at_a_sentence_and_never_the_score(photo_path: Path) -> None:
+    with open_tiny("pocket") as pocket, pocket.look(photo_path) as photo:
+        whole = photo.critique(Writing(deadline=1000)).read()
+        assert whole == photo.critique().read()
+        cut = photo.critique(Writing(deadline=1000))
+        pieces = iter(cut)
+        first = next(pieces)
+        cut._deadline = 0.0  # it is over now
+        text = first + "".join(pieces)
+        assert cut.finish_reason in {"deadline", "stop"}
+        assert whole.startswith(text)
+        assert text.rstrip().endswith((".", "!", "?"))
+        late = photo.critique(Writing(deadline=1e-9))
+        assert (late.read(), late.finish_reason) == ("", "deadline")
+        assert 0 <= photo.score().score <= 10
+    with pytest.raises(UsageError, match="deadline"):
+        Writing(deadline=0)

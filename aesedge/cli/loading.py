@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aesedge.cli.options import Loading, WritingOptions, gpu_layers
+from aesedge.cli.options import Loading, WritingOptions, gpu_layers, seconds
 from aesedge.cli.terminal import status
+from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
     from aesedge.engine import Model
@@ -20,7 +23,8 @@ def load_model(loading: Loading, *, quiet: bool) -> Model:
     """
     from aesedge.engine import open_model
 
-    options: dict[str, Any] = {k: v for k, v in vars(loading).items() if k != "bundle"}
+    options: dict[str, Any] = {k: v for k, v in vars(loading).items() if k not in {"bundle", "cache_size"}}
+    options["cache"] = loading.cache_size
     options["device"] = loading.device.value
     options["gpu_layers"] = gpu_layers(loading.gpu_layers)
     with status(f"loading {loading.bundle}", quiet=quiet) as show:
@@ -37,4 +41,29 @@ def writing(options: WritingOptions) -> Writing:
     from aesedge.reply import Writing
 
     sampling = Sampling(temperature=options.temperature, seed=options.seed)
-    return Writing(sampling=sampling, max_tokens=options.max_tokens)
+    return Writing(sampling=sampling, max_tokens=options.max_tokens, deadline=seconds(options.deadline))
+
+
+def constrained(chosen: Writing, *, schema: Path | None, grammar: Path | None) -> Writing:
+    """Return a way of writing whose answers fit the JSON schema, or the GBNF grammar, in a file.
+
+    Raises:
+        UsageError: the file cannot be read, or what is in it cannot be kept to; the message names the file.
+    """
+    from aesedge.llm import Grammar
+
+    path = schema or grammar
+    if path is None:
+        return chosen
+    if schema is not None and grammar is not None:
+        raise UsageError("--schema and --grammar say both what an answer may look like; give one of them")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        made = Grammar.from_gbnf(text) if schema is None else Grammar.from_json_schema(text)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is no text in UTF-8 (byte {error.start})") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return dataclasses.replace(chosen, grammar=made)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aesedge.cli.exit_codes import SOME_FAILED
-from aesedge.cli.loading import load_model, writing
-from aesedge.cli.options import Loading, Printing, WritingOptions, expand
-from aesedge.cli.report import show_ratings, show_reply
+from aesedge.cli.loading import constrained, load_model, writing
+from aesedge.cli.options import AnswerGrammar, AnswerSchema, Loading, Printing, WritingOptions, expand
+from aesedge.cli.report import show_ratings, show_reply, show_report
 from aesedge.cli.terminal import complain, shown, status
 from aesedge.errors import AesedgeError, UsageError
 
@@ -31,6 +31,14 @@ def run(
     ] = None,
     ask: Annotated[list[str] | None, typer.Option(help="Ask this too; may be given several times.")] = None,
     critique: Annotated[bool, typer.Option(help="Whether to write a critique.")] = True,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write a report too: each attribute, strengths, faults, advice.")
+    ] = False,
+    schema: AnswerSchema = None,
+    grammar: AnswerGrammar = None,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Keep the photo's KV on disk: it answers at once after a restart.")
+    ] = False,
     loading: Loading = Loading(),
     writing_options: WritingOptions = WritingOptions(),
     printing: Printing = Printing(),
@@ -46,22 +54,38 @@ def run(
         interactive(loading, writing(writing_options), printing)
         return
     chosen, questions = writing(writing_options), ask or []
+    if (schema or grammar) and not questions:
+        raise UsageError("--schema and --grammar are about the answers to --ask; ask something")
+    chosen_for_answers = constrained(chosen, schema=schema, grammar=grammar)
 
     def show(photo: Photo) -> None:
         with status(f"rating {photo.name}", quiet=printing.quiet):
             score, attributes = photo.score_and_attributes()
+        if pin:
+            photo.pin()
         replies = [photo.critique(chosen)] if critique else []
-        answers = [(question, photo.ask(question, chosen)) for question in questions]
+        answers = [(question, photo.ask(question, chosen_for_answers)) for question in questions]
         if printing.json:
             for reply in [*replies, *(reply for _, reply in answers)]:
                 reply.read()
-            done = photo.result(score, attributes, critique=replies[0] if replies else None, answers=answers)
+            done = photo.result(
+                score,
+                attributes,
+                critique=replies[0] if replies else None,
+                report=photo.report(chosen) if report else None,
+                answers=answers,
+            )
             print(done.to_json(), flush=True)
             return
         show_ratings(photo.name, score, attributes)
         for question, reply in [("", r) for r in replies] + answers:
             print(f"\n  > {question}" if question else "", flush=True)
             show_reply(reply)
+        if report:
+            with status("writing the report", quiet=printing.quiet):
+                written = photo.report(chosen)
+            print()
+            show_report(written)
         print(flush=True)
 
     with load_model(loading, quiet=printing.quiet) as model:

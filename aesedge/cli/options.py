@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,14 @@ AgainstPyTorch = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")]
 
+# Of the commands that ask.
+AnswerSchema = Annotated[
+    Path | None, typer.Option("--schema", help="Answers to --ask are JSON that fits the JSON schema in this file.")
+]
+AnswerGrammar = Annotated[
+    Path | None, typer.Option("--grammar", help="Answers to --ask fit the grammar (GBNF) in this file.")
+]
+
 LOADING, WRITING, PRINTING = "Loading", "Writing", "Printing"
 
 
@@ -94,6 +103,12 @@ class Loading:
             help="Positions for image, questions and answers.", show_default="image + 1024", rich_help_panel=LOADING
         ),
     ] = None
+    cache_size: Annotated[
+        str,
+        typer.Option(
+            help="What is kept on disk of photos that were seen: 2GB, 5% of the disk, 0.", rich_help_panel=LOADING
+        ),
+    ] = "2GB"
     kv_type: Annotated[str, typer.Option(help="Type of the KV cache: f16, q8_0.", rich_help_panel=LOADING)] = "f16"
     memory: Annotated[
         str | None,
@@ -110,6 +125,14 @@ class WritingOptions:
     """How text is written."""
 
     max_tokens: Annotated[int, typer.Option(help="Length of a text at most.", rich_help_panel=WRITING)] = 512
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            help="When text must be over, counted from the photo, e.g. 8s: it ends at a sentence. Scores always come.",
+            show_default="none",
+            rich_help_panel=WRITING,
+        ),
+    ] = None
     temperature: Annotated[
         float, typer.Option(help="0 always writes the likeliest; more is more varied.", rich_help_panel=WRITING)
     ] = 0.0
@@ -161,6 +184,16 @@ def expand(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+def seconds(text: str | None) -> float | None:
+    """Read the value of ``--deadline``: 8, 8s, 1.5min."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min)?", text.strip())
+    if match is None:
+        raise UsageError(f"--deadline {text!r} is no time; write seconds, e.g. 8s, or minutes, e.g. 1.5min")
+    return float(match[1]) * (60 if match[2] == "min" else 1)
 
 
 def gpu_layers(text: str) -> int | str:

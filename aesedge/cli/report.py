@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,7 @@ from aesedge.cli.terminal import WordWriter, bar, bold, dim, shown
 if TYPE_CHECKING:
     from aesedge.rating import Rating
     from aesedge.reply import Reply
+    from aesedge.result import Report
 
 INDENT = "  "
 _MUCH_OFF_LABEL = 0.5
@@ -42,3 +46,20 @@ def show_reply(reply: Reply) -> None:
         writer.close()
     if reply.finish_reason == "length":
         print(dim(f"{INDENT}(cut at {len(reply.tokens)} tokens)"))
+
+
+def show_report(report: Report) -> None:
+    """Print a structured critique: a column of names, and beside it what is said, wrapped where a terminal ends."""
+    fields = {
+        **{name: [text] for name, text in report.attributes.items()},
+        "strengths": report.strengths,
+        "faults": report.faults,
+        "advice": [report.advice],
+    }
+    width = max(map(len, fields))
+    end = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else 10**6
+    for name, texts in fields.items():
+        for i, text in enumerate(texts):
+            begin = f"{INDENT}{'' if i else shown(name):<{width}}  "
+            beside = " " * len(begin)
+            print(textwrap.fill(shown(text), max(end, width + 24), initial_indent=begin, subsequent_indent=beside))

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 import typer
 
 from aesedge.cli.loading import load_model, writing
 from aesedge.cli.look import look_at
 from aesedge.cli.options import Loading, Printing, WritingOptions, expand
-from aesedge.cli.report import show_ratings, show_reply
+from aesedge.cli.report import show_ratings, show_reply, show_report
 from aesedge.cli.terminal import bold, complain, dim, status
 from aesedge.errors import AesedgeError, UsageError
 from aesedge.folder import PHOTO_SUFFIXES
@@ -32,6 +33,9 @@ _HELP = """\
   anything else      a question about the photo
   /score             score and attributes of the photo
   /critique          a critique of the photo
+  /report            the same in parts: each attribute, strengths, faults, advice
+  /retry             ask the last question again; /undo takes it back
+  /pin               keep the photo on disk: it answers at once after a restart; /unpin lets it go
   /new               forget the conversation, keep the photo
   /help              this text
   /quit              end (so does Ctrl-D)"""
@@ -114,7 +118,17 @@ class Session:
             return None
 
     def _answer(self, line: str) -> None:
-        commands = {"/help": self._help, "/new": self._forget, "/score": self._rate, "/critique": self._critique}
+        commands = {
+            "/help": self._help,
+            "/new": self._forget,
+            "/retry": self._retry,
+            "/undo": self._undo,
+            "/pin": self._pin,
+            "/unpin": self._unpin,
+            "/score": self._rate,
+            "/critique": self._critique,
+            "/report": self._report,
+        }
         path = photo_path(line)
         if line in commands:
             commands[line]()
@@ -147,6 +161,16 @@ class Session:
     def _critique(self) -> None:
         self._ask(self._model.manifest.prompt.critique)
 
+    def _report(self) -> None:
+        photo = self._looked_at()
+        with status("writing the report", quiet=self._printing.quiet):
+            report = photo.report(self._writing)
+        if self._printing.json:
+            written = {"photo": photo.name, "report": msgspec.to_builtins(report)}
+            print(json.dumps(written, ensure_ascii=False), flush=True)
+        else:
+            show_report(report)
+
     def _ask(self, question: str) -> None:
         photo = self._looked_at()
         if self._conversation is None:
@@ -158,6 +182,23 @@ class Session:
         reply.read()
         turn = {"photo": photo.name, "ask": question, "answer": reply.text.strip()}
         print(json.dumps({**turn, "finish_reason": reply.finish_reason}, ensure_ascii=False), flush=True)
+
+    def _retry(self) -> None:
+        self._ask(self._spoken().undo())
+
+    def _undo(self) -> None:
+        print(dim(f"  (taken back: {self._spoken().undo()})"))
+
+    def _pin(self) -> None:
+        print(dim("  (kept on disk)" if self._looked_at().pin() else "  (could not be kept)"))
+
+    def _unpin(self) -> None:
+        print(dim("  (no longer kept)" if self._looked_at().unpin() else "  (was not kept)"))
+
+    def _spoken(self) -> Conversation:
+        if self._conversation is None:
+            raise UsageError("nothing was said yet that could be taken back")
+        return self._conversation
 
     def _forget(self) -> None:
         if self._conversation is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from aesedge.errors import ContextFullError
-from aesedge.llm.sampler import GrammarState, Sampler, Sampling
+from aesedge.llm.grammar_state import GrammarState
+from aesedge.llm.sampler import Sampler, Sampling
 from aesedge.llm.text import TextStream
 
 if TYPE_CHECKING:
