@@ -35,6 +35,7 @@ from aesedge.vision import Device, VisionTower, vision_type
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from aesedge.cache.disk_store import DiskStore, Kind
     from aesedge.manifest import Role
 
 DEFAULT_BUDGET = "2GB"
@@ -133,9 +134,7 @@ class Model:
                 self.tower,
                 manifest.image,
                 tower_sha256=self._sha256("vision", self.vision),
-                cache=EmbeddingCache(
-                    ram_bytes=RAM_BYTES, disk=open_store("embeddings", options.cache, options.cache_folder)
-                ),
+                cache=EmbeddingCache(ram_bytes=RAM_BYTES, disk=_store("embeddings", options.cache, options)),
                 worth_keeping_s=options.worth_keeping_s,
             )
             self._open_context(stack, options, n_threads, n_gpu_layers, turns)
@@ -182,7 +181,7 @@ class Model:
         self.scheduler = Scheduler(context, self.residents, turns)
         stack.callback(self.scheduler.close)
         self.kept_kv = KeptKV(
-            open_store("kv", KV_BUDGET if options.cache != "0" else "0", options.cache_folder),
+            _store("kv", KV_BUDGET, options),
             context,
             gguf_sha256=self._sha256("llm", self.gguf),
             prefix=prefix,
@@ -286,6 +285,13 @@ def open_model(
     except TypeError as error:
         raise UsageError(f"unknown option: {error}") from None
     return Model(open_bundle(bundle), chosen, progress)
+
+
+def _store(kind: Kind, budget: str, options: Options) -> DiskStore | None:
+    """Open what is kept on disk; with ``--cache-size 0`` it is left alone, and nothing is read from it."""
+    if options.cache.strip() == "0":
+        return None
+    return open_store(kind, budget, options.cache_folder)
 
 
 def _check_image_tokens(bundle: Bundle, asked: int | None) -> int:

@@ -19,6 +19,7 @@ ENGINE = (
     "answering",
     "conversation",
     "critique_report",
+    "doctor",
     "engine",
     "eye",
     "kept_kv",

@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from aesedge import __version__
 from aesedge.cli.bundles import bundles, info, verify
 from aesedge.cli.cache import cache
+from aesedge.cli.doctor import doctor
 from aesedge.cli.exit_codes import INTERRUPTED, USAGE
 from aesedge.cli.export import export
 from aesedge.cli.import_pair import import_pair
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="AesExpert, the model that judges photographs, on your own machine.",
 )
-for _command in (run, chat, score, export, pull, quantize, bundles, info, verify, cache):
+for _command in (run, chat, score, export, pull, quantize, bundles, info, verify, cache, doctor):
     app.command()(_command)
 app.command("import")(import_pair)
 

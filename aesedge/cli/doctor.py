@@ -1,0 +1,178 @@
+"""The command ``doctor``: is this machine fit, is reuse exact; knows tables and exit codes, not what is examined."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from aesedge.bundle import open_bundle
+from aesedge.cli.exit_codes import SOME_FAILED
+from aesedge.cli.options import Loading, Printing, expand, gpu_layers
+from aesedge.cli.terminal import bold, complain, dim, status, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aesedge.bundle import Bundle
+    from aesedge.doctor import CacheReport, Check, Finding, Floors
+    from aesedge.doctor.difference import Limits
+    from aesedge.engine import Options
+
+
+@expand
+def doctor(
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache",
+            help="Prove that reuse changes nothing and no photo answers for another (seconds with pocket, long at 7B).",
+        ),
+    ] = False,
+    photo: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Prove it on this photo; may be given several times.", show_default="two samples and a drawn one"
+        ),
+    ] = None,
+    loading: Loading = Loading(),
+    printing: Printing = Printing(),
+) -> None:
+    """See whether this machine is fit for a bundle; with --cache, whether reuse is exact.
+
+    What is kept for the proof lies in a temporary folder; your own cache is not touched.
+    """
+    from aesedge.engine import Options
+
+    known = {field.name for field in dataclasses.fields(Options)}  # what may be kept on disk is settled here
+    chosen: dict[str, Any] = {name: value for name, value in vars(loading).items() if name in known}
+    options = Options(**{**chosen, "device": loading.device.value, "gpu_layers": gpu_layers(loading.gpu_layers)})
+    bundle = open_bundle(loading.bundle)
+    passed = (
+        _examine_cache(bundle, options, photo or [], printing) if cache else _examine_machine(bundle, options, printing)
+    )
+    if not passed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _examine_machine(bundle: Bundle, options: Options, printing: Printing) -> bool:
+    from aesedge.doctor import examine_machine
+
+    with status(f"reading {bundle.name}", quiet=printing.quiet) as show:
+        findings = examine_machine(bundle, options, show)
+    passed = all(finding.passed for finding in findings)
+    if printing.json:
+        print(_json(bundle, passed, {"checks": [finding._asdict() for finding in findings]}))
+        return passed
+    _show_findings(findings, quiet=printing.quiet)
+    print(bold(f"{'fit' if passed else 'NOT FIT'}: {bundle.name} on this machine"))
+    if passed and not printing.quiet:
+        print(dim("'aesedge doctor --cache' proves that reuse is exact here"))
+    return passed
+
+
+def _show_findings(findings: Sequence[Finding], *, quiet: bool) -> None:
+    for finding in findings:
+        if not finding.passed:
+            complain(f"{finding.name}: {finding.found}")
+    if not quiet:
+        print(table([[f.name, _word(passed=f.passed), f.found if f.passed else "see above"] for f in findings]))
+
+
+def _examine_cache(bundle: Bundle, options: Options, photos: Sequence[Path], printing: Printing) -> bool:
+    from aesedge.doctor import CacheExamination
+
+    with CacheExamination(bundle, options, photos) as examination:
+        for name, step in examination.steps():
+            with status(f"{bundle.name}: {name}", quiet=printing.quiet) as show:
+                step(show)
+        report = examination.report
+    if printing.json:
+        print(_json(bundle, report.passed, _cache_json(report)))
+    else:
+        _show_report(bundle, report, quiet=printing.quiet)
+    return report.passed
+
+
+def _show_report(bundle: Bundle, report: CacheReport, *, quiet: bool) -> None:
+    if not quiet:
+        rows = [_row(check) for check in report.checks]
+        print(table(rows, header=["check", "nats/token", "noise", "limit", "points", "bits", ""]))
+        print(dim(_legend(report.floors)))
+    for check in report.checks:
+        if check.problem or check.skipped:
+            complain(f"{check.name}: {check.problem or f'not examined: {check.skipped}'}")
+    n_failed = sum(not check.passed for check in report.checks)
+    n_skipped = sum(bool(check.skipped) for check in report.checks)
+    if n_failed:
+        verdict = f"FAIL: {bundle.name}: {n_failed} of {len(report.checks)} checks"
+    else:
+        verdict = f"pass: {bundle.name}: reuse changes nothing, and no photo answers for another"
+    print(bold(verdict + (f" ({n_skipped} not examined)" if n_skipped else "")))
+
+
+def _row(check: Check) -> list[str]:
+    if check.skipped:
+        return [check.name, "-", "-", "-", "-", "", "skip"]
+    found, limits = check.found, check.limits
+    least = check.least_nll
+    return [
+        check.name,
+        _figure(found.nll),
+        _figure(limits.noise.nll),
+        _figure(limits.nll) if least is None else f"> {_figure(least)}",
+        _figure(found.points),
+        "" if least is not None else "same" if found.same_bits else "other",
+        _word(passed=check.passed),
+    ]
+
+
+def _legend(floors: Floors) -> str:
+    return (
+        "nats/token: change in negative log-likelihood of a given text, against a model that has just been opened\n"
+        "noise:      what this machine changes by itself, computing in the same batches or in others\n"
+        f"points:     change of the score, of 10; noise {_points(floors.same)} or {_points(floors.other)}"
+    )
+
+
+def _points(limits: Limits) -> str:
+    return f"{_figure(limits.noise.points)} (limit {_figure(limits.points)})"
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "0" if value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def _word(*, passed: bool) -> str:
+    return "pass" if passed else "FAIL"
+
+
+def _cache_json(report: CacheReport) -> dict[str, Any]:
+    return {
+        "photos": [str(path) for path in report.photos],
+        "checks": [
+            {
+                "group": check.group,
+                "check": check.name,
+                "nll": check.found.nll,
+                "points": check.found.points,
+                "same_bits": check.found.same_bits,
+                "noise": {"nll": check.limits.noise.nll, "points": check.limits.noise.points},
+                "limit": {"nll": check.limits.nll, "points": check.limits.points},
+                "at_least": check.least_nll,
+                "passed": check.passed,
+                "problem": check.problem or None,
+                "skipped": check.skipped or None,
+            }
+            for check in report.checks
+        ],
+    }
+
+
+def _json(bundle: Bundle, passed: bool, more: dict[str, Any]) -> str:
+    return msgspec.json.encode({"bundle": bundle.name, "passed": passed, **more}).decode()

@@ -1,0 +1,116 @@
+"""Whether this machine can run a bundle: its files, the libraries, memory and the cache folder; loads no weights."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from aesedge import machine
+from aesedge.cache import DiskStore
+from aesedge.doctor.remarks import caught_remarks
+from aesedge.errors import AesedgeError, BundleIntegrityError, InferenceError
+from aesedge.hashes import cache_folder
+from aesedge.llm.placement import gpu_devices
+from aesedge.memory import Plan, check_fit
+from aesedge.memory.fit import size_text
+from aesedge.vision import vision_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aesedge.bundle import Bundle
+    from aesedge.engine import Options
+
+
+_KEY = "0" * 64
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    found: str
+    """What was found, or what is wrong."""
+    passed: bool = True
+
+
+def examine_machine(bundle: Bundle, options: Options, show: Callable[[float], None]) -> list[Finding]:
+    """Look at everything that loading and running the bundle needs."""
+    looks: dict[str, Callable[[], str]] = {
+        "files": lambda: _files(bundle, show),
+        "llama.cpp": _llama_cpp,
+        "vision": lambda: _vision(bundle, options),
+        "memory": lambda: _memory(bundle, options),
+        "cache folder": _cache_folder,
+    }
+    found = []
+    for name, look in looks.items():
+        try:
+            found.append(Finding(name, look()))
+        except (AesedgeError, OSError) as error:
+            found.append(Finding(name, str(error), passed=False))
+    return found
+
+
+def _files(bundle: Bundle, show: Callable[[float], None]) -> str:
+    total, n_read = sum(file.n_bytes for file in bundle.manifest.files), 0
+
+    def progress(n_bytes: int) -> None:
+        nonlocal n_read
+        n_read += n_bytes
+        show(n_read / max(1, total))
+
+    problems = [problem for _, problem in bundle.verify(progress) if problem]
+    if problems:
+        raise BundleIntegrityError("; ".join(problems))
+    return f"{len(bundle.manifest.files)} files of bundle {bundle.name} are what its manifest says"
+
+
+def _llama_cpp() -> str:
+    gpus = ", ".join(f"{gpu.name} with {size_text(gpu.free_bytes)} free" for gpu in gpu_devices())
+    return f"llama-cpp-python {_version('llama-cpp-python')}, {gpus or 'no GPU'}, {machine.n_cores()} cores"
+
+
+def _vision(bundle: Bundle, options: Options) -> str:
+    manifest = bundle.manifest
+    chosen = vision_type(options.vision, manifest.types("vision"), manifest.defaults.vision, options.device)
+    packages = [f"{name} {_version(name)}" for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    return f"{' and '.join(packages)}, graph {chosen.lower()}"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _memory(bundle: Bundle, options: Options) -> str:
+    manifest = bundle.manifest
+    plan = Plan(
+        gguf=options.gguf or manifest.defaults.gguf,
+        vision=vision_type(options.vision, manifest.types("vision"), manifest.defaults.vision, options.device),
+        n_image_tokens=options.image_tokens or manifest.image_tokens.max,
+        device=options.device,
+        gpu_layers=options.gpu_layers,
+        ctx=options.ctx,
+        kv_type=options.kv_type,
+    )
+    needed = check_fit(bundle, plan, options.memory)
+    free = machine.process_bytes() + machine.available_bytes()
+    return f"{size_text(needed.needed_bytes)} needed, {size_text(free)} free"
+
+
+def _cache_folder() -> str:
+    """See that something can be kept and read back, beside what the user keeps and not among it."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="doctor-", dir=folder) as own, caught_remarks() as remarks:
+        store = DiskStore(Path(own) / "kv", kind="kv", budget_bytes=None)
+        store.put(_KEY, b"kept")
+        entry = store.get(_KEY)
+    if entry is None or entry.payload.tobytes() != b"kept":
+        raise InferenceError(remarks[0] if remarks else f"{folder}: what is kept there cannot be read back")
+    return f"{folder} can be written"

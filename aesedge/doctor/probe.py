@@ -1,0 +1,114 @@
+"""A fixed text about a photo, as the model would have said it, and the photo's score; knows no caches and no limits.
+
+The text is given, not chosen, so every reading is of the same tokens, and a mistaken image shows in each of them. It
+goes through the scheduler, in the batches in which questions go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aesedge.answering import forced
+from aesedge.doctor.difference import Difference, Text, between_ratings, between_texts, text_of
+from aesedge.scheduler import Append, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from aesedge.engine import Model
+    from aesedge.photo import Photo
+    from aesedge.rating import Rating
+    from aesedge.residents import ResidentImage, Residents
+    from aesedge.scheduler import Ticket
+
+TEXT = (
+    "This image has medium aesthetic quality. The light is soft, the colors are calm and the composition is balanced."
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read of a photo: what the model thinks of the text, and the score."""
+
+    text: Text
+    rating: Rating
+
+
+def between(one: Seen, other: Seen) -> Difference:
+    """Return how far two readings of a photo are apart."""
+    return between_texts(one.text, other.text) | between_ratings(one.rating, other.rating)
+
+
+def prompt(model: Model, question: str | None = None) -> list[int]:
+    """Return the tokens of a question, by default the one that the text answers."""
+    return model.llm.tokenize(model.template.after_image(question or model.manifest.prompt.critique))
+
+
+def score_prompt(model: Model) -> list[int]:
+    """Return the tokens of the score question."""
+    return prompt(model, model.manifest.rating.question)
+
+
+N_SAID = 12
+"""Tokens of a conversation's first answer."""
+
+
+def second_turn(model: Model, said: Sequence[int]) -> list[int]:
+    """Return all tokens of a conversation up to its second answer, by what was said in the first.
+
+    The score question comes first, then the one that the text answers.
+    """
+    closing = [model.llm.eos] if model.template.eos_between_turns else []
+    later = model.template.later_turn(model.manifest.prompt.critique)
+    return [*score_prompt(model), *said, *closing, *model.llm.tokenize(later)]
+
+
+def answer(model: Model) -> list[int]:
+    """Return the tokens of the text."""
+    return model.llm.tokenize(TEXT)
+
+
+def see(model: Model, photo: Photo) -> Seen:
+    """Read text and score."""
+    return Seen(read(model, photo), photo.score())
+
+
+def read(model: Model, photo: Photo) -> Text:
+    """Read the text alone."""
+    return begin(model, photo, [prompt(model)]).wait()[0]
+
+
+def begin(model: Model, photo: Photo, prompts: Sequence[Sequence[int]]) -> Ticket[list[Text]]:
+    """Begin to read the text after each of several prompts, all at once."""
+    return model.scheduler.submit(reading(model.residents, photo.image, prompts, answer(model)))
+
+
+def reading(
+    residents: Residents, image: ResidentImage, prompts: Sequence[Sequence[int]], text: Sequence[int]
+) -> Work[list[Text]]:
+    """Be the work of :func:`begin`."""
+    n_cells = sum(map(len, prompts)) + len(prompts) * len(text)
+    seq_ids, _ = yield from residents.bring(image, n_forks=len(prompts), n_cells=n_cells)
+    try:
+        with residents.using(image):
+            requests = [forced(seq_id, tokens, text) for seq_id, tokens in zip(seq_ids, prompts, strict=True)]
+            parts = [part for request in requests for part in request.parts]
+            logits: npt.NDArray[np.float32] = yield Append(parts, fetch=True)
+    finally:
+        residents.give_back(seq_ids)
+    return [text_of(logits[i : i + len(text)], text) for i in range(0, len(logits), len(text))]
+
+
+def drive_out_others(model: Model, photo: Photo) -> None:
+    """Ask for all the room that there is beside a photo, so that whatever else is in the KV cache must leave."""
+    residents, image = model.residents, photo.image
+    n_cells = residents.n_cells - image.n_rows - (residents.n_prefix if image.restore is not None else 0)
+
+    def work() -> Work[None]:
+        yield from residents.bring(image, n_cells=n_cells)
+
+    model.scheduler.submit(work()).wait()
