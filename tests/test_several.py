@@ -24,13 +24,14 @@ def test_photos_side_by_side_get_the_answers_of_one_after_the_other(at_once: int
     with open_tiny("pocket", ctx=4096) as pocket:
         alone: list[Any] = [*pocket.each(sources, lambda photo: photo.critique().read(), at_once=1)]
         found: list[Any] = [*pocket.each(sources, lambda photo: photo.critique().read(), at_once=at_once)]
-        scores = [outcome for _, outcome in pocket.score_many(sources)]
+        scores: list[Any] = [outcome for _, outcome in pocket.score_many(sources)]
     assert [source for source, _ in found] == sources
     assert isinstance(found[4][1], ImageError)
     assert [text for _, text in found[:4]] == [text for _, text in alone[:4]]
     assert len({text for _, text in found[:4]}) > 1
     assert isinstance(scores[4], ImageError)
-    assert scores[0] == scores[5]
+    # Another place in the KV cache changes the last bits of llama.cpp's sums.
+    assert scores[0].score == pytest.approx(scores[5].score, abs=0.005)
 
 
 def test_no_more_is_begun_than_was_asked_for() -> None:
