@@ -19,15 +19,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from aesedge.conversation import Conversation
-    from aesedge.engine import Model, Options
+    from aesedge.engine import Model
     from aesedge.engine import open_model as open  # noqa: A004 (read as aesedge.open)
     from aesedge.errors import AesedgeError
     from aesedge.llm.sampler import Sampling
+    from aesedge.options import Options
     from aesedge.photo import Photo
     from aesedge.rating import Rating
     from aesedge.reply import Reply, Writing
     from aesedge.result import PhotoResult
-    from aesedge.scheduler import Priority
+    from aesedge.work import Priority
 
 _HOMES = {
     "AesedgeError": "errors",

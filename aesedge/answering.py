@@ -15,7 +15,7 @@ from aesedge.errors import ContextFullError
 from aesedge.llm import GrammarState, Sampler, Step
 from aesedge.llm.text import TextStream
 from aesedge.rating import LabelTokens, Rating, rate
-from aesedge.scheduler import Append, Preempted, Room, Work
+from aesedge.work import Append, Preempted, Room, Work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,8 +102,9 @@ def _rate_group(
 ) -> Work[list[Rating]]:
     prefixes, context = labels.prefixes, residents.context
     asked, begun = seq_ids[: len(questions)], seq_ids[len(questions) :]
-    n_same = _n_shared(questions)
-    if n_same:  # all of them begin with "How is the": once is enough
+    # All of them begin with "How is the": once is enough, but something must be left to each.
+    n_same = min(n_in_common(questions), min(map(len, questions)) - 1) if len(questions) > 1 else 0
+    if n_same:
         yield Append([(asked[0], questions[0][:n_same])])
         for seq_id in asked[1:]:
             context.fork(asked[0], seq_id)
@@ -128,14 +129,11 @@ def forced(seq_id: int, prompt: Sequence[int], answer: Sequence[int]) -> Append:
     return Append([(seq_id, prompt), *((seq_id, (token,)) for token in answer[:-1])], fetch=True)
 
 
-def _n_shared(questions: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens several questions begin with in common, one at least left to each; 0 for one question."""
-    if len(questions) < 2:
-        return 0
-    n = 0
-    while n < min(map(len, questions)) - 1 and len({question[n] for question in questions}) == 1:
-        n += 1
-    return n
+def n_in_common(sequences: Sequence[Sequence[int]]) -> int:
+    """Return how many elements all of some sequences begin with."""
+    return next(
+        (n for n, column in enumerate(zip(*sequences, strict=False)) if len(set(column)) > 1), min(map(len, sequences))
+    )
 
 
 def sampler_of(model: LanguageModel, writing: Writing) -> Sampler:

@@ -9,76 +9,43 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar
-
-from PIL import Image
+from typing import TYPE_CHECKING, TypeVar
 
 from aesedge.bundle import POCKET, Bundle, open_bundle
 from aesedge.cache import EmbeddingCache, open_store
 from aesedge.errors import AesedgeError, BundleFormatError, ContextFullError, UsageError
-from aesedge.eye import WORTH_KEEPING_S, Eye
+from aesedge.eye import Eye
 from aesedge.kept_kv import KeptKV
 from aesedge.llm import Context, LanguageModel
 from aesedge.machine import default_n_threads, give_back_freed, n_cores
-from aesedge.memory import ROOM_FOR_TEXT, Plan, check_fit
+from aesedge.memory import ROOM_FOR_TEXT, check_fit
+from aesedge.options import Options
 from aesedge.photo import Photo
 from aesedge.prompt import prompt_template
 from aesedge.rating import Rating, label_tokens
 from aesedge.residents import N_SEQ_MAX, Residents
-from aesedge.scheduler import CHUNK, Priority, Scheduler
+from aesedge.scheduler import Scheduler
 from aesedge.several import in_order
 from aesedge.turns import Turns
-from aesedge.vision import Device, VisionTower, vision_type
+from aesedge.vision import VisionTower
+from aesedge.work import CHUNK, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from aesedge.cache.disk_store import DiskStore, Kind
+    from aesedge.image import ImageSource
     from aesedge.manifest import Role
 
-DEFAULT_BUDGET = "2GB"
 KV_BUDGET = "1GB"
 """For the text before images; pinned photos count, and are never evicted."""
 RAM_BYTES = 32_000_000
-"""For image embeddings in memory: 6 photos at 7B, 250 of pocket. On disk is room for more, and 8 ms away."""
+"""For image embeddings in memory, where so much is left: 6 photos at 7B, 250 of pocket. On disk is room for more, and
+8 ms away."""
 _ROOM_FOR_ONE_ANSWER = 256  # positions beside the image: its questions, and a critique of usual length
 _MOST_AT_ONCE = 4  # decoding is limited by memory bandwidth: more sequences gain ever less, and all are done later
 T = TypeVar("T")
-PhotoSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the user chose for loading; None or ``auto`` leaves it to aesedge."""
-
-    gguf: str | None = None
-    """Quantization type, any case; None takes the manifest's default."""
-    vision: str = "auto"
-    """Precision of the vision graph; ``auto`` is decided by :func:`aesedge.vision.vision_type`."""
-    image_tokens: int | None = None
-    device: Device = "auto"
-    gpu_layers: int | Literal["auto"] = "auto"
-    """Layers of the language model on the GPU."""
-    threads: int | None = None
-    ctx: int | None = None
-    """Positions of the KV cache, over all that share it."""
-    kv_type: str = "f16"
-    cache: str = DEFAULT_BUDGET
-    """What image embeddings may take on disk: ``2GB``, ``5%`` of the disk; ``0`` keeps none beyond this process."""
-    cache_folder: Path | None = None
-    """Where they and KV are kept; None is the user's own folder for caches."""
-    worth_keeping_s: float = WORTH_KEEPING_S
-    """How long embeddings, or the text before every image, must take for them to be kept on disk."""
-    memory: str | None = None
-    """What the process may take, e.g. ``6GB`` or ``50%``; None is what the machine has free."""
-
-    def __post_init__(self) -> None:
-        for name in ("image_tokens", "threads", "ctx"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name.replace('_', '-')} is {value}; it must be 1 or more")
 
 
 class Model:
@@ -104,37 +71,31 @@ class Model:
         options = options or Options()
         self.bundle = bundle
         manifest = self.manifest = bundle.manifest
-        self.gguf = options.gguf or manifest.defaults.gguf
-        types, default = manifest.types("vision"), manifest.defaults.vision
-        self.vision = vision_type(options.vision, types, default, options.device)
+        plan = options.plan(manifest)
+        self.gguf, self.vision, self.n_image_tokens = plan.gguf, plan.vision, plan.n_image_tokens
         self.template = prompt_template(manifest.prompt.template)
-        self.n_image_tokens = _check_image_tokens(bundle, options.image_tokens)
         tower_path, llm_path = bundle.path("vision", self.vision), bundle.path("llm", self.gguf)
         n_threads = options.threads or default_n_threads(tower_path.stat().st_size + llm_path.stat().st_size)
-        plan = Plan(
-            gguf=self.gguf,
-            vision=self.vision,
-            n_image_tokens=self.n_image_tokens,
-            **{name: getattr(options, name) for name in ("device", "gpu_layers", "ctx", "kv_type")},
-        )
+        fit = check_fit(bundle, plan, options.memory)
+        n_gpu_layers = fit.estimate.gpu_layers
         # On a GPU, or on cores that are left over, the tower runs beside the language model; else they take turns.
-        self._overlaps = n_threads < n_cores()
-        n_gpu_layers = check_fit(bundle, plan, options.memory).gpu_layers
+        self._overlaps = bool(n_gpu_layers) or n_threads < n_cores()
+        turns = Turns()
         with ExitStack() as stack:
             with ThreadPoolExecutor(1) as pool:  # tower and language model load at the same time
                 tower = pool.submit(VisionTower, tower_path, device=options.device, n_threads=n_threads)
                 self.llm = stack.enter_context(LanguageModel(llm_path, gpu_layers=n_gpu_layers, progress=progress))
                 self.tower = stack.enter_context(tower.result())
             give_back_freed()
-            self._check_fit()
+            self._check_parts_belong_together()
             self.labels = label_tokens(manifest.rating.labels, manifest.rating.weights, self.llm.tokenize)
-            self._overlaps = self._overlaps or bool(n_gpu_layers)
-            turns = Turns()
+            ram_bytes = min(RAM_BYTES, fit.spare_bytes)
             self.eye = Eye(
                 self.tower,
                 manifest.image,
                 tower_sha256=self._sha256("vision", self.vision),
-                cache=EmbeddingCache(ram_bytes=RAM_BYTES, disk=_store("embeddings", options.cache, options)),
+                cache=EmbeddingCache(ram_bytes=ram_bytes, disk=_store("embeddings", options.cache, options)),
+                turns=None if self._overlaps else turns,
                 worth_keeping_s=options.worth_keeping_s,
             )
             self._open_context(stack, options, n_threads, n_gpu_layers, turns)
@@ -146,7 +107,7 @@ class Model:
         file = self.manifest.file(role, type_)
         return file.sha256 if file else ""
 
-    def _check_fit(self) -> None:
+    def _check_parts_belong_together(self) -> None:
         """See that the parts of the bundle belong together, before llama.cpp reads past the end of a row."""
         m, tower, llm = self.manifest, self.tower, self.llm
         if not tower.n_embd == llm.n_embd == m.n_embd:
@@ -208,7 +169,7 @@ class Model:
             state = self.scheduler.call(lambda: context.save(seq_id)).wait()
             self.kept_kv.keep(key, state, len(prefix), pinned=False)
 
-    def look(self, source: PhotoSource, *, name: str | None = None, priority: Priority = Priority.INTERACTIVE) -> Photo:
+    def look(self, source: ImageSource, *, name: str | None = None, priority: Priority = Priority.INTERACTIVE) -> Photo:
         """Look at a photo: decode it, run the vision tower once, prefill the image once.
 
         Args:
@@ -232,8 +193,8 @@ class Model:
         return max(1, min(_MOST_AT_ONCE, self.residents.n_cells // n_each))
 
     def each(
-        self, sources: Iterable[PhotoSource], work: Callable[[Photo], T], *, at_once: int | None = None
-    ) -> Iterator[tuple[PhotoSource, T | AesedgeError]]:
+        self, sources: Iterable[ImageSource], work: Callable[[Photo], T], *, at_once: int | None = None
+    ) -> Iterator[tuple[ImageSource, T | AesedgeError]]:
         """Look at photos and do something with each, several at a time; in order, and in bounded memory.
 
         Texts are then written together, and the tower looks at the next photo while the language model works, where
@@ -248,13 +209,13 @@ class Model:
             Each source with what ``work`` returned, or with the error of this photo.
         """
 
-        def look_and_work(source: PhotoSource) -> T:
+        def look_and_work(source: ImageSource) -> T:
             with self.look(source, priority=Priority.BATCH) as photo:
                 return work(photo)
 
         return in_order(sources, look_and_work, at_once=at_once or self.photos_at_once)
 
-    def score_many(self, sources: Iterable[PhotoSource]) -> Iterator[tuple[PhotoSource, Rating | AesedgeError]]:
+    def score_many(self, sources: Iterable[ImageSource]) -> Iterator[tuple[ImageSource, Rating | AesedgeError]]:
         """Score photos, see :meth:`each`; a photo that fails yields its error."""
         return self.each(sources, lambda photo: photo.score(), at_once=2 if self._overlaps else 1)
 
@@ -294,13 +255,5 @@ def _store(kind: Kind, budget: str, options: Options) -> DiskStore | None:
     return open_store(kind, budget, options.cache_folder)
 
 
-def _check_image_tokens(bundle: Bundle, asked: int | None) -> int:
-    least, most = bundle.manifest.image_tokens.min, bundle.manifest.image_tokens.max
-    if asked is not None and not least <= asked <= most:
-        have = str(most) if least == most else f"{least} to {most}"
-        raise UsageError(f"--image-tokens {asked}: bundle {bundle.name!r} has {have} image tokens")
-    return asked or most
-
-
-def _name_of(source: PhotoSource) -> str:
+def _name_of(source: ImageSource) -> str:
     return str(Path(source)) if isinstance(source, (str, os.PathLike)) else "image"

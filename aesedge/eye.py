@@ -12,20 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from aesedge.cache import EmbeddingCache, embeddings_key, pixels_digest, rounded
+from aesedge.cache import EmbeddingCache, embeddings_key, pixels_digest
 from aesedge.image import preprocess, read_image
 from aesedge.turns import Turns
 
 if TYPE_CHECKING:
-    import os
-    from typing import BinaryIO
-
-    from PIL import Image
-
+    from aesedge.image import ImageSource
     from aesedge.manifest import ImageSpec
     from aesedge.vision import VisionTower
-
-    PhotoSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 WORTH_KEEPING_S = 0.1
 """A tower that is faster than this is asked again after a restart: a file for each photo would cost more."""
@@ -56,8 +50,8 @@ class Eye:
         tower: the vision tower.
         spec: how photos are prepared for it.
         tower_sha256: the graph file's SHA-256.
-        cache: where embeddings are kept; None keeps nothing.
-        turns: whom to wait for before the tower runs.
+        cache: where embeddings are kept.
+        turns: whom to wait for before the tower runs; two photos wait for each other in any case.
         worth_keeping_s: how long the tower must take for its rows to be kept on disk.
     """
 
@@ -67,18 +61,18 @@ class Eye:
         spec: ImageSpec,
         *,
         tower_sha256: str,
-        cache: EmbeddingCache | None,
+        cache: EmbeddingCache,
         turns: Turns | None = None,
         worth_keeping_s: float = WORTH_KEEPING_S,
     ) -> None:
         self._tower = tower
         self._spec = spec
         self._sha256 = tower_sha256
-        self._cache = cache
+        self.cache = cache
         self._worth_keeping_s = worth_keeping_s
         self._turns = turns or Turns()  # two photos at once would only take cores and memory from each other
 
-    def see(self, source: PhotoSource, *, name: str | None = None) -> Sight:
+    def see(self, source: ImageSource, *, name: str | None = None) -> Sight:
         """Look at a photo.
 
         Raises:
@@ -97,23 +91,12 @@ class Eye:
             n_image_tokens=self._tower.n_image_tokens,
             reduction="none",
         )
-        hit = self._cache.get(key) if self._cache else None
+        hit = self.cache.get(key)
         if hit is not None:
             return Sight(hit.rows, key, was_known=True, decode_image_s=decoded - started, vision_s=0.0)
         with self._turns.turn():
             began = time.perf_counter()
-            rows = rounded(self._tower.encode(pixel_values))
+            rows = self._tower.encode(pixel_values)
             vision_s = time.perf_counter() - began
-        kept = self._keep(key, rows, vision_s)
+        kept = self.cache.put(key, rows, on_disk=vision_s >= self._worth_keeping_s)
         return Sight(kept, key, was_known=False, decode_image_s=decoded - started, vision_s=vision_s)
-
-    def _keep(
-        self, key: str, rows: npt.NDArray[np.float32], vision_s: float
-    ) -> npt.NDArray[np.float16] | npt.NDArray[np.float32]:
-        with np.errstate(over="ignore"):  # such rows stay as they are
-            half = rows.astype(np.float16)
-        if not np.isfinite(half).all():
-            return rows
-        if self._cache is not None:
-            self._cache.put(key, half, on_disk=vision_s >= self._worth_keeping_s)
-        return half

@@ -48,6 +48,7 @@ class KeptKV:
         self._prefix = prefix
         self._template = template
         self._settings = settings
+        self._build = context.build
 
     def key(self, embeddings: str | None) -> str:
         """Return the key of an image's state, by the key of its embeddings; None is the text before it alone."""
@@ -58,7 +59,7 @@ class KeptKV:
             template=self._template,
             kv_type=self._context.kv_type,
             settings=self._settings,
-            llama_cpp=self._context.build,
+            llama_cpp=self._build,
         )
 
     def has(self, key: str) -> bool:

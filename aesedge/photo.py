@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from aesedge.engine import Model
     from aesedge.eye import Sight
     from aesedge.rating import Rating
-    from aesedge.scheduler import Priority, Ticket, Work
+    from aesedge.scheduler import Ticket
+    from aesedge.work import Priority, Work
 
 T = TypeVar("T")
 

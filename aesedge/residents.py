@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from aesedge.errors import ContextFullError
-from aesedge.scheduler import Append, AppendRows, Room, Until, Work
+from aesedge.work import Append, AppendRows, Room, Until, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,8 +1,7 @@
 """Many pieces of work on one KV cache, side by side: batches what they want next; knows sequences and rows, no photos.
 
-Work is a generator: it yields what it wants of the language model (:class:`Append`, :class:`AppendRows`, room, or
-patience) and gets the answer when it is there. One thread runs all of it, and nobody else touches the context. Before
-every batch the work that came in meanwhile joins, and what is finished leaves: continuous batching.
+One thread runs all of it, and nobody else touches the context. Before every batch the work that came in meanwhile
+joins, and what is finished leaves: continuous batching.
 """
 
 from __future__ import annotations
@@ -11,92 +10,23 @@ import concurrent.futures
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from aesedge.errors import ContextFullError, UsageError
 from aesedge.llm.context import Aborted
 from aesedge.turns import Turns
+from aesedge.work import Append, AppendRows, Preempted, Priority, Room, Until, even
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aesedge.llm import Context
+    from aesedge.work import Request, Work
 
 T = TypeVar("T")
-CHUNK = 256
-"""Rows of one image, or tokens of one text, in a batch: long enough to be as fast as any (facts were measured at 7B on
-two cores: 128 to 512 rows are within 7 % of one another), short enough that nobody else waits for a whole image."""
-
-
-class Priority(IntEnum):
-    """Who goes first."""
-
-    INTERACTIVE = 0
-    """Somebody waits for this answer."""
-    BATCH = 1
-    """One of many photos."""
-
-
-@dataclass
-class Append:
-    """Tokens for sequences.
-
-    The answer is the batch's row of the last token (one part), for a sampler, good until the work yields again; with
-    ``fetch`` it is the logits after each part, float32 [n_parts, n_vocab].
-    """
-
-    parts: Sequence[tuple[int, Sequence[int]]]
-    fetch: bool = False
-    logits: list[npt.NDArray[np.float32]] = field(default_factory=list)
-    i_part: int = 0
-    i_token: int = 0
-
-    @property
-    def n_left(self) -> int:
-        """Tokens that were not decoded yet."""
-        return sum(len(tokens) for _, tokens in self.parts[self.i_part :]) - self.i_token
-
-    @property
-    def n_next(self) -> int:
-        """Tokens for the next batch."""
-        return min(self.n_left, _even(sum(len(tokens) for _, tokens in self.parts)))
-
-
-@dataclass
-class AppendRows:
-    """Embeddings for a sequence, float32 [n, n_embd]; the answer is None."""
-
-    seq_id: int
-    rows: npt.NDArray[np.float32]
-    n_done: int = 0
-
-
-@dataclass
-class Room:
-    """Empty sequences, and cells for what will be appended; the answer is the sequences' ids."""
-
-    n_sequences: int
-    n_cells: int
-
-
-@dataclass
-class Until:
-    """Wait for other work; the answer is None once the condition holds."""
-
-    holds: Callable[[], bool]
-
-
-Request = Append | AppendRows | Room | Until
-Work = Generator[Request, Any, T]
-
-
-class Preempted(Exception):  # noqa: N818 (no error: the work goes on later)
-    """Thrown into work that must make room: what it appended is to go, and to be appended again after new room."""
 
 
 class Keeper(Protocol):
@@ -324,7 +254,7 @@ class Scheduler:
         request = task.request
         assert isinstance(request, AppendRows)  # noqa: S101 (for mypy)
         n = len(request.rows)
-        part = request.rows[request.n_done : request.n_done + _even(n)]
+        part = request.rows[request.n_done : request.n_done + even(n)]
 
         def run() -> None:
             self._context.prefill_embeddings(request.seq_id, part)
@@ -357,30 +287,28 @@ class Scheduler:
             self._append_chosen(chosen)
 
     def _append_chosen(self, chosen: list[tuple[_Task, Append, int]]) -> None:
-        slices = [_slices(request, n) for _, request, n in chosen]
-        parts = [(seq_id, tokens) for of_one in slices for seq_id, tokens, _ in of_one]
-        wanted = [is_end for of_one in slices for _, _, is_end in of_one]
+        slices = [request.slices(n) for _, request, n in chosen]
+        everything = [piece for of_one in slices for piece in of_one]
         rows: list[int] = []
 
         def run() -> None:
-            rows[:] = self._context.append(parts, wanted)
+            parts = [(piece.seq_id, piece.tokens) for piece in everything]
+            rows[:] = self._context.append(parts, [piece.is_end for piece in everything])
 
         if not self._decode([task for task, _, _ in chosen], run, tell=len(chosen) == 1):
             for one in chosen if len(chosen) > 1 and not self._aborted else []:  # who of them is at fault?
                 self._append_chosen([one])
             return
-        ends = iter(zip(rows, wanted, strict=True))
         answers: list[tuple[_Task, Any]] = []
+        next_row = iter(rows)
         for (task, request, n), of_one in zip(chosen, slices, strict=True):
             task.n_reserved = max(0, task.n_reserved - n)
-            for _, tokens, is_end in of_one:
-                row, _ = next(ends)
-                if is_end and request.fetch:
+            request.n_done += n
+            for piece in of_one:
+                row = next(next_row)
+                if piece.is_end and request.fetch:
                     request.logits.append(self._context.logits(row))
-                request.i_part, request.i_token = (
-                    (request.i_part + 1, 0) if is_end else (request.i_part, request.i_token + len(tokens))
-                )
-            if request.i_part == len(request.parts):
+            if not request.n_left:
                 answers.append((task, np.stack(request.logits) if request.fetch else row))
         for task, answer in answers:
             self._resume(task, answer)
@@ -390,14 +318,12 @@ class Scheduler:
         while self._n_unreserved() + min(task.n_reserved, n) < n + planned:
             if self._keeper.evict_one():
                 continue
-            victims = [
-                t for t in self._tasks if t.preemptible and isinstance(t.request, Append) and t.order > task.order
-            ]
+            victims = [t for t in self._tasks if t.is_preemptible and t.order > task.order]
             if victims:
                 self._preempt(victims[-1])
             elif len([t for t in self._tasks if not isinstance(t.request, Room | Until)]) > 1 and planned:
                 return False  # the others of this batch go first
-            elif task.preemptible and any(t is not task and t.request is not None for t in self._tasks):
+            elif task.is_preemptible and any(t is not task and t.request is not None for t in self._tasks):
                 self._preempt(task)
                 return False
             else:
@@ -470,29 +396,6 @@ class Scheduler:
             task.ticket.set_exception(error)
         else:
             task.ticket.set_result(result)
-
-
-def _even(n: int) -> int:
-    """Return the size of the parts of n rows.
-
-    Even parts, because llama.cpp computes attention otherwise (sums in float16) where a batch has fewer than 64 rows:
-    what is cut off at the end should not be such a remainder.
-    """
-    return -(-n // -(-n // CHUNK))
-
-
-def _slices(request: Append, n: int) -> list[tuple[int, Sequence[int], bool]]:
-    """Return the next n tokens of a request: sequence, tokens, whether they end their part."""
-    found = []
-    i_part, i_token = request.i_part, request.i_token
-    while n:
-        seq_id, tokens = request.parts[i_part]
-        piece = tokens[i_token : i_token + n]
-        n -= len(piece)
-        is_end = i_token + len(piece) == len(tokens)
-        found.append((seq_id, piece, is_end))
-        i_part, i_token = (i_part + 1, 0) if is_end else (i_part, i_token + len(piece))
-    return found
 
 
 def _close_at_exit(scheduler: weakref.ref[Scheduler]) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from aesedge.engine import Model, open_model
 from aesedge.reply import Writing
 from aesedge.samples import SAMPLE_PHOTOS
-from aesedge.scheduler import Append, Room, Work
+from aesedge.work import Append, Room, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable

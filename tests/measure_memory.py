@@ -14,11 +14,11 @@ import re
 from pathlib import Path
 
 from aesedge.bundle import open_bundle
-from aesedge.engine import Model, Options
-from aesedge.memory import Plan, estimate
+from aesedge.engine import Model
+from aesedge.memory import estimate
+from aesedge.options import Options
 from aesedge.reply import Writing
 from aesedge.samples import SAMPLE_PHOTOS
-from aesedge.vision import vision_type
 
 # About a full batch for a tokenizer that makes a token of a letter: what was reserved for one is then touched.
 QUESTIONS = [
@@ -55,25 +55,17 @@ def main() -> None:
     """Estimate, measure, print."""
     args = arguments()
     bundle = open_bundle(args.bundle)
-    manifest = bundle.manifest
-    plan = Plan(
-        gguf=args.gguf or manifest.defaults.gguf,
-        vision=vision_type(args.vision, manifest.types("vision"), manifest.defaults.vision, "cpu"),
-        n_image_tokens=args.image_tokens or manifest.image_tokens.max,
-        device="cpu",
-        ctx=args.ctx,
-        kv_type=args.kv_type,
-    )
-    expected = estimate(bundle, plan)
     options = Options(
-        gguf=plan.gguf,
-        vision=plan.vision,
+        gguf=args.gguf,
+        vision=args.vision,
         image_tokens=args.image_tokens,
         ctx=args.ctx,
-        kv_type=plan.kv_type,
+        kv_type=args.kv_type,
         device="cpu",
         threads=args.threads,
     )
+    plan = options.plan(bundle.manifest)
+    expected = estimate(bundle, plan)
     with Model(bundle, options) as model, model.look(args.photo) as photo:
         photo.score()
         for reply in photo.ask_many(QUESTIONS, Writing(max_tokens=args.max_tokens)):

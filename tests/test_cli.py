@@ -452,7 +452,7 @@ def test_pin_deadline_and_cache_are_options_of_run(cli: Cli, photo_path: Path) -
     assert (code, json.loads(out)["cache"]) == (0, "kv")
     for arguments, words in (
         (["--deadline", "soon"], "--deadline 'soon'"),
-        (["--cache-size", "much"], "'much' is no budget"),
+        (["--cache-size", "much"], "'much' is no size"),
     ):
         code, _, err = cli("run", *arguments, photo_path)
         assert code == 2

@@ -31,8 +31,8 @@ from aesedge.doctor.patient import Cold, Patient, photos_for
 from aesedge.doctor.reuse import Reuse
 from aesedge.doctor.swap import swapped, told_apart
 from aesedge.doctor.visitors import unsound, visited
-from aesedge.engine import Options
 from aesedge.llm import Context
+from aesedge.options import Options
 from aesedge.residents import Residents
 
 if TYPE_CHECKING:

@@ -161,7 +161,7 @@ def test_fifty_photos_leave_the_process_no_larger(model: Model) -> None:
                 photo.score_and_attributes()
         gc.collect()
         give_back_freed()  # what glibc holds back for later is no leak
-        kept = model.eye._cache.n_bytes if model.eye._cache else 0  # within a budget of its own
+        kept = model.eye.cache.n_bytes  # within a budget of its own
         return process.memory_info().rss - kept
 
     before = look(30)  # arenas of ONNX Runtime and llama.cpp grow to their size with the first photos

@@ -15,7 +15,7 @@ from conftest import drawn_photo, open_tiny
 import aesedge
 from aesedge.errors import ContextFullError, UsageError
 from aesedge.reply import Writing
-from aesedge.scheduler import Append, Priority, Room, Work
+from aesedge.work import Append, Priority, Room, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

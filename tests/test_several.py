@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import drawn_photo, open_tiny
 
+from aesedge import engine
 from aesedge.errors import AesedgeError, ImageError, UsageError
 from aesedge.several import in_order
 from aesedge.turns import Turns
@@ -90,3 +92,29 @@ def test_turns_are_first_come_first_served() -> None:
     for thread in threads:
         thread.join()
     assert order == list(range(6))
+
+
+@pytest.mark.parametrize("n_cores", [1, 4])
+def test_tower_and_language_model_take_turns_where_they_share_all_cores(
+    n_cores: int, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "n_cores", lambda: n_cores)
+    with open_tiny(bundle_folder) as model, ThreadPoolExecutor(1) as pool:
+        decoding, may_go_on = threading.Event(), threading.Event()
+
+        def decode() -> None:
+            decoding.set()
+            may_go_on.wait()
+
+        with monkeypatch.context() as patch:  # a batch that takes long
+            append = model.residents.context.append
+            patch.setattr(model.residents.context, "append", lambda *args: decode() or append(*args))
+            photo = model.look(drawn_photo(0))
+            scoring = pool.submit(photo.score)
+            decoding.wait()
+            with ThreadPoolExecutor(1) as another:
+                seeing = another.submit(model.eye.see, drawn_photo(1))
+                seen = bool(wait([seeing], timeout=0.3 if n_cores == 1 else 30).done)
+                may_go_on.set()
+        assert seen == (n_cores > 1)
+        assert 0 <= scoring.result().score <= 10

@@ -11,7 +11,7 @@ A cache never fails a photo: what cannot be kept or read back is computed again.
 
 from aesedge.cache.budget import parse_budget
 from aesedge.cache.disk_store import DiskStore, open_store
-from aesedge.cache.embeddings import EmbeddingCache, Hit, rounded
+from aesedge.cache.embeddings import EmbeddingCache, Hit
 from aesedge.cache.entry_file import Entry
 from aesedge.cache.identity import embeddings_key, kv_key, pixels_digest
 from aesedge.cache.occupancy import Listing
@@ -27,5 +27,4 @@ __all__ = [
     "open_store",
     "parse_budget",
     "pixels_digest",
-    "rounded",
 ]

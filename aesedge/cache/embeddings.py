@@ -29,19 +29,11 @@ class Hit(NamedTuple):
     """Where they were."""
 
 
-def rounded(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the rows as float16 holds them, in float32.
-
-    The engine rounds always, whether it keeps the rows or not: what it computes with when a photo is new and what it
-    reads back later are then the same bits, and so are the answers. Rows of which some value is beyond float16's
-    range are returned as they are; :meth:`EmbeddingCache.put` refuses those, so they too are always the same.
-    """
-    half = _half(rows)
-    return rows if half is None else half.astype(np.float32)
-
-
 class EmbeddingCache:
     """Image embeddings as float16, least recently used out first; safe from several threads.
+
+    Rows are rounded whether they are kept or not: what is computed with when a photo is new and what is read back later
+    are then the same bits, and so are the answers.
 
     Args:
         ram_bytes: what the arrays in memory may take together.
@@ -80,23 +72,26 @@ class EmbeddingCache:
         self._keep_in_ram(key, rows)
         return Hit(rows, "disk")
 
-    def put(self, key: str, rows: Rows, *, on_disk: bool = True) -> bool:
-        """Keep embeddings; return False, and keep nothing, if some value does not fit float16.
+    def put(self, key: str, rows: Rows, *, on_disk: bool = True) -> Rows:
+        """Keep embeddings, and return them as :meth:`get` will.
 
         Args:
             key: from :func:`aesedge.cache.identity.embeddings_key`.
             rows: float32 or float16 [n_image_tokens, n_embd]; copied.
             on_disk: whether they are worth a file.
+
+        Returns:
+            float16, read-only. If some value does not fit float16, the rows as they are: they are not kept.
         """
         half = _half(rows)
         if half is None:
-            return False
+            return rows
         half.setflags(write=False)
         self._keep_in_ram(key, half)
         if self.disk is not None and on_disk:
             stored = half.astype(_STORED, order="C", copy=False)
             self.disk.put(key, stored, {"dtype": _STORED.str, "shape": list(stored.shape)})
-        return True
+        return half
 
     def _keep_in_ram(self, key: str, rows: npt.NDArray[np.float16]) -> None:
         with self._mutex:

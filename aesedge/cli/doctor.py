@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aesedge.bundle import Bundle
     from aesedge.doctor import CacheReport, Check, Finding, Floors
     from aesedge.doctor.difference import Limits
-    from aesedge.engine import Options
+    from aesedge.options import Options
 
 
 @expand
@@ -45,7 +45,7 @@ def doctor(
 
     What is kept for the proof lies in a temporary folder; your own cache is not touched.
     """
-    from aesedge.engine import Options
+    from aesedge.options import Options
 
     known = {field.name for field in dataclasses.fields(Options)}  # what may be kept on disk is settled here
     chosen: dict[str, Any] = {name: value for name, value in vars(loading).items() if name in known}

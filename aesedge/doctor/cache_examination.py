@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aesedge.bundle import Bundle
-    from aesedge.engine import Options
+    from aesedge.options import Options
 
     Show = Callable[[float], None]
     Step = Callable[[Show], None]

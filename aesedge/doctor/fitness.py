@@ -13,15 +13,15 @@ from aesedge.doctor.remarks import caught_remarks
 from aesedge.errors import AesedgeError, BundleIntegrityError, InferenceError
 from aesedge.hashes import cache_folder
 from aesedge.llm.placement import gpu_devices
-from aesedge.memory import Plan, check_fit
-from aesedge.memory.fit import size_text
+from aesedge.memory import check_fit
+from aesedge.sizes import size_text
 from aesedge.vision import vision_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aesedge.bundle import Bundle
-    from aesedge.engine import Options
+    from aesedge.options import Options
 
 
 _KEY = "0" * 64
@@ -88,17 +88,7 @@ def _version(package: str) -> str:
 
 
 def _memory(bundle: Bundle, options: Options) -> str:
-    manifest = bundle.manifest
-    plan = Plan(
-        gguf=options.gguf or manifest.defaults.gguf,
-        vision=vision_type(options.vision, manifest.types("vision"), manifest.defaults.vision, options.device),
-        n_image_tokens=options.image_tokens or manifest.image_tokens.max,
-        device=options.device,
-        gpu_layers=options.gpu_layers,
-        ctx=options.ctx,
-        kv_type=options.kv_type,
-    )
-    needed = check_fit(bundle, plan, options.memory)
+    needed = check_fit(bundle, options.plan(bundle.manifest), options.memory).estimate
     free = machine.process_bytes() + machine.available_bytes()
     return f"{size_text(needed.needed_bytes)} needed, {size_text(free)} free"
 

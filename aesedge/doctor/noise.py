@@ -17,7 +17,7 @@ from aesedge.doctor.difference import Difference, Floors, Limits, between_texts,
 from aesedge.doctor.probe import Seen, between
 from aesedge.rating import rate
 from aesedge.reply import Writing
-from aesedge.scheduler import Append, AppendRows, Room, Work
+from aesedge.work import Append, AppendRows, Room, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

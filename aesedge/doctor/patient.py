@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aesedge.bundle import Bundle
     from aesedge.doctor.difference import Text
-    from aesedge.engine import Options
+    from aesedge.options import Options
     from aesedge.rating import Rating
 
 N_PHOTOS = 3

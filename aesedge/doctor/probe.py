@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from aesedge.answering import forced
 from aesedge.doctor.difference import Difference, Text, between_ratings, between_texts, text_of
-from aesedge.scheduler import Append, Work
+from aesedge.work import Append, Work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from aesedge.bundle import open_bundle
 from aesedge.doctor import probe
-from aesedge.engine import Model, Options
+from aesedge.engine import Model
 from aesedge.errors import AesedgeError, MemoryFitError
+from aesedge.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -28,6 +28,7 @@ PROCESS_BYTES = 80 * _MIB
 _FP16_GRAPH, _GRAPH = (2.0, 3.65), (1.0, 1.8)
 # Running CLIP ViT-L/14-336 takes 48 MiB in fp32 and 52 in int8; its output takes 9.
 _RUN_BYTES, _RUN_OUTPUTS = 5 * _MIB, 5
+_BYTES_PER_VALUE = 4  # of the photo that is worked on; embeddings of others are kept in what is left
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def estimate(bundle: Bundle, plan: Plan, *, process_bytes: int = PROCESS_BYTES) 
         prompt_template(bundle.manifest.prompt.template).before_image,
         reserved_bytes=sum(tower.values()) if tower_on_gpu else 0,
     )
-    rows = plan.n_image_tokens * bundle.manifest.n_embd * plan.bytes_per_value
-    parts = {"process": process_bytes, **llm.in_ram, **tower, "image embeddings": plan.n_images * rows}
+    n_values = plan.n_image_tokens * bundle.manifest.n_embd
+    parts = {"process": process_bytes, **llm.in_ram, **tower, "image embeddings": n_values * _BYTES_PER_VALUE}
     reclaimable = llm.reclaimable
     # While it loads there is no context yet, but the whole file is mapped and the graph is there nearly twice.
     more = process_bytes + llm.loaded + tower_loading - sum(parts.values())

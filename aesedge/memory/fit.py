@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aesedge import machine
 from aesedge.errors import MemoryFitError, UsageError
 from aesedge.llm.placement import gpu_devices
 from aesedge.memory.estimate import PROCESS_BYTES, MemoryEstimate, estimate
 from aesedge.memory.suggestions import suggestions
+from aesedge.sizes import parse_size, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +18,16 @@ if TYPE_CHECKING:
     from aesedge.bundle import Bundle
     from aesedge.memory.plan import Plan
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_UNITS |= {f"{unit}I": 1024**power for power, unit in enumerate("KMGT", 1)}
+_LEAST = 10**6
 _STEP = 10**8  # what a budget is rounded up to
+
+
+class Fit(NamedTuple):
+    """A plan that fits."""
+
+    estimate: MemoryEstimate
+    spare_bytes: int
+    """What is left of the RAM that it may take."""
 
 
 def parse_memory(text: str) -> int:
@@ -29,17 +36,13 @@ def parse_memory(text: str) -> int:
     Raises:
         UsageError: it is none of these, or nothing is left.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:(%)|([KMGT]I?)?B?)\s*", text.upper())
-    if not found:
-        raise UsageError(f"--memory {text!r} is no size; write 6GB, 512MB or 50%")
-    number, percent, unit = found.groups()
-    n_bytes = float(number) / 100 * machine.total_bytes() if percent else float(number) * _UNITS[unit or ""]
-    if n_bytes < _UNITS["M"] or (percent and float(number) > 100):
-        raise UsageError(f"--memory {text!r} is not between 1 MB and 100%; write 6GB, 512MB or 50%")
-    return int(n_bytes)
+    n_bytes = parse_size(text, name="--memory", whole=machine.total_bytes)
+    if n_bytes < _LEAST:
+        raise UsageError(f"--memory {text!r} is less than 1 MB; write 6GB, 512MB or 50%")
+    return n_bytes
 
 
-def check_fit(bundle: Bundle, plan: Plan, memory: str | None = None) -> MemoryEstimate:
+def check_fit(bundle: Bundle, plan: Plan, memory: str | None = None) -> Fit:
     """See that a plan fits this machine and the user's budget, before anything heavy is loaded.
 
     Needed RAM is compared with what is free now, for this process in all, or with the budget where that is less. On
@@ -51,7 +54,7 @@ def check_fit(bundle: Bundle, plan: Plan, memory: str | None = None) -> MemoryEs
         memory: the user's budget for the whole process, as :func:`parse_memory` reads it.
 
     Returns:
-        The estimate; its ``plan`` has the number of layers for the GPU.
+        The estimate, which has the number of layers for the GPU, and what is left.
 
     Raises:
         MemoryFitError: it does not fit; the message says by how much, and what would.
@@ -68,13 +71,13 @@ def check_fit(bundle: Bundle, plan: Plan, memory: str | None = None) -> MemoryEs
         return found.needed_bytes <= room and found.gpu_bytes <= gpu_room
 
     if fits(wanted):
-        return wanted
+        return Fit(wanted, room - wanted.needed_bytes)
     ways = [
         f"{words} ({size_text(found.needed_bytes)})"
         for words, found in suggestions(bundle, plan, wanted, lambda p: estimate(bundle, p, process_bytes=base), fits)
     ]
     if room < free and wanted.needed_bytes <= free and wanted.gpu_bytes <= gpu_room:
-        ways.append(f"--memory {math.ceil(wanted.needed_bytes / _STEP) * _STEP / _UNITS['G']:.1f}GB")
+        ways.append(f"--memory {math.ceil(wanted.needed_bytes / _STEP) * _STEP / 1e9:.1f}GB")
     raise MemoryFitError(_message(bundle, wanted, room=room, is_budget=room < free, gpu_room=gpu_room, ways=ways))
 
 
@@ -97,8 +100,3 @@ def _message(
         f"tokens, --ctx {wanted.n_ctx}, --kv-type {plan.kv_type}) needs {size_text(sum(parts.values()))} of {where}, "
         f"{there}: {listed}; {advice}"
     )
-
-
-def size_text(n_bytes: int) -> str:
-    """Return a size as people read it, in GB with two digits, or in whole MB."""
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= _UNITS["G"] else f"{n_bytes / 1e6:.0f} MB"

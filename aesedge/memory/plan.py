@@ -30,10 +30,6 @@ class Plan:
     kv_type: str = "f16"
     repack: bool = True
     """Whether llama.cpp copies weights into layouts for this CPU."""
-    n_images: int = 1
-    """Photos whose image embeddings are in RAM at the same time."""
-    bytes_per_value: Literal[2, 4] = 4
-    """Of a number in those embeddings."""
 
     def __post_init__(self) -> None:
         if self.kv_type not in KV_TYPES:

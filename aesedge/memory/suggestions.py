@@ -64,7 +64,6 @@ def _single_changes(bundle: Bundle, plan: Plan, wanted: MemoryEstimate) -> list[
     least = bundle.manifest.image_tokens.min
     auto_layers = wanted.gpu_layers != 0 and plan.gpu_layers != "auto"
     return [
-        [(f"image embeddings of {n} in RAM", replace(plan, n_images=n)) for n in range(plan.n_images - 1, 0, -1)],
         [
             (f"--ctx {n}", replace(plan, ctx=n))
             for n in range(wanted.n_ctx - _CTX_STEP, wanted.shortest_ctx - 1, -_CTX_STEP)

@@ -1,0 +1,120 @@
+"""What work asks of the language model, and how urgent it is; knows sequences, tokens and rows, not who grants it.
+
+Work is a generator: it yields what it wants (:class:`Append`, :class:`AppendRows`, :class:`Room`, or :class:`Until`)
+and gets the answer when it is there. Who runs it is the ``scheduler``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+T = TypeVar("T")
+CHUNK = 256
+"""Rows of one image, or tokens of one text, in a batch: long enough to be as fast as any (facts were measured at 7B on
+two cores: 128 to 512 rows are within 7 % of one another), short enough that nobody else waits for a whole image."""
+
+
+class Priority(IntEnum):
+    """Who goes first."""
+
+    INTERACTIVE = 0
+    """Somebody waits for this answer."""
+    BATCH = 1
+    """One of many photos."""
+
+
+class Slice(NamedTuple):
+    """Tokens of one sequence for one batch."""
+
+    seq_id: int
+    tokens: Sequence[int]
+    is_end: bool
+    """Whether they end their part."""
+
+
+@dataclass
+class Append:
+    """Tokens for sequences, one or more in each part.
+
+    The answer is the batch's row of the last token (one part), for a sampler, good until the work yields again; with
+    ``fetch`` it is the logits after each part, float32 [n_parts, n_vocab].
+    """
+
+    parts: Sequence[tuple[int, Sequence[int]]]
+    fetch: bool = False
+    logits: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    n_done: int = 0
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens in all."""
+        return sum(len(tokens) for _, tokens in self.parts)
+
+    @property
+    def n_left(self) -> int:
+        """Tokens that were not decoded yet."""
+        return self.n_tokens - self.n_done
+
+    @property
+    def n_next(self) -> int:
+        """Tokens for the next batch."""
+        return min(self.n_left, even(self.n_tokens))
+
+    def slices(self, n: int) -> list[Slice]:
+        """Return the next n tokens."""
+        found = []
+        begin, end = self.n_done, self.n_done + n
+        for seq_id, tokens in self.parts:
+            piece = tokens[max(0, begin) : max(0, end)]
+            if piece:
+                found.append(Slice(seq_id, piece, is_end=end >= len(tokens)))
+            begin, end = begin - len(tokens), end - len(tokens)
+        return found
+
+
+@dataclass
+class AppendRows:
+    """Embeddings for a sequence, float32 [n, n_embd]; the answer is None."""
+
+    seq_id: int
+    rows: npt.NDArray[np.float32]
+    n_done: int = 0
+
+
+@dataclass
+class Room:
+    """Empty sequences, and cells for what will be appended; the answer is the sequences' ids."""
+
+    n_sequences: int
+    n_cells: int
+
+
+@dataclass
+class Until:
+    """Wait for other work; the answer is None once the condition holds."""
+
+    holds: Callable[[], bool]
+
+
+Request = Append | AppendRows | Room | Until
+Work = Generator[Request, Any, T]
+
+
+class Preempted(Exception):  # noqa: N818 (no error: the work goes on later)
+    """Thrown into work that must make room: what it appended is to go, and to be appended again after new room."""
+
+
+def even(n: int) -> int:
+    """Return the size of the parts of n rows.
+
+    Even parts, because llama.cpp computes attention otherwise (sums in float16) where a batch has fewer than 64 rows:
+    what is cut off at the end should not be such a remainder.
+    """
+    return -(-n // -(-n // CHUNK))
