@@ -2,63 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
+import cli_runner
 import jsonschema
 import msgspec
 import pytest
+from cli_runner import Cli, photos, send
 from conftest import drawn_photo
 from image_files import stored
 
 from aesedge.bundle import data_folder
 from aesedge.cli import main
-from aesedge.cli.session import photo_path as photo_path_of
-from aesedge.cli.terminal import WordWriter, bar, complain, size, table
 from aesedge.result import PhotoResult
 
 SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "photo-result.schema.json"
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
 
-
-class Cli:
-    """Runs commands as a user would type them, against the tiny bundle."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], bundle: Path) -> None:
-        self._capsys = capsys
-        self._bundle = bundle
-
-    def __call__(self, command: str, *arguments: object, load: bool = True) -> tuple[int, str, str]:
-        chosen = ["--bundle", self._bundle, "--threads", "1"] if load else []
-        code = main([command, *map(str, chosen), *map(str, arguments)])
-        out, err = self._capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    send(monkeypatch, b"")
-    return Cli(capsys, bundle_folder)
-
-
-def send(monkeypatch: pytest.MonkeyPatch, data: bytes, *, terminal: bool = False) -> None:
-    stdin = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
-    monkeypatch.setattr(stdin, "isatty", lambda: terminal, raising=False)
-    monkeypatch.setattr(sys, "stdin", stdin)
-
-
-def photos(folder: Path, n: int) -> list[Path]:
-    paths = [folder / f"photo {i}.png" for i in range(n)]
-    for seed, path in enumerate(paths):
-        drawn_photo(seed).save(path)
-    return paths
+cli = cli_runner.cli  # fixture
 
 
 def test_run_prints_scores_attributes_and_critique(cli: Cli, photo_path: Path) -> None:
@@ -212,60 +177,6 @@ def test_help_says_whose_opinion_the_score_is(capsys: pytest.CaptureFixture[str]
         assert "people" in out
 
 
-def test_chat_from_a_pipe(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    send(monkeypatch, b"What?\n\n/score\n/new\nWhy?\n/mood\n/quit\nnever asked\n")
-    code, out, err = cli("chat", "--max-tokens", 4, "--json", photo_path)
-    assert code == 0
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert [line.get("ask") for line in lines] == ["What?", None, "Why?"]
-    assert "/mood" in err
-
-
-def test_chat_without_a_photo_fails(cli: Cli, tmp_path: Path) -> None:
-    code, _, err = cli("chat", tmp_path / "none.jpg")
-    assert code == 2
-    assert "none.jpg" in err
-
-
-def test_interactive_session(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = iter(["What?", str(photo_path), "Why?", "/help", "/critique", "none.jpg", "/bye"])
-    send(monkeypatch, b"", terminal=True)
-    monkeypatch.setattr("builtins.input", lambda _prompt: next(lines))
-    code, out, err = cli("run", "--max-tokens", 4)
-    assert code == 0
-    assert "no photo yet" in err
-    assert "none.jpg" in err
-    assert "technical quality" in out
-    assert "/quit" in out
-    assert out.count("cut at 4 tokens") == 2
-
-
-def test_ctrl_c_in_an_answer_comes_back_to_the_prompt(
-    cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from aesedge.reply import Reply
-
-    lines = iter(["one", "two", "/quit"])
-    original = Reply.__iter__
-    interrupted: list[bool] = []
-
-    def pieces(self: Any) -> Any:
-        for i, piece in enumerate(original(self)):
-            if i == 2 and not interrupted:
-                interrupted.append(True)
-                raise KeyboardInterrupt
-            yield piece
-
-    monkeypatch.setattr(Reply, "__iter__", pieces)
-    send(monkeypatch, b"", terminal=True)
-    monkeypatch.setattr("builtins.input", lambda _prompt: next(lines))
-    code, out, _ = cli("chat", "--max-tokens", 6, photo_path)
-    assert code == 0
-    assert interrupted
-    assert "stopped" in out
-    assert "cut at 6 tokens" in out
-
-
 def test_bundles_info_and_verify(cli: Cli, bundle_folder: Path) -> None:
     shutil.copytree(bundle_folder, data_folder() / "mine")
     code, out, _ = cli("bundles", load=False)
@@ -320,61 +231,6 @@ def test_onnxruntime_missing_names_the_extra(cli: Cli, photo_path: Path, monkeyp
     assert "aesedge[cpu]" in err
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("{photo}", True),
-        ("'{photo}'", True),
-        ('"{photo}"', True),
-        ("file://{quoted}", True),
-        ("{escaped}", True),
-        ("missing.jpg", True),
-        ("What is wrong with this photo?", False),
-        ("is photo.jpg sharp?", False),
-        ("don't know", False),
-    ],
-)
-def test_lines_that_mean_a_photo(tmp_path: Path, line: str, *, expected: bool) -> None:
-    (photo,) = photos(tmp_path, 1)
-    text = line.format(photo=photo, quoted=str(photo).replace(" ", "%20"), escaped=str(photo).replace(" ", "\\ "))
-    found = photo_path_of(text)
-    assert (found is not None) is expected
-    if "{" in line:
-        assert found == str(photo)
-
-
-def test_words_are_not_cut_at_the_end_of_a_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((20, 5)))
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    writer = WordWriter("  ")
-    text = "The photograph is sharp and well exposed.\nBut tilted."
-    for i in range(0, len(text), 3):
-        writer.write(text[i : i + 3])
-    writer.close()
-    lines = capsys.readouterr().out.splitlines()
-    assert all(len(line) < 20 for line in lines)
-    assert " ".join(" ".join(lines).split()) == " ".join(text.split())
-    assert all(line.startswith("  ") for line in lines)
-
-
-def test_neither_models_nor_file_names_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    writer = WordWriter()
-    writer.write("red \x1b[31m bell \a")
-    writer.close()
-    complain("name\x1b]0;title\x07.jpg: bad")
-    out, err = capsys.readouterr()
-    assert not {"\x1b", "\a"} & set(out + err)
-
-
-def test_tables_bars_and_sizes() -> None:
-    assert table([["a", "1.5"], ["bcd", "10"]]).splitlines() == ["a    1.5", "bcd   10"]
-    assert len(bar(1.0)) == 20
-    assert bar(0.0) == ""
-    assert [size(n) for n in (5, 1500, 24_100_000)] == ["5 B", "1.5 kB", "24.1 MB"]
-
-
 def test_run_report_on_a_terminal_and_as_json(cli: Cli, photo_path: Path) -> None:
     names = ["technical quality", "color and light", "composition", "content", "strengths", "faults", "advice"]
     code, out, err = cli("run", "--no-critique", "--report", "--max-tokens", 8, photo_path)
@@ -386,13 +242,6 @@ def test_run_report_on_a_terminal_and_as_json(cli: Cli, photo_path: Path) -> Non
     jsonschema.validate(line, SCHEMA)
     assert [*line["report"]["attributes"], *list(line["report"])[1:]] == names
     assert json.loads(cli("run", "--json", "--no-critique", photo_path)[1])["report"] is None
-
-
-def test_report_in_a_session(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    send(monkeypatch, b"/report\n")
-    code, out, _ = cli("chat", "--max-tokens", 6, "--json", photo_path)
-    assert code == 0
-    assert set(json.loads(out)["report"]) == {"attributes", "strengths", "faults", "advice"}
 
 
 def test_ask_with_a_schema_or_a_grammar(cli: Cli, photo_path: Path, tmp_path: Path) -> None:
@@ -434,15 +283,6 @@ def test_a_schema_without_a_question(cli: Cli, photo_path: Path, tmp_path: Path)
     assert "--ask" in cli("run", "--schema", tmp_path / "x", photo_path)[2]
     both = cli("run", "--ask", "Why?", "--schema", tmp_path / "x", "--grammar", tmp_path / "y", photo_path)
     assert (both[0], "one of them" in both[2]) == (2, True)
-
-
-def test_turns_can_be_taken_back_and_photos_kept(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    send(monkeypatch, b"/undo\none\n/retry\n/undo\n/undo\n/pin\n/unpin\n/unpin\n")
-    code, out, err = cli("chat", "--max-tokens", 4, photo_path)
-    assert code == 0
-    assert "taken back: one" in out
-    assert err.count("nothing was said yet") == 2
-    assert ("kept on disk" in out, "no longer kept" in out, "was not kept" in out) == (True, True, True)
 
 
 def test_pin_deadline_and_cache_are_options_of_run(cli: Cli, photo_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from aesedge.cli.bundles import show_made
+from aesedge.cli.extras import imports_of_extra
 from aesedge.cli.options import (
     AgainstPyTorch,
     BundleFolder,
@@ -17,7 +18,6 @@ from aesedge.cli.options import (
     ProofPhotos,
     VisionPrecisions,
 )
-from aesedge.errors import MissingExtraError
 
 
 def export(
@@ -41,12 +41,8 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a LLaVA-1.5 checkpoint into a bundle and prove that it answers as PyTorch does."""
-    try:
+    with imports_of_extra("export", "export"):
         from aesedge_export.cli import export_command
-    except MissingExtraError:
-        raise
-    except ImportError as error:
-        raise MissingExtraError(f"aesedge export ({error.name or error} is not installed)", "export") from None
     made = export_command(
         checkpoint,
         out=out,

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from aesedge.cli.bundles import show_made
+from aesedge.cli.extras import imports_of_extra
 from aesedge.cli.options import BundleFolder, Overwrite, ProofPhotos, VisionPrecisions
-from aesedge.errors import MissingExtraError
 
 
 def import_pair(
@@ -40,12 +40,8 @@ def import_pair(
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a LLaVA-1.5 that llama.cpp runs (GGUF and mmproj) into a bundle; needs no PyTorch."""
-    try:
+    with imports_of_extra("import", "convert"):
         from aesedge_export.pair.import_cli import import_command
-    except MissingExtraError:
-        raise
-    except ImportError as error:
-        raise MissingExtraError(f"aesedge import ({error.name or error} is not installed)", "convert") from None
     made = import_command(
         files,
         out=out,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from aesedge.errors import AesedgeError
+
 _MAGIC = b"GGUF"
 _AGAIN = "download or convert it again"
 _SPLIT = re.compile(r"^(?P<stem>.+)-\d{5}-of-(?P<n>\d{5})\.gguf$")
@@ -106,15 +108,27 @@ def open_gguf(path: Path) -> GgufFile:
     return found
 
 
-def _check_start(path: Path) -> None:
-    """Look at the first eight bytes, for messages that say more than the reader's."""
+def first_bytes(path: Path, n_bytes: int, *, error: type[AesedgeError], advice: str = "") -> bytes:
+    """Return the beginning of a file.
+
+    Args:
+        path: the file.
+        n_bytes: how many bytes of it, at most.
+        error: what is raised where they cannot be read.
+        advice: what is said behind ``no such file``.
+    """
     try:
         with path.open("rb") as file:
-            start = file.read(8)
+            return file.read(n_bytes)
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; give the two files that llama.cpp runs") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+        raise error(f"{path}: no such file{advice}") from None
+    except OSError as reason:
+        raise error(f"{path}: cannot be read: {reason.strerror}") from None
+
+
+def _check_start(path: Path) -> None:
+    """Look at the first eight bytes, for messages that say more than the reader's."""
+    start = first_bytes(path, 8, error=CheckpointError, advice="; give the two files that llama.cpp runs")
     if not start.startswith(_MAGIC):
         raise CheckpointError(f"{path}: not a GGUF file; give the two files that llama.cpp runs")
     if len(start) == 8 and start[4:6] == b"\0\0":

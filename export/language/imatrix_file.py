@@ -13,7 +13,7 @@ import numpy as np
 
 from aesedge.errors import BundleError, CheckpointError, MissingExtraError, UsageError
 
-from .gguf_reading import open_gguf
+from .gguf_reading import first_bytes, open_gguf
 from .importance import Importance
 
 if TYPE_CHECKING:
@@ -97,13 +97,7 @@ def read_imatrix(path: Path) -> Importance:
 
 def _check_start(path: Path) -> None:
     """Look at the first bytes, for messages that say more than the reader's."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    start = first_bytes(path, 16, error=UsageError)
     if start.startswith(b"GGUF"):
         return
     # The old format: the number of entries, the length of the first name, the name.

@@ -24,10 +24,10 @@ from aesedge.errors import ParityError
 from ..checkpoint import layouts
 from .reference_layers import LayeredReference
 from .reference_pixels import LlavaPixels
+from .torch_threads import OnTorchThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
 
     from ..checkpoint.checkpoint import Checkpoint
     from .forced import ForcedSequence
@@ -55,7 +55,7 @@ def open_reference(checkpoint: Checkpoint, mode: ReferenceMode, *, n_threads: in
     return LayeredReference(checkpoint, n_threads)
 
 
-class Reference:
+class Reference(OnTorchThreads):
     """A checkpoint in PyTorch, on so many CPU threads (of the whole process, until it is closed)."""
 
     def __init__(self, checkpoint: Checkpoint, n_threads: int) -> None:
@@ -67,8 +67,7 @@ class Reference:
         self.description = (
             f"transformers {transformers.__version__} LlavaForConditionalGeneration, float32, weights read by {reader}"
         )
-        self._n_threads_before = torch.get_num_threads()
-        torch.set_num_threads(n_threads)
+        super().__init__(n_threads)
 
     @torch.inference_mode()
     def encode_images(
@@ -112,17 +111,9 @@ class Reference:
         return found
 
     def close(self) -> None:
-        """Let go of the weights."""
-        torch.set_num_threads(self._n_threads_before)
+        """Give the process its threads back and let go of the weights."""
+        super().close()
         del self._model
-
-    def __enter__(self) -> Reference:
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _load_hf(checkpoint: Checkpoint) -> LlavaForConditionalGeneration | None:

@@ -24,10 +24,10 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer, CLIPVisionE
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, LlamaRotaryEmbedding
 
 from .reference_pixels import LlavaPixels
+from .torch_threads import OnTorchThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
     from ..checkpoint.checkpoint import Checkpoint
     from .forced import ForcedSequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _HEAD_ROWS = 4096  # of the output matrix at a time: 64 MB in float32 at 7B
 
 
-class LayeredReference:
+class LayeredReference(OnTorchThreads):
     """A checkpoint in PyTorch, on so many CPU threads (of the whole process, until it is closed)."""
 
     def __init__(self, checkpoint: Checkpoint, n_threads: int) -> None:
@@ -49,19 +49,13 @@ class LayeredReference:
         self.description = (
             f"transformers {transformers.__version__} layer by layer from disk, float32, weights read by aesedge"
         )
-        self._n_threads_before = torch.get_num_threads()
-        torch.set_num_threads(n_threads)
+        super().__init__(n_threads)
 
     @torch.inference_mode()
     def encode_images(
         self, pixels: Sequence[FloatArray], progress: Callable[[float], None] | None = None
     ) -> list[FloatArray]:
-        """Return the projector's output for images, float32 [n_image_tokens, n_embd] each.
-
-        Args:
-            pixels: float32 [1, 3, image_size, image_size] each.
-            progress: called with the share done, 0..1.
-        """
+        """Do what :meth:`.reference.Reference.encode_images` says, all images through a layer before the next."""
         vision, prefix = self._vision, "vision_tower."
         embeddings = CLIPVisionEmbeddings(vision)  # on the CPU from the start: it has a buffer beside its weights
         norm = self._filled(
@@ -141,18 +135,6 @@ class LayeredReference:
 
     def _weights(self, module: nn.Module, prefix: str) -> dict[str, torch.Tensor]:
         return {name: self._checkpoint.tensor(f"{prefix}{name}").float() for name in module.state_dict()}
-
-    def close(self) -> None:
-        """Give the process its threads back."""
-        torch.set_num_threads(self._n_threads_before)
-
-    def __enter__(self) -> LayeredReference:
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Projector(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 import sys
@@ -13,32 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_stores import ENTRY_BYTES, KEYS, PAYLOAD, keys_in, store_in, warnings_in
 
 from aesedge.cache import DiskStore, entry_file, open_store
-from aesedge.cache.entry_file import Draft
 from aesedge.cache.occupancy import UseClock
 from aesedge.errors import UsageError
-
-KEYS = [f"{n:064x}" for n in range(30)]
-PAYLOAD = bytes(range(250))
-ENTRY_BYTES = Draft(KEYS[0], "kv", {}, PAYLOAD).n_bytes
-
-
-def store_in(folder: Path, n_entries: float | None = None) -> DiskStore:
-    return DiskStore(folder, kind="kv", budget_bytes=None if n_entries is None else int(n_entries * ENTRY_BYTES))
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> DiskStore:
     return store_in(tmp_path / "kv")
-
-
-def keys_in(store: DiskStore) -> list[str]:
-    return [listing.key for listing in store.entries()]
-
-
-def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "aesedge" and r.levelno == logging.WARNING]
 
 
 def test_entries_come_back_and_survive_the_process_that_wrote_them(store: DiskStore) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 import threading
@@ -11,34 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
+from small_stores import KEYS, PAYLOAD, keys_in, store_in, warnings_in
 
 from aesedge.cache import DiskStore, disk_store, entry_file, folder_lock
-from aesedge.cache.entry_file import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KEYS = [f"{n:064x}" for n in range(30)]
-PAYLOAD = bytes(range(250))
-ENTRY_BYTES = Draft(KEYS[0], "kv", {}, PAYLOAD).n_bytes
-
-
-def store_in(folder: Path, n_entries: float | None = None) -> DiskStore:
-    return DiskStore(folder, kind="kv", budget_bytes=None if n_entries is None else int(n_entries * ENTRY_BYTES))
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> DiskStore:
     return store_in(tmp_path / "kv")
-
-
-def keys_in(store: DiskStore) -> list[str]:
-    return [listing.key for listing in store.entries()]
-
-
-def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "aesedge" and r.levelno == logging.WARNING]
 
 
 def damage(path: Path, how: str) -> None:

@@ -12,6 +12,7 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 import gguf
 import numpy as np
 import onnx
+import parity_photo
 import sentencepiece
 import tiny_llava
 from aesedge_export import export_checkpoint
@@ -31,17 +32,12 @@ pytestmark = pytest.mark.export
 
 TYPES = ("F16", "Q8_0", "Q4_K_M")
 
+photo = parity_photo.photo  # fixture
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llava.write_hf(tmp_path_factory.mktemp("hf") / "tiny-aesexpert")
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("photos") / "photo.png"
-    drawn_photo(1, (200, 130)).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")

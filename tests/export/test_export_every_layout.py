@@ -10,27 +10,22 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 
 import huggingface_hub
 import onnx
+import parity_photo
 import tiny_layouts
 import tiny_llava
 from aesedge_export import export_checkpoint
-from conftest import drawn_photo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.export
 
+photo = parity_photo.photo  # fixture
+
 
 @pytest.fixture(scope="module")
 def hf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llava.write_hf(tmp_path_factory.mktemp("hf") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("photos") / "photo.png"
-    drawn_photo(1, (200, 130)).save(path)
-    return path
 
 
 def graph(path: Path) -> bytes:
