@@ -5,21 +5,20 @@ What is then asked of a photo is ``photo``'s business.
 
 from __future__ import annotations
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from aesedge.bundle import POCKET, Bundle, open_bundle
 from aesedge.cache import EmbeddingCache, open_store
 from aesedge.errors import AesedgeError, BundleFormatError, ContextFullError, UsageError
 from aesedge.eye import Eye
+from aesedge.image import name_of
 from aesedge.kept_kv import KeptKV
 from aesedge.llm import Context, LanguageModel
 from aesedge.machine import default_n_threads, give_back_freed, n_cores
-from aesedge.memory import ROOM_FOR_TEXT, check_fit
+from aesedge.memory import MOST_PHOTOS, ROOM_FOR_ONE_ANSWER, Plan, check_fit
 from aesedge.options import Options
 from aesedge.photo import Photo
 from aesedge.prompt import prompt_template
@@ -32,9 +31,11 @@ from aesedge.vision import VisionTower
 from aesedge.work import CHUNK, Priority
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator
 
     from aesedge.cache.disk_store import DiskStore, Kind
+    from aesedge.eye import Sight
     from aesedge.image import ImageSource
     from aesedge.manifest import Role
 
@@ -43,8 +44,7 @@ KV_BUDGET = "1GB"
 RAM_BYTES = 32_000_000
 """For image embeddings in memory, where so much is left: 6 photos at 7B, 250 of pocket. On disk is room for more, and
 8 ms away."""
-_ROOM_FOR_ONE_ANSWER = 256  # positions beside the image: its questions, and a critique of usual length
-_MOST_AT_ONCE = 4  # decoding is limited by memory bandwidth: more sequences gain ever less, and all are done later
+S = TypeVar("S", bound="ImageSource")
 T = TypeVar("T")
 
 
@@ -77,9 +77,9 @@ class Model:
         tower_path, llm_path = bundle.path("vision", self.vision), bundle.path("llm", self.gguf)
         n_threads = options.threads or default_n_threads(tower_path.stat().st_size + llm_path.stat().st_size)
         fit = check_fit(bundle, plan, options.memory)
-        n_gpu_layers = fit.estimate.gpu_layers
+        plan, n_gpu_layers = fit.estimate.plan, fit.estimate.gpu_layers
         # On a GPU, or on cores that are left over, the tower runs beside the language model; else they take turns.
-        self._overlaps = bool(n_gpu_layers) or n_threads < n_cores()
+        self._takes_turns = not n_gpu_layers and n_threads >= n_cores()
         turns = Turns()
         with ExitStack() as stack:
             with ThreadPoolExecutor(1) as pool:  # tower and language model load at the same time
@@ -95,10 +95,10 @@ class Model:
                 manifest.image,
                 tower_sha256=self._sha256("vision", self.vision),
                 cache=EmbeddingCache(ram_bytes=ram_bytes, disk=_store("embeddings", options.cache, options)),
-                turns=None if self._overlaps else turns,
+                turns=turns if self._takes_turns else None,
                 worth_keeping_s=options.worth_keeping_s,
             )
-            self._open_context(stack, options, n_threads, n_gpu_layers, turns)
+            self._open_context(stack, options, plan, n_threads, n_gpu_layers, turns)
             # Everything stands: close() undoes it, the last opened first, as llama.cpp requires.
             self._resources = stack.pop_all()
 
@@ -122,7 +122,7 @@ class Model:
             )
 
     def _open_context(
-        self, stack: ExitStack, options: Options, n_threads: int, n_gpu_layers: int, turns: Turns
+        self, stack: ExitStack, options: Options, plan: Plan, n_threads: int, n_gpu_layers: int, turns: Turns
     ) -> None:
         prefix = [self.llm.bos, *self.llm.tokenize(self.template.before_image)]
         m = self.manifest
@@ -134,9 +134,9 @@ class Model:
                 f"--ctx {options.ctx} is too small: the text before the image takes {len(prefix)} positions, the "
                 f"image {self.n_image_tokens}, the longest question {longest}; at least --ctx {needed} is needed"
             )
-        n_ctx = options.ctx or len(prefix) + self.n_image_tokens + ROOM_FOR_TEXT
+        n_ctx = plan.n_ctx(len(prefix))
         context = stack.enter_context(
-            Context(self.llm, n_ctx=n_ctx, n_seq_max=N_SEQ_MAX, n_threads=n_threads, kv_type=options.kv_type)
+            Context(self.llm, n_ctx=n_ctx, n_seq_max=N_SEQ_MAX, n_threads=n_threads, kv_type=plan.kv_type)
         )
         self.residents = Residents(context, len(prefix))
         self.scheduler = Scheduler(context, self.residents, turns)
@@ -181,43 +181,52 @@ class Model:
             ImageError: it cannot be read.
         """
         started = time.perf_counter()
-        sight = self.eye.see(source, name=name)
-        photo = Photo(self, name or _name_of(source), sight, started=started, priority=priority)
+        photo = Photo(self, name or name_of(source) or "image", self.eye.see(source, name=name), started, priority)
         photo.prefill()
         return photo
 
     @property
     def photos_at_once(self) -> int:
         """How many photos are worth working on side by side: as many as find room with their answers, 4 at most."""
-        n_each = self.n_image_tokens + _ROOM_FOR_ONE_ANSWER
-        return max(1, min(_MOST_AT_ONCE, self.residents.n_cells // n_each))
+        n_each = self.n_image_tokens + ROOM_FOR_ONE_ANSWER
+        return max(1, min(MOST_PHOTOS, self.residents.n_cells // n_each))
 
     def each(
-        self, sources: Iterable[ImageSource], work: Callable[[Photo], T], *, at_once: int | None = None
-    ) -> Iterator[tuple[ImageSource, T | AesedgeError]]:
-        """Look at photos and do something with each, several at a time; in order, and in bounded memory.
+        self, sources: Iterable[S], work: Callable[[Photo], T], *, at_once: int | None = None
+    ) -> Iterator[tuple[S, T | AesedgeError]]:
+        """Look at photos and do something with each; in order, and in bounded memory.
 
-        Texts are then written together, and the tower looks at the next photo while the language model works, where
-        both have cores or a GPU of their own. Whoever asks by other ways meanwhile goes first.
+        The tower looks at the next photos while the language model works, where both have cores or a GPU of their own.
+        Whoever asks by other ways meanwhile goes first.
 
         Args:
             sources: see :meth:`look`.
-            work: called with every photo, on threads of this method; the photo is closed afterwards.
-            at_once: how many; None takes :attr:`photos_at_once`.
+            work: called with every photo, on threads of this method if several are worked on; the photo is closed
+                afterwards.
+            at_once: how many. The texts of several are written together, which is faster and leaves the last bits of
+                llama.cpp's sums open. None takes :attr:`photos_at_once`.
 
         Yields:
             Each source with what ``work`` returned, or with the error of this photo.
         """
 
-        def look_and_work(source: ImageSource) -> T:
-            with self.look(source, priority=Priority.BATCH) as photo:
+        def work_on(seen: tuple[S, Sight | AesedgeError]) -> T:
+            source, sight = seen
+            if isinstance(sight, AesedgeError):
+                raise sight
+            started = time.perf_counter() - sight.decode_image_s - sight.vision_s  # waiting for others is not its time
+            with Photo(self, name_of(source) or "image", sight, started, Priority.BATCH) as photo:
+                photo.prefill()
                 return work(photo)
 
-        return in_order(sources, look_and_work, at_once=at_once or self.photos_at_once)
+        at_once = at_once or self.photos_at_once
+        sights = in_order(sources, self.eye.see, at_once=1 if self._takes_turns else at_once + 1)
+        for (source, _), outcome in in_order(sights, work_on, at_once=at_once):
+            yield source, outcome
 
-    def score_many(self, sources: Iterable[ImageSource]) -> Iterator[tuple[ImageSource, Rating | AesedgeError]]:
-        """Score photos, see :meth:`each`; a photo that fails yields its error."""
-        return self.each(sources, lambda photo: photo.score(), at_once=2 if self._overlaps else 1)
+    def score_many(self, sources: Iterable[S]) -> Iterator[tuple[S, Rating | AesedgeError]]:
+        """Score photos one after the other, see :meth:`each`; a photo that fails yields its error."""
+        return self.each(sources, lambda photo: photo.score(), at_once=1)
 
     def close(self) -> None:
         """Free everything. Photos of this model cannot be asked any more. Closing twice does nothing."""
@@ -253,7 +262,3 @@ def _store(kind: Kind, budget: str, options: Options) -> DiskStore | None:
     if options.cache.strip() == "0":
         return None
     return open_store(kind, budget, options.cache_folder)
-
-
-def _name_of(source: ImageSource) -> str:
-    return str(Path(source)) if isinstance(source, (str, os.PathLike)) else "image"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aesedge.errors import UsageError
 from aesedge.eye import WORTH_KEEPING_S
-from aesedge.memory import Plan
+from aesedge.memory import MOST_PHOTOS, Plan
 from aesedge.vision import Device, vision_type
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ class Options:
     """Layers of the language model on the GPU."""
     threads: int | None = None
     ctx: int | None = None
-    """Positions of the KV cache, over all that share it."""
+    """Positions of the KV cache, over all that share it; None takes what ``photos`` need."""
+    photos: int = 1
+    """How many photos will be worked on side by side, if memory allows and ``ctx`` says nothing."""
     kv_type: str = "f16"
     cache: str = DEFAULT_BUDGET
     """What image embeddings may take on disk: ``2GB``, ``5%`` of the disk; ``0`` keeps none beyond this process."""
@@ -44,7 +46,7 @@ class Options:
     """What the process may take, e.g. ``6GB`` or ``50%``; None is what the machine has free."""
 
     def __post_init__(self) -> None:
-        for name in ("image_tokens", "threads", "ctx"):
+        for name in ("image_tokens", "threads", "ctx", "photos"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name.replace('_', '-')} is {value}; it must be 1 or more")
@@ -63,6 +65,7 @@ class Options:
             device=self.device,
             gpu_layers=self.gpu_layers,
             ctx=self.ctx,
+            n_photos=min(self.photos, MOST_PHOTOS),
             kv_type=self.kv_type,
         )
 

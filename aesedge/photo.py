@@ -35,7 +35,7 @@ T = TypeVar("T")
 class Photo:
     """A photo in a model's eye. Made by :meth:`aesedge.engine.Model.look`; close it, or use ``with``."""
 
-    def __init__(self, model: Model, name: str, sight: Sight, *, started: float, priority: Priority) -> None:
+    def __init__(self, model: Model, name: str, sight: Sight, started: float, priority: Priority) -> None:
         self._model = model
         self._residents = model.residents
         self._sight = sight

@@ -56,7 +56,7 @@ class Writing:
 
 
 class Reply:
-    """One answer: iterate once for its pieces of text, or read it whole; ``text`` and the rest grow as it goes.
+    """One answer: iterate for its pieces of text, or read it whole; ``text`` and the rest grow as it goes.
 
     Nothing happens before it is iterated, read, awaited, or started.
 
@@ -88,11 +88,15 @@ class Reply:
 
     def start(self) -> Reply:
         """Have it written from now on, together with others that were started. Starting twice does nothing."""
+        self._start()
+        return self
+
+    def _start(self) -> Ticket[None]:
         with self._starting:
             if self._ticket is None:
                 self._ticket = self._submit(self)
                 self._ticket.add_done_callback(self._over)
-        return self
+            return self._ticket
 
     def _over(self, ticket: Future[None]) -> None:
         if ticket.exception() is not None and self.finish_reason is None:  # stopped before it began
@@ -100,8 +104,7 @@ class Reply:
         self._pieces.put(None)
 
     def __iter__(self) -> Iterator[str]:
-        ticket = self.start()._ticket  # noqa: SLF001 (its own)
-        assert ticket is not None  # noqa: S101 (for mypy)
+        ticket = self._start()
         try:
             while (piece := self._next()) is not None:
                 yield piece
@@ -111,19 +114,26 @@ class Reply:
             raise
 
     def _next(self) -> str | None:
+        """Return the next piece of text, None after the last."""
         while True:
             with contextlib.suppress(queue.Empty):
-                return self._pieces.get(timeout=_LOOK_UP_S)
+                piece = self._pieces.get(timeout=_LOOK_UP_S)
+                if piece is None:
+                    self._pieces.put(None)  # for whoever asks again
+                return piece
 
     def read(self) -> str:
-        """Generate the whole answer and return it."""
-        for _ in self:
-            pass
+        """Wait for the whole answer and return it; what was not iterated still can be."""
+        ticket = self._start()
+        try:
+            ticket.wait()
+        except BaseException:
+            self.cancel()
+            raise
         return self.text
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        ticket = self.start()._ticket  # noqa: SLF001 (its own)
-        assert ticket is not None  # noqa: S101 (for mypy)
+        ticket = self._start()
         try:
             while (piece := await asyncio.to_thread(self._next)) is not None:
                 yield piece
@@ -133,8 +143,7 @@ class Reply:
         await asyncio.wrap_future(ticket)
 
     async def _read(self) -> str:
-        ticket = self.start()._ticket  # noqa: SLF001 (its own)
-        assert ticket is not None  # noqa: S101 (for mypy)
+        ticket = self._start()
         await asyncio.wrap_future(ticket)
         return self.text
 

@@ -375,6 +375,8 @@ class Scheduler:
         """Let work go on to its next request, or to its end."""
         try:
             task.request = go()
+            if isinstance(task.request, Room):  # what was reserved before is not wanted any more
+                task.n_reserved = 0
         except StopIteration as stop:
             self._end(task, result=stop.value)
         except BaseException as error:  # noqa: BLE001 (handed to whoever waits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
 from aesedge.errors import AesedgeError
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
+_LOOK_UP_S = 0.5
+"""Windows does not notice Ctrl-C while it waits for something that has no end."""
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -32,14 +34,19 @@ def in_order(sources: Iterable[S], work: Callable[[S], T], *, at_once: int) -> I
         for source in sources:
             ahead.append((source, pool.submit(_outcome, work, source)))
             if len(ahead) >= at_once:
-                first, outcome = ahead.popleft()
-                yield first, outcome.result()
+                yield _first(ahead)
         while ahead:
-            first, outcome = ahead.popleft()
-            yield first, outcome.result()
+            yield _first(ahead)
     finally:
         # What runs still is not waited for: whoever stops here closes the model, and that stops it.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _first(ahead: deque[tuple[S, Future[T]]]) -> tuple[S, T]:
+    source, future = ahead.popleft()
+    while not wait([future], timeout=_LOOK_UP_S).done:
+        pass
+    return source, future.result()
 
 
 def _outcome(work: Callable[[S], T], source: S) -> T | AesedgeError:

@@ -90,7 +90,10 @@ class AppendRows:
 
 @dataclass
 class Room:
-    """Empty sequences, and cells for what will be appended; the answer is the sequences' ids."""
+    """Empty sequences, and cells for what will be appended; the answer is the sequences' ids.
+
+    Cells that were reserved for this work before, and not used, are free again.
+    """
 
     n_sequences: int
     n_cells: int

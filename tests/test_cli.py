@@ -18,6 +18,7 @@ from image_files import stored
 
 from aesedge.bundle import data_folder
 from aesedge.cli import main
+from aesedge.cli.terminal import shown
 from aesedge.result import PhotoResult
 
 SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "photo-result.schema.json"
@@ -109,6 +110,24 @@ def test_all_eight_orientations_score_the_same(cli: Cli, tmp_path: Path) -> None
     assert len(lines) == 8
     assert len({line["score"] for line in lines}) == 1
     assert len({json.dumps(line["attributes"]) for line in lines}) == 1
+
+
+def test_texts_about_several_photos_are_those_about_each(cli: Cli, tmp_path: Path) -> None:
+    paths = photos(tmp_path, 3)
+    options = ("--max-tokens", 12, "--ask", "Is it sharp?")
+    alone = [cli("run", path, *options)[1] for path in paths]
+    code, out, err = cli("run", *paths[:2], tmp_path / "none.jpg", paths[2], *options)
+    assert (code, out) == (1, "".join(alone))
+    assert err.count("\n") == 1
+    assert "none.jpg: there is no such file" in err
+    _, out, _ = cli("run", "--json", "--report", *paths, *options)
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [line["photo"] for line in found] == list(map(str, paths))
+    for line, text in zip(found, alone, strict=True):
+        assert line["critique"]
+        assert shown(line["critique"]) in text
+        assert shown(line["answers"][0]["answer"]) in text
+        assert line["report"]["advice"]
 
 
 def test_photo_on_stdin(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

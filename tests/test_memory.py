@@ -204,6 +204,16 @@ def test_what_fits_is_returned_with_its_plan(small: Bundle, monkeypatch: pytest.
         check_fit(small, SMALL)
 
 
+def test_room_for_several_photos_is_made_where_memory_allows(small: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [tiny.N_IMAGE_TOKENS + 5 + 1024 + further * (tiny.N_IMAGE_TOKENS + 256) for further in range(4)]
+    assert [replace(SMALL, n_photos=n).n_ctx(5) for n in (1, 2, 3, 4)] == wanted
+    limit_ram(monkeypatch, estimate(small, replace(SMALL, n_photos=3)).needed_bytes)
+    assert check_fit(small, replace(SMALL, n_photos=4)).estimate.plan.n_photos == 3
+    limit_ram(monkeypatch, 1000)
+    with pytest.raises(MemoryFitError, match="--ctx 1280,"):
+        check_fit(small, replace(SMALL, n_photos=4))
+
+
 def advised(
     bundle: Bundle, asked: Plan, monkeypatch: pytest.MonkeyPatch, n_bytes: int, memory: str | None = None
 ) -> str:

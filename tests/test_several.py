@@ -36,6 +36,22 @@ def test_photos_side_by_side_get_the_answers_of_one_after_the_other(at_once: int
     assert scores[0].score == pytest.approx(scores[5].score, abs=0.005)
 
 
+def test_photos_that_do_not_fit_together_wait_for_each_other(bundle_folder: Path) -> None:
+    with open_tiny(bundle_folder) as model:  # one photo's questions take half of the cells
+        sources = [drawn_photo(seed) for seed in range(8)]
+        found: list[Any] = [
+            outcome for _, outcome in model.each(sources, lambda p: p.score_and_attributes(), at_once=3)
+        ]
+    assert [type(outcome) for outcome in found] == [tuple] * 8
+
+
+def test_scores_depend_on_nobody_else(bundle_folder: Path) -> None:
+    with open_tiny(bundle_folder) as model:
+        sources = [drawn_photo(seed % 2) for seed in range(8)]
+        scores = [outcome for _, outcome in model.score_many(sources)]
+    assert scores == scores[:2] * 4
+
+
 def test_no_more_is_begun_than_was_asked_for() -> None:
     begun: list[int] = []
 

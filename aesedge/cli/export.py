@@ -37,6 +37,9 @@ def export(
     ] = None,
     photo: ProofPhotos = None,
     calibrate: CalibrationPhotos = None,
+    reduction: Annotated[
+        str, typer.Option(help="How fewer image tokens are made of all of them; 'none' keeps all.")
+    ] = "pool",
     parity: AgainstPyTorch = True,
     overwrite: Overwrite = False,
 ) -> None:
@@ -54,6 +57,7 @@ def export(
         base=base,
         photos=photo or [],
         calibrate=calibrate or [],
+        reduction=reduction,
         parity=parity,
         overwrite=overwrite,
     )

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aesedge.cli.exit_codes import SOME_FAILED
 from aesedge.cli.loading import constrained, load_model, writing
+from aesedge.cli.opinion import Asking, Opinion
 from aesedge.cli.options import AnswerGrammar, AnswerSchema, Loading, Printing, WritingOptions, expand
-from aesedge.cli.report import show_ratings, show_reply, show_report
-from aesedge.cli.terminal import complain, shown, status
+from aesedge.cli.photos import STDIN, complain_of, each_photo, expand_folders, look_at
+from aesedge.cli.terminal import shown, status
 from aesedge.errors import AesedgeError, UsageError
 
 if TYPE_CHECKING:
     from aesedge.engine import Model
     from aesedge.photo import Photo
-
-STDIN = "-"
+    from aesedge.result import PhotoResult
 
 
 @expand
@@ -56,40 +54,45 @@ def run(
     chosen, questions = writing(writing_options), ask or []
     if (schema or grammar) and not questions:
         raise UsageError("--schema and --grammar are about the answers to --ask; ask something")
-    chosen_for_answers = constrained(chosen, schema=schema, grammar=grammar)
-
-    def show(photo: Photo) -> None:
-        with status(f"rating {photo.name}", quiet=printing.quiet):
-            score, attributes = photo.score_and_attributes()
-        if pin:
-            photo.pin()
-        replies = [photo.critique(chosen)] if critique else []
-        answers = [(question, photo.ask(question, chosen_for_answers)) for question in questions]
-        if printing.json:
-            for reply in [*replies, *(reply for _, reply in answers)]:
-                reply.read()
-            done = photo.result(
-                score,
-                attributes,
-                critique=replies[0] if replies else None,
-                report=photo.report(chosen) if report else None,
-                answers=answers,
-            )
-            print(done.to_json(), flush=True)
+    asking = Asking(
+        critique=chosen if critique else None,
+        report=chosen if report else None,
+        questions=questions,
+        answers=constrained(chosen, schema=schema, grammar=grammar),
+        pin=pin,
+    )
+    names = photos or [STDIN]
+    with load_model(loading, photos=len(names), quiet=printing.quiet) as model:
+        if len(names) == 1 and not printing.json:
+            ask_one(model, names[0], asking, quiet=printing.quiet)
             return
-        show_ratings(photo.name, score, attributes)
-        for question, reply in [("", r) for r in replies] + answers:
-            print(f"\n  > {question}" if question else "", flush=True)
-            show_reply(reply)
-        if report:
-            with status("writing the report", quiet=printing.quiet):
-                written = photo.report(chosen)
-            print()
-            show_report(written)
-        print(flush=True)
 
-    with load_model(loading, quiet=printing.quiet) as model:
-        each_photo(model, photos or [STDIN], show, quiet=printing.quiet)
+        def show(opinion: Opinion) -> None:
+            if printing.json:
+                print(opinion.result().to_json(), flush=True)
+            else:
+                opinion.show(quiet=printing.quiet)
+
+        at_once = min(len(names), model.photos_at_once)
+        each_photo(model, names, lambda p: asking.ask(p).finished(), show, at_once=at_once, quiet=printing.quiet)
+
+
+def ask_one(model: Model, name: str, asking: Asking, *, quiet: bool) -> None:
+    """Look at one photo, and print its texts while they are written.
+
+    Raises:
+        typer.Exit: with code 1, if it cannot be read.
+    """
+    try:
+        with status(f"looking at {name}", quiet=quiet):
+            photo = look_at(model, name)
+        with photo:
+            with status(f"rating {name}", quiet=quiet):
+                opinion = asking.ask(photo)
+            opinion.show(quiet=quiet)
+    except AesedgeError as error:
+        complain_of(name, error)
+        raise typer.Exit(SOME_FAILED) from None
 
 
 @expand
@@ -107,73 +110,21 @@ def score(
     width = max(map(len, names), default=0)
     started = time.perf_counter()
 
-    def show(photo: Photo) -> None:
+    def work(photo: Photo) -> PhotoResult:
         overall, others = photo.score_and_attributes() if attributes else (photo.score(), {})
+        return photo.result(overall, others)
+
+    def show(found: PhotoResult) -> None:
         if printing.json:
-            print(photo.result(overall, others).to_json(), flush=True)
-        else:
-            columns = "".join(f"  {name} {rating.score:4.1f}" for name, rating in others.items())
-            print(f"{overall.score:4.1f}  {shown(photo.name):<{width}}{columns}".rstrip(), flush=True)
+            print(found.to_json(), flush=True)
+            return
+        columns = "".join(f"  {name} {rating.score:4.1f}" for name, rating in found.attributes.items())
+        print(f"{found.score:4.1f}  {shown(found.photo):<{width}}{columns}".rstrip(), flush=True)
 
     with load_model(loading, quiet=printing.quiet) as model:
         try:
-            each_photo(model, names, show, quiet=printing.quiet)
+            each_photo(model, names, work, show, at_once=1, quiet=printing.quiet)
         finally:
             if len(names) > 1 and not printing.quiet:
                 took = time.perf_counter() - started
                 print(f"{len(names)} photos, {60 * len(names) / took:.0f} a minute, loading included", file=sys.stderr)
-
-
-def each_photo(model: Model, names: list[str], show: Callable[[Photo], None], *, quiet: bool) -> None:
-    """Look at one photo after the other; one that cannot be read is named on stderr, and the others are done.
-
-    Raises:
-        typer.Exit: with code 1 at the end, if some failed.
-    """
-    n_failed = 0
-    for n_done, name in enumerate(names):
-        try:
-            counted = f"[{n_done + 1}/{len(names)}] " if len(names) > 1 else ""
-            with status(f"{counted}looking at {name}", quiet=quiet):
-                photo = look_at(model, name)
-            with photo:
-                show(photo)
-        except AesedgeError as error:
-            n_failed += 1
-            text = str(error)
-            complain(text if name in text or name == STDIN else f"{name}: {text}")
-    if n_failed:
-        raise typer.Exit(SOME_FAILED)
-
-
-def look_at(model: Model, name: str) -> Photo:
-    """Look at a photo by name, or at the image on stdin.
-
-    Raises:
-        ImageError: it cannot be read.
-        UsageError: stdin has no image.
-    """
-    if name != STDIN:
-        return model.look(name)
-    data = sys.stdin.buffer.read()
-    if not data:
-        raise UsageError("no photo: name one, or send an image to stdin; 'aesedge run --help' shows how")
-    return model.look(data, name="stdin")
-
-
-def expand_folders(names: list[str]) -> Iterator[str]:
-    """Yield photos as named, and those in the folders that are named.
-
-    Raises:
-        UsageError: a folder has no photos.
-    """
-    from aesedge.folder import photos_in
-
-    for name in names:
-        if name == STDIN or not Path(name).is_dir():
-            yield name
-            continue
-        found = [str(path) for path in photos_in(Path(name))]
-        if not found:
-            raise UsageError(f"{name}: no photos in this folder")
-        yield from found

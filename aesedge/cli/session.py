@@ -15,8 +15,8 @@ import msgspec
 import typer
 
 from aesedge.cli.loading import load_model, writing
-from aesedge.cli.look import look_at
 from aesedge.cli.options import Loading, Printing, WritingOptions, expand
+from aesedge.cli.photos import look_at
 from aesedge.cli.report import show_ratings, show_reply, show_report
 from aesedge.cli.terminal import bold, complain, dim, status
 from aesedge.errors import AesedgeError, UsageError

@@ -8,5 +8,6 @@
 
 from aesedge.image.preprocess import preprocess
 from aesedge.image.reading import MAX_BYTES, MAX_PIXELS, MAX_SIDE, OVERSAMPLING, ImageSource, read_image
+from aesedge.image.source import name_of
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "OVERSAMPLING", "ImageSource", "preprocess", "read_image"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_SIDE", "OVERSAMPLING", "ImageSource", "name_of", "preprocess", "read_image"]

@@ -19,9 +19,13 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 def shown_name(source: object, name: str | None) -> str:
     """Return the name under which messages speak of a photo."""
-    if name is None and isinstance(source, (str, os.PathLike)):
-        name = os.fsdecode(source)
-    return printable(name or "the image")
+    return printable(name or name_of(source) or "the image")
+
+
+def name_of(source: object) -> str | None:
+    """Return the name that a photo brings with it: its path, or that of an open file."""
+    name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
+    return os.fsdecode(name) if isinstance(name, (str, os.PathLike)) else None
 
 
 def printable(text: str) -> str:

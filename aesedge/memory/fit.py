@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from aesedge import machine
@@ -46,7 +47,8 @@ def check_fit(bundle: Bundle, plan: Plan, memory: str | None = None) -> Fit:
     """See that a plan fits this machine and the user's budget, before anything heavy is loaded.
 
     Needed RAM is compared with what is free now, for this process in all, or with the budget where that is less. On
-    GPUs it is compared with their free memory.
+    GPUs it is compared with their free memory. Where it does not fit with room for several photos, it has room for
+    fewer.
 
     Args:
         bundle: what is to be loaded.
@@ -62,16 +64,18 @@ def check_fit(bundle: Bundle, plan: Plan, memory: str | None = None) -> Fit:
     """
     mine = machine.process_bytes()
     base = max(PROCESS_BYTES, mine)
-    wanted = estimate(bundle, plan, process_bytes=base)
     free = mine + machine.available_bytes()
     room = free if memory is None else min(free, parse_memory(memory))
-    gpu_room = sum(gpu.free_bytes for gpu in gpu_devices()) if wanted.gpu_parts else 0
+    gpu_room = sum(gpu.free_bytes for gpu in gpu_devices()) if plan.device != "cpu" else 0
 
     def fits(found: MemoryEstimate) -> bool:
         return found.needed_bytes <= room and found.gpu_bytes <= gpu_room
 
-    if fits(wanted):
-        return Fit(wanted, room - wanted.needed_bytes)
+    for n_photos in range(plan.n_photos, 0, -1):
+        plan = replace(plan, n_photos=n_photos)
+        wanted = estimate(bundle, plan, process_bytes=base)
+        if fits(wanted):
+            return Fit(wanted, room - wanted.needed_bytes)
     ways = [
         f"{words} ({size_text(found.needed_bytes)})"
         for words, found in suggestions(bundle, plan, wanted, lambda p: estimate(bundle, p, process_bytes=base), fits)

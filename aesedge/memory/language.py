@@ -16,12 +16,13 @@ from aesedge.llm.context import N_BATCH_MAX
 from aesedge.llm.placement import ALL_LAYERS, LayerSizes, gpu_devices, gpu_layers_for
 from aesedge.memory.dry_run import Buffers, DryRun
 from aesedge.memory.header import Weight, read_weights
-from aesedge.memory.plan import ROOM_FOR_TEXT, Plan
 from aesedge.residents import N_SEQ_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from aesedge.memory.plan import Plan
 
 _PAD = 256  # llama.cpp rounds the number of cells up to this
 _SHORT_TEXT = 128  # positions of a short question and the answer "High"
@@ -61,8 +62,8 @@ def language_memory(path: Path, plan: Plan, before_image: str, *, reserved_bytes
     weights = read_weights(path)
     with DryRun(path, repack=plan.repack) as model:
         n_layer, vocabulary = model.n_layer, model.n_vocab * _TOKEN_BYTES
-        n_prompt = 1 + model.n_tokens(before_image) + plan.n_image_tokens
-        n_ctx = _padded(plan.ctx or n_prompt + ROOM_FOR_TEXT)
+        n_prefix = 1 + model.n_tokens(before_image)
+        n_ctx = _padded(plan.n_ctx(n_prefix))
         buffers = _buffers(model, n_ctx, plan)
 
     def sizes() -> LayerSizes:
@@ -98,7 +99,7 @@ def language_memory(path: Path, plan: Plan, before_image: str, *, reserved_bytes
         reclaimable=max(0, _span(kept) - _total(kept)) if copied else 0,
         n_file=path.stat().st_size,
         n_ctx=n_ctx,
-        shortest_ctx=_padded(n_prompt + _SHORT_TEXT),
+        shortest_ctx=_padded(n_prefix + plan.n_image_tokens + _SHORT_TEXT),
         gpu_layers=n_gpu,
     )
 
