@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from conftest import drawn_photo, open_tiny
+from generation import Generation
 
 import aesedge
 from aesedge.answering import how_many_fit
@@ -143,7 +144,7 @@ def test_conversation_equals_its_whole_text_in_one_prompt(model: Model, photo_pa
         context, image = model.residents.context, photo._image
         (seq_id,) = model.residents.take(1)
         context.fork(image.seq_id, seq_id)
-        generation = aesedge.llm.Generation(context, seq_id, whole, sampling=aesedge.Sampling(), max_tokens=6)
+        generation = Generation(context, seq_id, whole, sampling=aesedge.Sampling(), max_tokens=6)
         assert "".join(generation) == second
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tiny
+from generation import Generation
 from grammar_models import FULL_VOCABULARY, Noise
 
 from aesedge.errors import InferenceError, UsageError
-from aesedge.llm import Context, Generation, Grammar, GrammarState, LanguageModel, Sampler, Sampling, Step
+from aesedge.llm import Context, Grammar, GrammarState, LanguageModel, Sampler, Sampling, Step
 from aesedge.llm.binding import load
 from aesedge.llm.grammar_pieces import Pieces
 from aesedge.llm.text import TextStream

@@ -208,8 +208,9 @@ HOSTILE = """
 import sys
 from pathlib import Path
 from aesedge.errors import UsageError
-from aesedge.llm import Context, Generation, Grammar, GrammarState, LanguageModel, Sampling
+from aesedge.llm import Context, Grammar, GrammarState, LanguageModel, Sampling
 sys.path.insert(0, sys.argv[2])
+from generation import Generation
 from test_grammar_faults import BAD_GRAMMARS
 
 with LanguageModel(Path(sys.argv[1])) as model, Context(model, n_ctx=512, n_seq_max=1, n_threads=1) as context:

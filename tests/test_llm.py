@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tiny
+from generation import Generation
 
 from aesedge.errors import BundleFormatError, ContextFullError, InferenceError, ModelLoadError, UsageError
-from aesedge.llm import Context, Generation, LanguageModel, Sampling
+from aesedge.llm import Context, LanguageModel, Sampling
 from aesedge.llm.cells import CellLedger
 from aesedge.llm.interrupt import Interrupt
 

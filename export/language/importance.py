@@ -15,7 +15,7 @@ import numpy as np
 
 from aesedge.errors import InferenceError, UsageError
 from aesedge.image import preprocess
-from aesedge.llm import Context, Generation, LanguageModel, Sampling
+from aesedge.llm import Context, LanguageModel
 from aesedge.prompt import prompt_template
 
 from .activations import ColumnSums
@@ -173,8 +173,12 @@ def _answer(context: Context, sums: ColumnSums, prompts: _Prompts) -> list[int]:
     context.fork(_IMAGE, _QUESTION)
     sums.enabled = False
     try:
-        generation = Generation(context, _QUESTION, prompts.critique, sampling=Sampling(), max_tokens=prompts.n_answer)
-        return list(generation.steps())
+        answer: list[int] = []
+        token = int(context.prefill_tokens(_QUESTION, prompts.critique).argmax())
+        while len(answer) < prompts.n_answer and not context.model.is_end(token):
+            answer.append(token)
+            token = int(context.prefill_tokens(_QUESTION, [token]).argmax())
+        return answer
     finally:
         sums.enabled = True
 

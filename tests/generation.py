@@ -1,4 +1,4 @@
-"""The token loop and the text stream on top of it; knows sequences and samplers, not photos or prompts."""
+"""One answer, token by token, on a context of its own: what the answers of the scheduler are compared with."""
 
 from __future__ import annotations
 
