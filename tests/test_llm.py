@@ -181,7 +181,15 @@ def test_positions_beyond_training_are_refused(llm: LanguageModel) -> None:
     ("call", "error"),
     [
         (lambda c: c.prefill_tokens(99, [1]), UsageError),
+        (lambda c: c.prefill_tokens(-1, [1]), UsageError),
         (lambda c: c.fork(0, 99), UsageError),
+        (lambda c: c.fork(-1, 0), UsageError),
+        (lambda c: c.truncate(8, 0), UsageError),
+        (lambda c: c.save(8), UsageError),
+        (lambda c: c.restore(8, np.zeros(64, np.uint8), 1), UsageError),
+        (lambda c: c.append([(0, [1] * (c.n_batch + 1))], [True]), UsageError),
+        (lambda c: c.append([(0, [1]), (99, [1])], [True, True]), UsageError),
+        (lambda c: c.append([(0, [])], [True]), UsageError),
         (lambda c: c.prefill_tokens(0, []), UsageError),
         (lambda c: c.prefill_tokens(0, [10**6]), InferenceError),
         (lambda c: c.prefill_tokens(0, [-1]), InferenceError),
@@ -194,6 +202,48 @@ def test_what_would_crash_llama_cpp_is_an_error(context: Context, call: object, 
     with pytest.raises(error):
         call(context)  # type: ignore[operator]
     assert context.n_free == context.n_ctx
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+def test_kv_that_is_not_this_contexts_is_refused_and_nothing_is_left(llm: LanguageModel, kv_type: str) -> None:
+    with (
+        Context(llm, n_ctx=512, n_seq_max=4, n_threads=1) as one,
+        Context(llm, n_ctx=256, n_seq_max=4, n_threads=1, kv_type="q8_0") as other,
+    ):
+        mine, from_ = (one, other) if kv_type == "f16" else (other, one)
+        from_.prefill_tokens(0, tokens(llm))
+        mine.prefill_tokens(1, tokens(llm))
+        mine.prefill_tokens(2, tokens(llm)[:5])
+        n, n_free, own = len(tokens(llm)), mine.n_free, mine.save(1)
+        for state, n_positions in (
+            (from_.save(0), n),  # of another type
+            (own[:-1], n),
+            (own[: len(own) // 2], n),
+            (own[:3], n),
+            (own[:0], n),
+            (own, n - 1),  # another length than was said
+            (own, n + 1),
+        ):
+            with pytest.raises(InferenceError, match="refuses a saved state"):
+                mine.restore(0, state, n_positions)
+            assert (mine.n_past(0), mine.n_free) == (0, n_free)
+        with pytest.raises(ContextFullError):
+            mine.restore(0, own, mine.n_free + 1)
+        mine.restore(0, own, n)
+        again = [mine.prefill_tokens(seq_id, [7]) for seq_id in (0, 1)]
+    assert np.allclose(*again, atol=1e-4)
+
+
+def test_forks_share_cells_whole(llm: LanguageModel) -> None:
+    """Without a unified cache llama.cpp aborts where part of a sequence is copied; here none is, and it is unified."""
+    with Context(llm, n_ctx=256, n_seq_max=64, n_threads=1) as context:
+        context.prefill_tokens(0, [5] * 200)
+        for target in range(1, 64):
+            context.fork(0, target)
+        assert context.n_free == context.n_ctx - 200
+        context.fork(0, 0)  # a sequence onto itself: emptied first, as any target
+        assert context.n_past(0) == 0
+        assert context.n_past(63) == 200
 
 
 def test_unknown_kv_type(llm: LanguageModel) -> None:
