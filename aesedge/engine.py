@@ -17,10 +17,11 @@ from aesedge.eye import Eye
 from aesedge.image import name_of
 from aesedge.kept_kv import KeptKV
 from aesedge.llm import Context, LanguageModel
-from aesedge.machine import default_n_threads, give_back_freed, n_cores
-from aesedge.memory import MOST_PHOTOS, ROOM_FOR_ONE_ANSWER, Plan, check_fit
+from aesedge.machine import give_back_freed, n_cores
+from aesedge.memory import check_fit
 from aesedge.options import Options
 from aesedge.photo import Photo
+from aesedge.plan import MOST_PHOTOS, ROOM_FOR_ONE_ANSWER, Plan
 from aesedge.prompt import prompt_template
 from aesedge.rating import Rating, label_tokens
 from aesedge.residents import N_SEQ_MAX, Residents
@@ -28,7 +29,7 @@ from aesedge.scheduler import Scheduler
 from aesedge.several import in_order
 from aesedge.turns import Turns
 from aesedge.vision import VisionTower
-from aesedge.work import CHUNK, Priority
+from aesedge.work import Priority
 
 if TYPE_CHECKING:
     import os
@@ -71,20 +72,21 @@ class Model:
         options = options or Options()
         self.bundle = bundle
         manifest = self.manifest = bundle.manifest
-        plan = options.plan(manifest)
+        plan = options.plan(bundle)
         self.gguf, self.vision, self.n_image_tokens = plan.gguf, plan.vision, plan.n_image_tokens
         self.template = prompt_template(manifest.prompt.template)
         tower_path, llm_path = bundle.path("vision", self.vision), bundle.path("llm", self.gguf)
-        n_threads = options.threads or default_n_threads(tower_path.stat().st_size + llm_path.stat().st_size)
         fit = check_fit(bundle, plan, options.memory)
         plan, n_gpu_layers = fit.estimate.plan, fit.estimate.gpu_layers
         # On a GPU, or on cores that are left over, the tower runs beside the language model; else they take turns.
-        self._takes_turns = not n_gpu_layers and n_threads >= n_cores()
+        self._takes_turns = not n_gpu_layers and plan.threads_batch >= n_cores()
         turns = Turns()
         with ExitStack() as stack:
             with ThreadPoolExecutor(1) as pool:  # tower and language model load at the same time
-                tower = pool.submit(VisionTower, tower_path, device=options.device, n_threads=n_threads)
-                self.llm = stack.enter_context(LanguageModel(llm_path, gpu_layers=n_gpu_layers, progress=progress))
+                tower = pool.submit(VisionTower, tower_path, device=plan.device, n_threads=plan.threads_vision)
+                self.llm = stack.enter_context(
+                    LanguageModel(llm_path, gpu_layers=n_gpu_layers, progress=progress, repack=plan.repack)
+                )
                 self.tower = stack.enter_context(tower.result())
             give_back_freed()
             self._check_parts_belong_together()
@@ -98,7 +100,7 @@ class Model:
                 turns=turns if self._takes_turns else None,
                 worth_keeping_s=options.worth_keeping_s,
             )
-            self._open_context(stack, options, plan, n_threads, n_gpu_layers, turns)
+            self._open_context(stack, options, plan, n_gpu_layers, turns)
             # Everything stands: close() undoes it, the last opened first, as llama.cpp requires.
             self._resources = stack.pop_all()
 
@@ -121,9 +123,7 @@ class Model:
                 f"{m.image.size} and {m.image_tokens.max}; export or install the bundle again"
             )
 
-    def _open_context(
-        self, stack: ExitStack, options: Options, plan: Plan, n_threads: int, n_gpu_layers: int, turns: Turns
-    ) -> None:
+    def _open_context(self, stack: ExitStack, options: Options, plan: Plan, n_gpu_layers: int, turns: Turns) -> None:
         prefix = [self.llm.bos, *self.llm.tokenize(self.template.before_image)]
         m = self.manifest
         questions = [m.rating.question, m.prompt.critique, *m.rating.attributes.values()]
@@ -136,10 +136,18 @@ class Model:
             )
         n_ctx = plan.n_ctx(len(prefix))
         context = stack.enter_context(
-            Context(self.llm, n_ctx=n_ctx, n_seq_max=N_SEQ_MAX, n_threads=n_threads, kv_type=plan.kv_type)
+            Context(
+                self.llm,
+                n_ctx=n_ctx,
+                n_seq_max=N_SEQ_MAX,
+                n_threads=plan.threads,
+                n_threads_batch=plan.threads_batch,
+                kv_type=plan.kv_type,
+                flash_attention=plan.flash_attention,
+            )
         )
         self.residents = Residents(context, len(prefix))
-        self.scheduler = Scheduler(context, self.residents, turns)
+        self.scheduler = Scheduler(context, self.residents, turns, chunk=plan.chunk)
         stack.callback(self.scheduler.close)
         self.kept_kv = KeptKV(
             _store("kv", KV_BUDGET, options),
@@ -149,9 +157,11 @@ class Model:
             template=m.prompt.template,
             settings={
                 "n_batch": context.n_batch,
-                "chunk": CHUNK,
-                "threads": n_threads,
-                "device": options.device,
+                "chunk": plan.chunk,
+                "threads": plan.threads_batch,
+                "repack": plan.repack,
+                "flash_attention": plan.flash_attention,
+                "device": plan.device,
                 "gpu_layers": n_gpu_layers,
             },
         )

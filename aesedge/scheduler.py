@@ -17,6 +17,7 @@ import numpy as np
 
 from aesedge.errors import ContextFullError, UsageError
 from aesedge.llm.context import Aborted
+from aesedge.plan import CHUNK
 from aesedge.turns import Turns
 from aesedge.work import Append, AppendRows, Preempted, Priority, Room, Until, even
 
@@ -95,12 +96,14 @@ class Scheduler:
         context: the KV cache; whoever made it closes it, after this.
         keeper: its sequences.
         turns: whom to wait for before every batch.
+        chunk: rows of one image, or tokens of one text, in a batch.
     """
 
-    def __init__(self, context: Context, keeper: Keeper, turns: Turns | None = None) -> None:
+    def __init__(self, context: Context, keeper: Keeper, turns: Turns | None = None, *, chunk: int = CHUNK) -> None:
         self._context = context
         self._keeper = keeper
         self._turns = turns or Turns()
+        self._chunk = chunk
         self._changed = threading.Condition()
         self._inbox: list[_Task] = []
         self._tasks: list[_Task] = []
@@ -254,7 +257,7 @@ class Scheduler:
         request = task.request
         assert isinstance(request, AppendRows)  # noqa: S101 (for mypy)
         n = len(request.rows)
-        part = request.rows[request.n_done : request.n_done + even(n)]
+        part = request.rows[request.n_done : request.n_done + even(n, self._chunk)]
 
         def run() -> None:
             self._context.prefill_embeddings(request.seq_id, part)
@@ -275,7 +278,7 @@ class Scheduler:
             request = task.request
             if not isinstance(request, Append):  # it has just been asked to make room
                 continue
-            n = min(request.n_next, left)
+            n = min(request.n_next(self._chunk), left)
             if n < 1 or (task.order[0] != top and request.n_left > 1):
                 continue
             if self._have_cells(task, n, planned=sum(n for _, _, n in chosen)):

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 T = TypeVar("T")
-CHUNK = 256
-"""Rows of one image, or tokens of one text, in a batch: long enough to be as fast as any (facts were measured at 7B on
-two cores: 128 to 512 rows are within 7 % of one another), short enough that nobody else waits for a whole image."""
 
 
 class Priority(IntEnum):
@@ -62,10 +59,9 @@ class Append:
         """Tokens that were not decoded yet."""
         return self.n_tokens - self.n_done
 
-    @property
-    def n_next(self) -> int:
-        """Tokens for the next batch."""
-        return min(self.n_left, even(self.n_tokens))
+    def n_next(self, chunk: int) -> int:
+        """Return how many tokens are for the next batch."""
+        return min(self.n_left, even(self.n_tokens, chunk))
 
     def slices(self, n: int) -> list[Slice]:
         """Return the next n tokens."""
@@ -114,10 +110,10 @@ class Preempted(Exception):  # noqa: N818 (no error: the work goes on later)
     """Thrown into work that must make room: what it appended is to go, and to be appended again after new room."""
 
 
-def even(n: int) -> int:
-    """Return the size of the parts of n rows.
+def even(n: int, chunk: int) -> int:
+    """Return the size of the parts of n rows, which is at most a chunk.
 
     Even parts, because llama.cpp computes attention otherwise (sums in float16) where a batch has fewer than 64 rows:
     what is cut off at the end should not be such a remainder.
     """
-    return -(-n // -(-n // CHUNK))
+    return -(-n // -(-n // chunk))

@@ -43,7 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--gguf")
     parser.add_argument("--vision", default="auto")
     parser.add_argument("--ctx", type=int)
-    parser.add_argument("--kv-type", default="f16")
+    parser.add_argument("--kv-type")
     parser.add_argument("--image-tokens", type=int)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--photo", type=Path, default=SAMPLE_PHOTOS[0])
@@ -64,7 +64,7 @@ def main() -> None:
         device="cpu",
         threads=args.threads,
     )
-    plan = options.plan(bundle.manifest)
+    plan = options.plan(bundle)
     expected = estimate(bundle, plan)
     with Model(bundle, options) as model, model.look(args.photo) as photo:
         photo.score()

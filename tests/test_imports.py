@@ -26,6 +26,8 @@ ENGINE = (
     "memory",
     "options",
     "photo",
+    "plan",
+    "profile",
     "reply",
     "residents",
     "scheduler",

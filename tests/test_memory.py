@@ -25,10 +25,11 @@ from aesedge.errors import MemoryFitError, ModelLoadError, ProviderError, UsageE
 from aesedge.llm import Context, LanguageModel, binding, placement
 from aesedge.llm.placement import ALL_LAYERS, GpuDevice, LayerSizes, bytes_on_gpu, gpu_layers_for, layers_that_fit
 from aesedge.manifest import ImageSpec, ImageTokens
-from aesedge.memory import MemoryEstimate, Plan, check_fit, estimate, fit, parse_memory
+from aesedge.memory import MemoryEstimate, check_fit, estimate, fit, parse_memory
 from aesedge.memory.dry_run import DryRun
 from aesedge.memory.header import read_weights
 from aesedge.options import Options
+from aesedge.plan import Plan
 
 MEASURE = Path(__file__).parent / "measure_memory.py"
 TOLERANCE = 0.10
@@ -401,7 +402,7 @@ def test_what_a_budget_leaves_is_for_embeddings_of_photos_that_were_seen(
     bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = open_bundle(bundle_folder)
-    needed = estimate(bundle, Options(device="cpu").plan(bundle.manifest)).needed_bytes
+    needed = estimate(bundle, Options(device="cpu").plan(bundle)).needed_bytes
     limit_ram(monkeypatch, 8 * GB)
     for spare, kept in ((0, 0), (3 * 10**6, 3 * 10**6), (GB, engine.RAM_BYTES)):
         with open_model(bundle_folder, memory=f"{needed + spare}B", device="cpu") as model:

@@ -106,20 +106,17 @@ def _show(bundle: Bundle) -> None:
 
 def _memory(bundle: Bundle) -> str:
     """Return what the bundle takes with default options, in all and by part."""
-    from aesedge.memory import Plan, estimate
-    from aesedge.vision import vision_type
+    from aesedge.memory import estimate
+    from aesedge.options import Options
 
-    m = bundle.manifest
     try:
-        vision = vision_type("auto", m.types("vision"), m.defaults.vision, "auto")
-        needed = estimate(bundle, Plan(gguf=m.defaults.gguf, vision=vision, n_image_tokens=m.image_tokens.max))
+        plan = Options().plan(bundle)
+        needed = estimate(bundle, plan)
     except AesedgeError as error:
         return f"memory: unknown: {error}"
     rows = [[name, size(n)] for name, n in needed.parts.items()]
     rows += [[f"on GPU: {name}", size(n)] for name, n in needed.gpu_parts.items()]
-    chosen = (
-        f"{m.defaults.gguf.lower()}, vision {vision.lower()}, --ctx {needed.n_ctx}, --kv-type {needed.plan.kv_type}"
-    )
+    chosen = f"{plan.gguf.lower()}, vision {plan.vision.lower()}, --ctx {needed.n_ctx}, --kv-type {plan.kv_type}"
     return f"{bold(f'memory {size(needed.needed_bytes)}')} with {chosen}\n{table(rows)}"
 
 

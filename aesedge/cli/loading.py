@@ -12,16 +12,18 @@ from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
     from aesedge.engine import Model
+    from aesedge.profile import Purpose
     from aesedge.reply import Writing
 
 
-def load_model(loading: Loading, *, quiet: bool, photos: int = 1) -> Model:
+def load_model(loading: Loading, *, quiet: bool, photos: int = 1, purpose: Purpose = "critique") -> Model:
     """Load what the options ask for, with a progress bar.
 
     Args:
         loading: the options.
         quiet: no bar.
         photos: how many photos would be worked on at once, if there were room for them.
+        purpose: what for.
 
     Raises:
         AesedgeError: see :class:`aesedge.engine.Model`.
@@ -30,7 +32,7 @@ def load_model(loading: Loading, *, quiet: bool, photos: int = 1) -> Model:
 
     options: dict[str, Any] = {k: v for k, v in vars(loading).items() if k not in {"bundle", "cache_size"}}
     options["cache"] = loading.cache_size
-    options["photos"] = photos
+    options |= {"photos": photos, "purpose": purpose}
     options["device"] = loading.device.value
     options["gpu_layers"] = gpu_layers(loading.gpu_layers)
     with status(f"loading {loading.bundle}", quiet=quiet) as show:

@@ -121,7 +121,7 @@ def score(
         columns = "".join(f"  {name} {rating.score:4.1f}" for name, rating in found.attributes.items())
         print(f"{found.score:4.1f}  {shown(found.photo):<{width}}{columns}".rstrip(), flush=True)
 
-    with load_model(loading, quiet=printing.quiet) as model:
+    with load_model(loading, purpose="score", quiet=printing.quiet) as model:
         try:
             each_photo(model, names, work, show, at_once=1, quiet=printing.quiet)
         finally:

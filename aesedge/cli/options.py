@@ -95,7 +95,7 @@ class Loading:
     )
     threads: Annotated[
         int | None,
-        typer.Option(help="CPU threads.", show_default="one per core; 1 for small models", rich_help_panel=LOADING),
+        typer.Option(help="CPU threads.", show_default="tuned, or one per core", rich_help_panel=LOADING),
     ] = None
     ctx: Annotated[
         int | None,
@@ -109,7 +109,10 @@ class Loading:
             help="What is kept on disk of photos that were seen: 2GB, 5% of the disk, 0.", rich_help_panel=LOADING
         ),
     ] = "2GB"
-    kv_type: Annotated[str, typer.Option(help="Type of the KV cache: f16, q8_0.", rich_help_panel=LOADING)] = "f16"
+    kv_type: Annotated[
+        str | None,
+        typer.Option(help="Type of the KV cache: f16, q8_0.", show_default="tuned, or f16", rich_help_panel=LOADING),
+    ] = None
     memory: Annotated[
         str | None,
         typer.Option(

@@ -15,7 +15,6 @@ from aesedge.hashes import cache_folder
 from aesedge.llm.placement import gpu_devices
 from aesedge.memory import check_fit
 from aesedge.sizes import size_text
-from aesedge.vision import vision_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,10 +73,8 @@ def _llama_cpp() -> str:
 
 
 def _vision(bundle: Bundle, options: Options) -> str:
-    manifest = bundle.manifest
-    chosen = vision_type(options.vision, manifest.types("vision"), manifest.defaults.vision, options.device)
     packages = [f"{name} {_version(name)}" for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
-    return f"{' and '.join(packages)}, graph {chosen.lower()}"
+    return f"{' and '.join(packages)}, graph {options.plan(bundle).vision.lower()}"
 
 
 def _version(package: str) -> str:
@@ -88,7 +85,7 @@ def _version(package: str) -> str:
 
 
 def _memory(bundle: Bundle, options: Options) -> str:
-    needed = check_fit(bundle, options.plan(bundle.manifest), options.memory).estimate
+    needed = check_fit(bundle, options.plan(bundle), options.memory).estimate
     free = machine.process_bytes() + machine.available_bytes()
     return f"{size_text(needed.needed_bytes)} needed, {size_text(free)} free"
 

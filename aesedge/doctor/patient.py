@@ -15,7 +15,7 @@ from PIL import Image
 
 from aesedge.doctor import probe
 from aesedge.engine import Model
-from aesedge.memory import ROOM_FOR_TEXT
+from aesedge.plan import ROOM_FOR_TEXT
 from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:

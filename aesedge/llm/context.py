@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 KV_TYPES = {"f16": 1, "q8_0": 8}  # ggml_type
 _PAD = 256  # llama.cpp rounds the number of cells up to this
+FLASH_AUTO = -1  # llama_flash_attn_type
 _ABORTED = 2  # llama_decode's answer when the abort callback said so
 N_BATCH_MAX = 1024  # enough for LLaVA-1.5's 576 image tokens and the text around them in one graph
 
@@ -39,8 +40,10 @@ class Context:
         model: the weights; they must outlive the context.
         n_ctx: positions to hold, over all sequences, shared ones counted once.
         n_seq_max: how many sequences there may be.
-        n_threads: CPU threads.
-        kv_type: ``f16`` or ``q8_0``.
+        n_threads: CPU threads that decode.
+        n_threads_batch: CPU threads that prefill; None takes as many.
+        kv_type: ``f16`` or ``q8_0``; the latter needs flash attention.
+        flash_attention: whether attention is computed in one fused operation, where the device can.
         on_node: llama.cpp's ``cb_eval``: called with the address of every tensor of a graph and True before it is
             computed, and again with False after it where the first answer was True. It must not raise. With it every
             row goes through the whole model, as where its logits are wanted.
@@ -57,7 +60,9 @@ class Context:
         n_ctx: int,
         n_seq_max: int,
         n_threads: int,
+        n_threads_batch: int | None = None,
         kv_type: str = "f16",
+        flash_attention: bool = True,
         on_node: Callable[[int, bool], bool] | None = None,
     ) -> None:
         if kv_type not in KV_TYPES:
@@ -71,18 +76,19 @@ class Context:
         self.abort = AbortFlag()
         """Another thread may set it: what runs then raises ``Aborted``, and whoever set it clears it."""
         self._on_node = self._node_callback(on_node)
-        self.handle: Any = self._open(n_threads, kv_type)
+        self.handle: Any = self._open(n_threads, n_threads_batch or n_threads, flash_attention=flash_attention)
         self._memory = self._lib.llama_get_memory(self.handle)
         self._ledger = CellLedger(self.n_ctx)
 
-    def _open(self, n_threads: int, kv_type: str) -> Any:
+    def _open(self, n_threads: int, n_threads_batch: int, *, flash_attention: bool) -> Any:
         lib = self._lib
         params = lib.llama_context_default_params()
         params.n_ctx = self.n_ctx
         params.n_batch = params.n_ubatch = self.n_batch
         params.n_seq_max = self.n_seq_max
-        params.n_threads = params.n_threads_batch = n_threads
-        params.type_k = params.type_v = KV_TYPES[kv_type]
+        params.n_threads, params.n_threads_batch = n_threads, n_threads_batch
+        params.type_k = params.type_v = KV_TYPES[self.kv_type]
+        params.flash_attn_type = FLASH_AUTO if flash_attention else 0
         params.kv_unified = True  # forks share the image's cells; otherwise each sequence gets n_ctx / n_seq_max
         params.no_perf = True
         params.abort_callback = ctypes.cast(self.abort.callback, lib.ggml_abort_callback)

@@ -7,16 +7,5 @@ and ``suggestions`` looks for what fits where it does not.
 
 from aesedge.memory.estimate import MemoryEstimate, estimate
 from aesedge.memory.fit import Fit, check_fit, parse_memory
-from aesedge.memory.plan import MOST_PHOTOS, ROOM_FOR_ONE_ANSWER, ROOM_FOR_TEXT, Plan
 
-__all__ = [
-    "MOST_PHOTOS",
-    "ROOM_FOR_ONE_ANSWER",
-    "ROOM_FOR_TEXT",
-    "Fit",
-    "MemoryEstimate",
-    "Plan",
-    "check_fit",
-    "estimate",
-    "parse_memory",
-]
+__all__ = ["Fit", "MemoryEstimate", "check_fit", "estimate", "parse_memory"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aesedge.errors import ModelLoadError
 from aesedge.llm import binding
-from aesedge.llm.context import KV_TYPES
+from aesedge.llm.context import FLASH_AUTO, KV_TYPES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +66,9 @@ class DryRun:
         # Asked without room for the answer, llama.cpp returns how much is missing, as a negative number.
         return -int(self._lib.llama_tokenize(self._vocab, data, len(data), None, 0, False, False)) if data else 0
 
-    def buffers(self, *, n_ctx: int, n_batch: int, n_seq_max: int, kv_type: str) -> Buffers:
+    def buffers(
+        self, *, n_ctx: int, n_batch: int, n_seq_max: int, kv_type: str, flash_attention: bool = True
+    ) -> Buffers:
         """Plan a context as :class:`aesedge.llm.Context` opens it.
 
         Raises:
@@ -76,6 +78,7 @@ class DryRun:
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = n_ctx, n_batch, n_batch, n_seq_max
         params.type_k = params.type_v = KV_TYPES[kv_type]
+        params.flash_attn_type = FLASH_AUTO if flash_attention else 0
         params.kv_unified = True
         log: list[str] = []
         before, data = lib.llama_log_callback(), ctypes.c_void_p()

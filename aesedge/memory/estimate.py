@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aesedge.bundle import Bundle
     from aesedge.manifest import Role
-    from aesedge.memory.plan import Plan
+    from aesedge.plan import Plan
 
 _MIB = 1 << 20
 PROCESS_BYTES = 80 * _MIB

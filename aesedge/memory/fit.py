@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aesedge.bundle import Bundle
-    from aesedge.memory.plan import Plan
+    from aesedge.plan import Plan
 
 _LEAST = 10**6
 _STEP = 10**8  # what a budget is rounded up to

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from aesedge.memory.plan import Plan
+    from aesedge.plan import Plan
 
 _PAD = 256  # llama.cpp rounds the number of cells up to this
 _SHORT_TEXT = 128  # positions of a short question and the answer "High"
@@ -146,7 +146,13 @@ def _gpu_compute(path: Path, n_ctx: int, plan: Plan) -> int:
 
 
 def _buffers(model: DryRun, n_ctx: int, plan: Plan) -> Buffers:
-    return model.buffers(n_ctx=n_ctx, n_batch=min(n_ctx, N_BATCH_MAX), n_seq_max=N_SEQ_MAX, kv_type=plan.kv_type)
+    return model.buffers(
+        n_ctx=n_ctx,
+        n_batch=min(n_ctx, N_BATCH_MAX),
+        n_seq_max=N_SEQ_MAX,
+        kv_type=plan.kv_type,
+        flash_attention=plan.flash_attention,
+    )
 
 
 def _work_bytes(weights: Sequence[Weight], n_ctx: int) -> int:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aesedge.bundle import Bundle
     from aesedge.manifest import Role
     from aesedge.memory.estimate import MemoryEstimate
-    from aesedge.memory.plan import Plan
+    from aesedge.plan import Plan
 
 _CTX_STEP = 256  # llama.cpp rounds the number of cells up to this
 _FULL_KV = "f16"
