@@ -179,14 +179,10 @@ def test_export_is_loaded_lazily(runtime_imports: list[Import]) -> None:
     ]
 
 
-# libmtmd, llama.cpp's image encoder, is another library with types of its own; it runs in a process of its own.
-SECOND_HOMES = {"llama_cpp": {"export/pair/mtmd.py"}}
-
-
 @pytest.mark.parametrize("library", ["llama_cpp", "onnxruntime"])
 def test_export_touches_each_runtime_in_one_module_at_most(library: str) -> None:
     users = {found.file for found in imports_under("export") if found.target.split(".")[0] == library}
-    assert len(users - SECOND_HOMES.get(library, set())) <= 1, users
+    assert len(users) <= 1, users
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aesedge.errors import InferenceError, ParityError
 from aesedge.image import preprocess
+from aesedge.llm.mtmd import Mtmd, mtmd_version
 
 from ..proof.self_proof import compare_files, not_proven
 from ..proof.stages import Stage, as_records, compare_rows
 from ..proof.vision_proof import encode_all
 from .mmproj import PROJECTOR_KEY
 from .mmproj_copy import write_as_trained
-from .mtmd import encode, mtmd_version
 from .pair import weight_type
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _stages(
     """Return the stages against libmtmd, the first one checked; the second says how far llama.cpp is from training."""
     stage = Stage(AGAINST_LIBMTMD, limits(mmproj))
     if reading == "llama.cpp":
-        theirs = encode(mmproj.file.path, pictures, n_threads=n_threads)
+        theirs = _encode(mmproj.file.path, mmproj, pictures, n_threads)
         _compare(stage, rows, theirs)
         return [stage]
     theirs = _encode_as_trained(mmproj, pictures, work, n_threads)
@@ -144,7 +145,7 @@ def _stages(
     if PROJECTOR_KEY not in mmproj.file.values:  # a file of 2023, which llama.cpp does not read any more
         return [stage]
     as_it_is = Stage(LLAMA_CPP_AS_IT_IS, {})
-    for our, their in zip(rows, encode(mmproj.file.path, pictures, n_threads=n_threads), strict=True):
+    for our, their in zip(rows, _encode(mmproj.file.path, mmproj, pictures, n_threads), strict=True):
         as_it_is.add(min_cosine=compare_rows(our, their)["min_cosine"])
     return [stage, as_it_is]
 
@@ -162,6 +163,15 @@ def _encode_as_trained(
     copy = work / "as-trained.gguf"
     try:
         write_as_trained(mmproj, copy)
-        return encode(copy, pictures, n_threads=n_threads)
+        return _encode(copy, mmproj, pictures, n_threads)
     finally:
         copy.unlink(missing_ok=True)
+
+
+def _encode(path: Path, mmproj: Mmproj, pictures: npt.NDArray[np.uint8], n_threads: int) -> npt.NDArray[np.float32]:
+    """Return libmtmd's embeddings of pictures, by a file of the mmproj's shape."""
+    try:
+        with Mtmd(path, n_threads=n_threads) as reference:
+            return reference.encode(pictures, mmproj.trained.n_embd)
+    except InferenceError as error:
+        raise ParityError(f"{error}; --no-parity imports without comparing") from None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 from aesedge_export import disk_space
-from aesedge_export.pair import import_proof, mtmd
+from aesedge_export.pair import import_proof
 from aesedge_export.pair.import_cli import name_of
 from aesedge_export.pair.importer import import_pair
 from conftest import drawn_photo
@@ -22,13 +22,14 @@ from aesedge.bundle import open_bundle
 from aesedge.cli import main
 from aesedge.errors import BundleError, CheckpointError, ParityError, UsageError
 from aesedge.image import preprocess, read_image
+from aesedge.llm.mtmd import Mtmd, mtmd_version
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.vision import VisionTower
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-needs_libmtmd = pytest.mark.skipif(not mtmd.mtmd_version(), reason="libmtmd is not in this llama-cpp-python")
+needs_libmtmd = pytest.mark.skipif(not mtmd_version(), reason="libmtmd is not in this llama-cpp-python")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_the_command_makes_a_bundle_that_scores_a_photo(
         "read files: done",
         "copy F32: done",
         "vision fp32: done",
-        *(["parity: libmtmd: done"] if mtmd.mtmd_version() else []),
+        *(["parity: libmtmd: done"] if mtmd_version() else []),
         "hashes: done",
     ]
     assert "llm-f32.gguf" in shown.out
@@ -108,7 +109,8 @@ def test_a_bundle_can_see_as_llama_cpp_does(pair: tuple[Path, Path], tmp_path: P
     pixels = preprocess(picture, manifest.image)
     with VisionTower(tmp_path / "b" / "vision-fp32.onnx", device="cpu", n_threads=1) as tower:
         ours = tower.encode(pixels)
-    theirs = mtmd.encode(pair[1], import_proof.pixel_levels(pixels, manifest.image)[None], n_threads=1)[0]
+    with Mtmd(pair[1], n_threads=1) as reference:
+        theirs = reference.encode(import_proof.pixel_levels(pixels, manifest.image)[None], manifest.n_embd)[0]
     assert np.abs(ours - theirs).max() <= 5e-3 * np.abs(theirs).max()
 
 
@@ -146,7 +148,7 @@ def test_without_libmtmd_it_says_so_and_goes_on(
 
 
 def test_no_parity_measures_nothing(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_proof, "encode", None)
+    monkeypatch.setattr(import_proof, "Mtmd", None)
     assert main(["import", *map(str, pair), "--out", str(tmp_path / "b"), "--no-parity", "--vision", "fp32"]) == 0
     fidelity = json.loads((tmp_path / "b" / "manifest.json").read_bytes())["fidelity"]
     assert fidelity["checked"] is False

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 from aesedge_export.language.gguf_reading import open_gguf
-from aesedge_export.pair import mmproj, mtmd
+from aesedge_export.pair import mmproj
 from aesedge_export.pair.import_proof import limits, pixel_levels
 from aesedge_export.pair.mmproj_copy import write_as_trained
 from aesedge_export.pair.pair import file_type, read_pair
@@ -19,8 +19,10 @@ from aesedge_export.proof.stages import compare_rows
 from aesedge_export.vision.vision_builder import write_from_tensors
 from conftest import drawn_photo
 
-from aesedge.errors import CheckpointError, ParityError, UsageError
+from aesedge.errors import CheckpointError, InferenceError, UsageError
 from aesedge.image import preprocess
+from aesedge.llm import LanguageModel
+from aesedge.llm.mtmd import MARKER, Mtmd, mtmd_version
 from aesedge.vision import VisionTower
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 F16, F32, BF16, Q8_0 = (gguf.GGMLQuantizationType[name] for name in ("F16", "F32", "BF16", "Q8_0"))
 PHOTO = drawn_photo(3, (90, 70))
-needs_libmtmd = pytest.mark.skipif(not mtmd.mtmd_version(), reason="libmtmd is not in this llama-cpp-python")
+needs_libmtmd = pytest.mark.skipif(not mtmd_version(), reason="libmtmd is not in this llama-cpp-python")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,8 @@ def rows_of(source: Mmproj, shape: VisionShape, folder: Path) -> np.ndarray:
 
 def rows_of_libmtmd(path: Path, source: Mmproj) -> np.ndarray:
     picture = pixel_levels(preprocess(PHOTO, source.image), source.image)
-    return mtmd.encode(path, picture[None], n_threads=1)[0]
+    with Mtmd(path, n_threads=1) as reference:
+        return reference.encode(picture[None], source.trained.n_embd)[0]
 
 
 def is_within(figures: dict[str, float], allowed: dict[str, float]) -> bool:
@@ -135,8 +138,27 @@ def test_libmtmd_s_death_is_an_error_of_ours(tensors: dict[str, np.ndarray], tmp
     lacking = {name: values for name, values in tensors.items() if name != "multi_modal_projector.linear_1.bias"}
     path = tiny.write_mmproj(tmp_path / "mmproj.gguf", lacking)
     picture = np.zeros((1, tiny.IMAGE_SIZE, tiny.IMAGE_SIZE, 3), np.uint8)
-    with pytest.raises(ParityError, match="libmtmd"):
-        mtmd.encode(path, picture, n_threads=1)
+    with pytest.raises(InferenceError, match=r"mmproj\.gguf.*libmtmd"), Mtmd(path, n_threads=1) as reference:
+        reference.encode(picture, tiny.N_EMBD)
+    with pytest.raises(InferenceError, match=r"none\.gguf"):
+        Mtmd(tmp_path / "none.gguf", n_threads=1)
+
+
+@needs_libmtmd
+def test_libmtmd_reads_prompts_and_writes_on(
+    tensors: dict[str, np.ndarray], gguf_path: Path, photo_path: Path, tmp_path: Path
+) -> None:
+    path = tiny.write_mmproj(tmp_path / "mmproj.gguf", tensors)
+    text = f"USER: {MARKER}\nHow is it? ASSISTANT:"
+    with Mtmd(path, gguf_path, n_threads=1) as reference, LanguageModel(gguf_path) as llm:
+        first, written = reference.prompt(photo_path, text), reference.generate(5)
+        again = reference.prompt(photo_path, text)
+        around = [llm.tokenize(part) for part in text.split(MARKER)]
+    assert first.n_tokens == again.n_tokens == 1 + sum(map(len, around)) + tiny.N_IMAGE_TOKENS
+    assert (first.token, written.tokens[0]) == (again.token, first.token)
+    assert len(written.tokens) == 5
+    for part in ("decode_image_s", "vision_s", "prefill_s"):
+        assert 0 < getattr(first, part) < first.total_s
 
 
 @pytest.mark.parametrize("legacy", [True, False])

@@ -1,0 +1,169 @@
+"""libmtmd, llama.cpp's own way from a picture to the next token, to compare with; knows nothing of how we do it.
+
+It runs in a process of its own, at llama.cpp's defaults: it aborts on what it does not expect, prints as it likes, and
+cannot be interrupted. The process stays, so that both sides of a comparison can take turns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import metadata, util
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from aesedge.errors import InferenceError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+MARKER = "<__media__>"
+"""Where the image stands in a text."""
+
+
+class Prompted(NamedTuple):
+    """What a prompt with an image took, in seconds, and what came of it."""
+
+    decode_image_s: float
+    """Reading, decoding, resizing and normalising the file."""
+    vision_s: float
+    prefill_s: float
+    """All tokens of the prompt, those of the image among them."""
+    n_tokens: int
+    token: int
+    """The likeliest next one."""
+
+    @property
+    def total_s(self) -> float:
+        """From the file to the next token's logits."""
+        return self.decode_image_s + self.vision_s + self.prefill_s
+
+
+class Generated(NamedTuple):
+    """What writing on took."""
+
+    decode_s: float
+    tokens: list[int]
+    """The likeliest ones."""
+
+
+def mtmd_version() -> str:
+    """Return what encodes, as ``libmtmd of llama-cpp-python 0.3.36``, or an empty text where it is not installed."""
+    found = util.find_spec("llama_cpp")
+    folders = found.submodule_search_locations if found is not None else None
+    if not folders or not (Path(folders[0]) / "mtmd_cpp.py").is_file():
+        return ""
+    if not any((Path(folders[0]) / "lib").glob("*mtmd.*")):
+        return ""
+    return f"libmtmd of llama-cpp-python {metadata.version('llama-cpp-python')}"
+
+
+class Mtmd:
+    """A process with an mmproj file and, for prompts, a language model. Use it as a context manager, or close it.
+
+    Args:
+        mmproj: the image encoder.
+        llm: the language model's GGUF file; None can only encode.
+        n_threads: CPU threads.
+        n_ctx: positions of the KV cache.
+        gpu: whether it may use a GPU.
+
+    Raises:
+        InferenceError: libmtmd refuses a file, or died of it.
+    """
+
+    def __init__(
+        self, mmproj: Path, llm: Path | None = None, *, n_threads: int, n_ctx: int = 2048, gpu: bool = False
+    ) -> None:
+        self._mmproj = mmproj
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
+        # The child finds this package where we found it, installed or not.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "aesedge.llm.mtmd_process"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        try:
+            files = {"mmproj": str(mmproj), "llm": None if llm is None else str(llm)}
+            self._ask("open", **files, n_threads=n_threads, n_ctx=n_ctx, gpu=gpu)
+        except BaseException:
+            self.close()
+            raise
+
+    def encode(self, pictures: npt.NDArray[np.uint8], n_embd: int) -> npt.NDArray[np.float32]:
+        """Encode pictures that have the tower's size already, so that they are neither resized nor padded.
+
+        Args:
+            pictures: RGB, uint8 [n, image_size, image_size, 3].
+            n_embd: width of the language model.
+
+        Returns:
+            Image embeddings, float32 [n, n_image_tokens, n_embd].
+        """
+        with tempfile.TemporaryDirectory(prefix="aesedge-") as folder:
+            given, answer = Path(folder) / "pictures.npy", Path(folder) / "rows.npy"
+            np.save(given, pictures)
+            self._ask("encode", pictures=str(given), rows=str(answer), n_embd=n_embd)
+            rows: npt.NDArray[np.float32] = np.load(answer)
+            return rows
+
+    def prompt(self, photo: Path, text: str) -> Prompted:
+        """Forget everything, and read a prompt with a photo.
+
+        Args:
+            photo: a file that libmtmd reads (JPEG, PNG, BMP).
+            text: the prompt, with one ``MARKER``, and text after it.
+        """
+        return Prompted(**self._ask("prompt", photo=str(photo), text=text))
+
+    def generate(self, n_tokens: int) -> Generated:
+        """Write on after the prompt: so many of the likeliest tokens, whatever they are."""
+        return Generated(**self._ask("generate", n_tokens=n_tokens))
+
+    def _ask(self, command: str, **values: object) -> dict[str, Any]:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None  # noqa: S101 (for mypy)
+        assert stdout is not None  # noqa: S101 (for mypy)
+        line = b""
+        try:
+            stdin.write(json.dumps({"command": command, **values}).encode() + b"\n")
+            stdin.flush()
+            line = stdout.readline()
+        except BrokenPipeError:
+            pass
+        answer: dict[str, Any] = json.loads(line) if line else {"error": ""}
+        if "error" in answer:
+            raise InferenceError(
+                f"{self._mmproj}: llama.cpp's own encoder (libmtmd) cannot be asked: "
+                f"{answer['error'] or self._reason()}; go on without comparing, or with another mmproj file"
+            )
+        return answer
+
+    def _reason(self) -> str:
+        """Return the most telling line that the process printed."""
+        status = self._process.wait()
+        self._log.seek(0)
+        lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        signs = ("assert", "error", "fail", "unknown", "unable")
+        telling = [line for line in lines if any(sign in line.lower() for sign in signs)]
+        return telling[-1] if telling else f"exit status {status}"
+
+    def close(self) -> None:
+        """End the process. Closing twice does nothing."""
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+    def __enter__(self) -> Mtmd:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
