@@ -6,6 +6,7 @@ Everything here runs on the scheduler's thread, between two batches.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,13 +74,45 @@ def rate_all(
         seq_ids = yield from bring(residents, image, timings, n_forks=n_forks, n_cells=n_cells)
         try:
             with residents.using(image):
-                ratings += yield from _rate_group(residents, labels, group, seq_ids)
+                (found,) = yield from _rate(residents, labels, group, [seq_ids])
+                ratings += found
         finally:
             residents.give_back(seq_ids)
         n_past = residents.n_positions(image) * len(group)
         timings.n_prompt += sum(map(len, group)) + n_past
         timings.n_reused += n_past
     timings.prefill_s += time.perf_counter() - before
+    return ratings
+
+
+def rate_new(
+    residents: Residents,
+    images: Sequence[ResidentImage],
+    labels: LabelTokens,
+    questions: Sequence[Sequence[int]],
+    timings: Sequence[Timings],
+) -> Work[list[list[Rating]]]:
+    """Do what :func:`rate_all` does for several images that are new: they, and their questions, share batches.
+
+    There must be room for all of them, see :func:`how_many_images_fit`.
+    """
+    before = time.perf_counter()
+    n_forks, n_cells = len(questions) * (1 + len(labels.prefixes)), sum(_cells_of(labels, q) for q in questions)
+    groups = yield from residents.bring_new(images, n_forks=n_forks, n_cells=n_cells)
+    try:
+        with ExitStack() as stack:
+            for image in images:
+                stack.enter_context(residents.using(image))
+            ratings = yield from _rate(residents, labels, questions, groups)
+    finally:
+        for seq_ids in groups:
+            residents.give_back(seq_ids)
+    took = (time.perf_counter() - before) / len(images)
+    for image, of_one in zip(images, timings, strict=True):
+        n_image = residents.n_positions(image)
+        of_one.prefill_s += took
+        of_one.n_prompt += n_image + sum(map(len, questions)) + n_image * len(questions)
+        of_one.n_reused += (n_image if image.restored else residents.n_prefix) + n_image * len(questions)
     return ratings
 
 
@@ -93,32 +126,45 @@ def how_many_fit(
     return max(1, min(by_cells, by_sequences))
 
 
+def how_many_images_fit(
+    residents: Residents, n_rows: int, labels: LabelTokens, questions: Sequence[Sequence[int]]
+) -> int:
+    """Return how many images of so many rows can be asked all questions at once, one at least."""
+    n_cells = residents.n_prefix + n_rows + sum(_cells_of(labels, question) for question in questions)
+    n_sequences = 1 + len(questions) * (1 + len(labels.prefixes))
+    return max(1, min(residents.n_cells // n_cells, (residents.context.n_seq_max - 1) // n_sequences))
+
+
 def _cells_of(labels: LabelTokens, question: Sequence[int]) -> int:
     return len(question) + sum(map(len, labels.prefixes))
 
 
-def _rate_group(
-    residents: Residents, labels: LabelTokens, questions: Sequence[Sequence[int]], seq_ids: Sequence[int]
-) -> Work[list[Rating]]:
-    prefixes, context = labels.prefixes, residents.context
-    asked, begun = seq_ids[: len(questions)], seq_ids[len(questions) :]
+def _rate(
+    residents: Residents, labels: LabelTokens, questions: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]
+) -> Work[list[list[Rating]]]:
+    """Ask the same questions of several images; each group has the forks of one of them."""
+    prefixes, context, n = labels.prefixes, residents.context, len(questions)
     # All of them begin with "How is the": once is enough, but something must be left to each.
-    n_same = min(n_in_common(questions), min(map(len, questions)) - 1) if len(questions) > 1 else 0
+    n_same = min(n_in_common(questions), min(map(len, questions)) - 1) if n > 1 else 0
     if n_same:
-        yield Append([(asked[0], questions[0][:n_same])])
-        for seq_id in asked[1:]:
-            context.fork(asked[0], seq_id)
-    tails = [(seq_id, question[n_same:]) for seq_id, question in zip(asked, questions, strict=True)]
+        yield Append([(seq_ids[0], questions[0][:n_same]) for seq_ids in groups])
+        for seq_ids in groups:
+            for seq_id in seq_ids[1:n]:
+                context.fork(seq_ids[0], seq_id)
+    tails = [(seq_ids[i], question[n_same:]) for seq_ids in groups for i, question in enumerate(questions)]
     first: Logits = yield Append(tails, fetch=True)
-    after: list[Mapping[tuple[int, ...], Logits]] = [{} for _ in questions]
+    after: list[Mapping[tuple[int, ...], Logits]] = [{} for _ in tails]
     if prefixes:
-        for i, seq_id in enumerate(begun):
-            context.fork(asked[i // len(prefixes)], seq_id)
-        parts = [(seq_id, prefixes[i % len(prefixes)]) for i, seq_id in enumerate(begun)]
-        logits: Logits = yield Append(parts, fetch=True)
-        by_question = logits.reshape(len(questions), len(prefixes), -1)
+        begun = []
+        for seq_ids in groups:
+            for i, seq_id in enumerate(seq_ids[n:]):
+                context.fork(seq_ids[i // len(prefixes)], seq_id)
+                begun.append((seq_id, prefixes[i % len(prefixes)]))
+        logits: Logits = yield Append(begun, fetch=True)
+        by_question = logits.reshape(len(tails), len(prefixes), -1)
         after = [dict(zip(prefixes, rows, strict=True)) for rows in by_question]
-    return [rate(labels, logits, rest) for logits, rest in zip(first, after, strict=True)]
+    ratings = [rate(labels, logits, rest) for logits, rest in zip(first, after, strict=True)]
+    return [ratings[i * n : (i + 1) * n] for i in range(len(groups))]
 
 
 def forced(seq_id: int, prompt: Sequence[int], answer: Sequence[int]) -> Append:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from aesedge.bundle import POCKET, Bundle, open_bundle
 from aesedge.cache import EmbeddingCache, open_store
@@ -19,13 +19,14 @@ from aesedge.kept_kv import KeptKV
 from aesedge.llm import Context, LanguageModel
 from aesedge.machine import give_back_freed, n_cores
 from aesedge.memory import check_fit
-from aesedge.options import Options
+from aesedge.options import Options, check_image_tokens
 from aesedge.photo import Photo
 from aesedge.plan import MOST_PHOTOS, ROOM_FOR_ONE_ANSWER, Plan
 from aesedge.prompt import prompt_template
-from aesedge.rating import Rating, label_tokens
+from aesedge.rating import label_tokens
 from aesedge.residents import N_SEQ_MAX, Residents
 from aesedge.scheduler import Scheduler
+from aesedge.scoring import score_many
 from aesedge.several import in_order
 from aesedge.turns import Turns
 from aesedge.vision import VisionTower
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from aesedge.eye import Sight
     from aesedge.image import ImageSource
     from aesedge.manifest import Role
+    from aesedge.result import PhotoResult
 
 KV_BUDGET = "1GB"
 """For the text before images; pinned photos count, and are never evicted."""
@@ -77,7 +79,8 @@ class Model:
         self.template = prompt_template(manifest.prompt.template)
         tower_path, llm_path = bundle.path("vision", self.vision), bundle.path("llm", self.gguf)
         fit = check_fit(bundle, plan, options.memory)
-        plan, n_gpu_layers = fit.estimate.plan, fit.estimate.gpu_layers
+        plan = self.plan = fit.estimate.plan
+        n_gpu_layers = fit.estimate.gpu_layers
         # On a GPU, or on cores that are left over, the tower runs beside the language model; else they take turns.
         self._takes_turns = not n_gpu_layers and plan.threads_batch >= n_cores()
         turns = Turns()
@@ -179,19 +182,30 @@ class Model:
             state = self.scheduler.call(lambda: context.save(seq_id)).wait()
             self.kept_kv.keep(key, state, len(prefix), pinned=False)
 
-    def look(self, source: ImageSource, *, name: str | None = None, priority: Priority = Priority.INTERACTIVE) -> Photo:
+    def look(
+        self,
+        source: ImageSource,
+        *,
+        name: str | None = None,
+        image_tokens: int | Literal["auto"] | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Photo:
         """Look at a photo: decode it, run the vision tower once, prefill the image once.
 
         Args:
             source: a path, the bytes of an image file, an open binary file, or a Pillow image.
             name: what to call it in results and messages.
+            image_tokens: positions that it takes, None for what the model was opened with.
             priority: who goes first, when several photos are worked on.
 
         Raises:
             ImageError: it cannot be read.
+            UsageError: the bundle cannot make so many image tokens of it.
         """
         started = time.perf_counter()
-        photo = Photo(self, name or name_of(source) or "image", self.eye.see(source, name=name), started, priority)
+        n_image_tokens = check_image_tokens(self.manifest, image_tokens) if image_tokens else self.n_image_tokens
+        sight = self.eye.see(source, n_image_tokens, name=name)
+        photo = Photo(self, name or name_of(source) or "image", sight, started, priority)
         photo.prefill()
         return photo
 
@@ -221,22 +235,49 @@ class Model:
         """
 
         def work_on(seen: tuple[S, Sight | AesedgeError]) -> T:
-            source, sight = seen
-            if isinstance(sight, AesedgeError):
-                raise sight
-            started = time.perf_counter() - sight.decode_image_s - sight.vision_s  # waiting for others is not its time
-            with Photo(self, name_of(source) or "image", sight, started, Priority.BATCH) as photo:
+            with self.photo_of(*seen) as photo:
                 photo.prefill()
                 return work(photo)
 
         at_once = at_once or self.photos_at_once
-        sights = in_order(sources, self.eye.see, at_once=1 if self._takes_turns else at_once + 1)
-        for (source, _), outcome in in_order(sights, work_on, at_once=at_once):
+        for (source, _), outcome in in_order(self.sights(sources, at_once), work_on, at_once=at_once):
             yield source, outcome
 
-    def score_many(self, sources: Iterable[S]) -> Iterator[tuple[S, Rating | AesedgeError]]:
-        """Score photos one after the other, see :meth:`each`; a photo that fails yields its error."""
-        return self.each(sources, lambda photo: photo.score(), at_once=1)
+    def score_many(
+        self, sources: Iterable[S], *, attributes: bool = True
+    ) -> Iterator[tuple[S, PhotoResult | AesedgeError]]:
+        """Score photos; no text is written. In order, and in bounded memory.
+
+        With few image tokens several photos share batches, as many as fit one: the same photos in the same order have
+        the same scores, and another order changes the last digits.
+
+        Args:
+            sources: see :meth:`look`.
+            attributes: whether to score the attributes too.
+
+        Yields:
+            Each source with what came of it, or with the error of this photo.
+        """
+        return score_many(self, sources, attributes=attributes)
+
+    def sights(self, sources: Iterable[S], at_once: int) -> Iterator[tuple[S, Sight | AesedgeError]]:
+        """Look at photos, ahead of the language model where the tower takes nobody's cores."""
+
+        def see(source: S) -> Sight:
+            return self.eye.see(source, self.n_image_tokens)
+
+        return in_order(sources, see, at_once=1 if self._takes_turns else at_once + 1)
+
+    def photo_of(self, source: ImageSource, sight: Sight | AesedgeError) -> Photo:
+        """Return what can be asked, of a photo of many that was looked at; raises its error."""
+        if isinstance(sight, AesedgeError):
+            raise sight
+        started = time.perf_counter() - sight.decode_image_s - sight.vision_s  # waiting for others is not its time
+        return Photo(self, name_of(source) or "image", sight, started, Priority.BATCH)
+
+    def question_tokens(self, question: str) -> list[int]:
+        """Return what follows the image when a question is asked about it."""
+        return self.llm.tokenize(self.template.after_image(question))
 
     def close(self) -> None:
         """Free everything. Photos of this model cannot be asked any more. Closing twice does nothing."""

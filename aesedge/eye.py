@@ -72,13 +72,20 @@ class Eye:
         self._worth_keeping_s = worth_keeping_s
         self._turns = turns or Turns()  # two photos at once would only take cores and memory from each other
 
-    def see(self, source: ImageSource, *, name: str | None = None) -> Sight:
+    def see(self, source: ImageSource, n_image_tokens: int | None = None, *, name: str | None = None) -> Sight:
         """Look at a photo.
+
+        Args:
+            source: where it is.
+            n_image_tokens: into how many rows; None makes as many as there are.
+            name: what messages call it.
 
         Raises:
             ImageError: it cannot be read.
             InferenceError: ONNX Runtime failed.
+            UsageError: the tower cannot make so many rows.
         """
+        n = n_image_tokens or self._tower.n_image_tokens
         started = time.perf_counter()
         pixel_values = preprocess(read_image(source, name=name, size_hint=self._spec.size), self._spec)
         decoded = time.perf_counter()
@@ -88,15 +95,15 @@ class Eye:
             provider=self._tower.provider,
             runtime=self._tower.runtime,
             image=self._spec,
-            n_image_tokens=self._tower.n_image_tokens,
-            reduction="none",
+            n_image_tokens=n,
+            reduction="none" if n == self._tower.n_image_tokens else self._tower.reduction,
         )
         hit = self.cache.get(key)
         if hit is not None:
             return Sight(hit.rows, key, was_known=True, decode_image_s=decoded - started, vision_s=0.0)
         with self._turns.turn():
             began = time.perf_counter()
-            rows = self._tower.encode(pixel_values)
+            rows = self._tower.encode(pixel_values, n)
             vision_s = time.perf_counter() - began
         kept = self.cache.put(key, rows, on_disk=vision_s >= self._worth_keeping_s)
         return Sight(kept, key, was_known=False, decode_image_s=decoded - started, vision_s=vision_s)

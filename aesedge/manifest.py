@@ -18,6 +18,11 @@ MANIFEST_NAME = "manifest.json"
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What a bundle may be called: it is the name of a folder too."""
 
+AUTO_SCORE_DRIFT = 0.25
+"""Points of 10 that ``--image-tokens auto`` may change scores by, on average over photos and scores."""
+AUTO_NLL_CHANGE = 0.1
+"""Nats per token: the critique that all image tokens lead to is on average still 90 % as likely, token by token."""
+
 Role = Literal["vision", "llm", "card", "imatrix"]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -58,6 +63,20 @@ class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """RGB 0..255 of the border that makes a photo square."""
 
 
+class TokenPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a number of image tokens costs against all of them, measured on photos."""
+
+    n: Positive
+    """Image tokens."""
+    score_drift: float
+    """Mean change of the scores (overall and attributes), in points of 10."""
+    worst_score_drift: float
+    """The same of the photo with the largest."""
+    nll_change: float
+    """Change in negative log-likelihood of the critique that all image tokens lead to, in nats per token."""
+    n_photos: Positive
+
+
 class ImageTokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How many positions of the prompt an image may take."""
 
@@ -65,6 +84,18 @@ class ImageTokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     max: Positive
     method: str = "none"
     """Reduction from max to fewer tokens; ``none`` means that min equals max."""
+    curve: list[TokenPoint] = []
+    """What fewer cost, from many to few; empty where nobody measured."""
+
+    def auto(self) -> int:
+        """Return the fewest whose measured cost, and that of all larger measured numbers, is within the tolerance."""
+        fewest = self.max
+        for point in sorted(self.curve, key=lambda point: -point.n):
+            if point.score_drift > AUTO_SCORE_DRIFT or point.nll_change > AUTO_NLL_CHANGE:
+                break
+            if self.min <= point.n <= self.max:
+                fewest = point.n
+        return fewest
 
 
 class PromptSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -172,6 +203,11 @@ def _contradiction(m: Manifest) -> str:  # noqa: PLR0911 (one return per rule)
         return f"default vision precision {m.defaults.vision!r} is not among its files"
     if not 0 < m.image_tokens.min <= m.image_tokens.max:
         return f"image token range {m.image_tokens.min}..{m.image_tokens.max} is empty"
+    if (m.image_tokens.min == m.image_tokens.max) != (m.image_tokens.method == "none"):
+        return (
+            f"image token range {m.image_tokens.min}..{m.image_tokens.max} contradicts the method "
+            f"{m.image_tokens.method!r}: 'none' means that min equals max, and only that"
+        )
     if set(m.rating.labels) != set(m.rating.weights) or len(m.rating.labels) < 2:
         return "labels and weights of the rating must name the same two or more labels"
     if min(m.image.std) <= 0:

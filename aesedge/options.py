@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from aesedge.manifest import Manifest
 
 DEFAULT_BUDGET = "2GB"
+_log = logging.getLogger("aesedge")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,9 @@ class Options:
     """Quantization type, any case; None takes the manifest's default."""
     vision: str = "auto"
     """Precision of the vision graph; ``auto`` is what was tuned, or decided by :func:`aesedge.vision.vision_type`."""
-    image_tokens: int | None = None
+    image_tokens: int | Literal["auto"] | None = None
+    """Positions that an image takes; ``auto`` is the fewest that cost no more than the stated tolerance on measured
+    photos (see :meth:`aesedge.manifest.ImageTokens.auto`), None all of them."""
     device: Device = "auto"
     gpu_layers: int | Literal["auto"] = "auto"
     """Layers of the language model on the GPU."""
@@ -59,7 +63,7 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("image_tokens", "threads", "ctx", "photos"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise UsageError(f"{name.replace('_', '-')} is {value}; it must be 1 or more")
 
     def plan(self, bundle: Bundle) -> Plan:
@@ -79,6 +83,8 @@ class Options:
             chosen["gpu_layers"] = self.gpu_layers
         if self.kv_type is not None:
             chosen["kv_type"] = self.kv_type
+            if self.kv_type != "f16":  # llama.cpp has it with flash attention alone, whatever was tuned
+                chosen["flash_attention"] = True
         if self.threads is not None:
             chosen |= dict.fromkeys(("threads", "threads_batch", "threads_vision"), self.threads)
         return replace(plan, **chosen)
@@ -93,7 +99,7 @@ class Options:
         return Plan(
             gguf=gguf,
             vision=vision,
-            n_image_tokens=_n_image_tokens(manifest, self.image_tokens),
+            n_image_tokens=check_image_tokens(manifest, self.image_tokens),
             device=self.device,
             ctx=self.ctx,
             n_photos=min(self.photos, MOST_PHOTOS),
@@ -113,8 +119,21 @@ def repacking_pays(gguf: str) -> bool:
     return not ("_k" in gguf.lower() and platform.machine().lower() in {"x86_64", "amd64"})
 
 
-def _n_image_tokens(manifest: Manifest, asked: int | None) -> int:
+def check_image_tokens(manifest: Manifest, asked: int | Literal["auto"] | None) -> int:
+    """Return how many positions an image takes; None is as many as there are.
+
+    Raises:
+        UsageError: the bundle cannot make so many.
+    """
     least, most = manifest.image_tokens.min, manifest.image_tokens.max
+    if asked == "auto":
+        if least < most and not manifest.image_tokens.curve:
+            _log.warning(
+                "--image-tokens auto takes all %d: nobody measured what fewer cost with bundle %r; 'aesedge tune %s "
+                "--quality PHOTOS' does",
+                *(most, manifest.name, manifest.name),
+            )
+        return manifest.image_tokens.auto()
     if asked is not None and not least <= asked <= most:
         have = str(most) if least == most else f"{least} to {most}"
         raise UsageError(f"--image-tokens {asked}: bundle {manifest.name!r} has {have} image tokens")

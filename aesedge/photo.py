@@ -206,7 +206,7 @@ class Photo:
     def _tokens(self, question: str) -> list[int]:
         if not question.strip():
             raise UsageError("the question is empty")
-        return self._model.llm.tokenize(self._model.template.after_image(question))
+        return self._model.question_tokens(question)
 
     def _count(self, n_prompt: int, n_reused: int) -> None:
         self.timings.n_prompt += n_prompt

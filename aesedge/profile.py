@@ -54,6 +54,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     took_s: float
     machine: dict[str, Any]
     settings: dict[Purpose, Settings]
+    expected_s: dict[Purpose, float]
+    """About what one photo took with these settings: tower, prefill, and for a critique its text."""
     trials: list[dict[str, Any]]
     """Every comparison: what was changed, both sides' figures, how far scores moved, and what was chosen."""
 
@@ -93,6 +95,18 @@ def load_profile(manifest: Manifest, gguf: str, device: str) -> Profile | None:
         _log.warning("%s: cannot be used: %s; 'aesedge tune' measures anew", path, error)
         return None
     return found if (found.format, found.key) == (FORMAT, key) else None
+
+
+def forget_profile(manifest: Manifest, gguf: str, device: str) -> bool:
+    """Remove the profile of this bundle on this machine; returns whether there was one.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    path = profile_path(manifest, gguf, profile_key(manifest, gguf, device))
+    there = path.exists()
+    path.unlink(missing_ok=True)
+    return there
 
 
 def save_profile(profile: Profile, path: Path) -> None:

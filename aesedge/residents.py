@@ -116,7 +116,7 @@ class Residents:
             if not image.is_inside():
                 image.loading = True
                 try:
-                    forks = yield from self._load(image, n_forks, n_cells)
+                    (forks,) = yield from self._load([image], n_forks, n_cells)
                 finally:
                     image.loading = False
                 return self._forked(image, forks), True
@@ -126,20 +126,48 @@ class Residents:
                 return self._forked(image, forks), False
             self.give_back(forks)
 
-    def _load(self, image: ResidentImage, n_forks: int, n_cells: int) -> Work[list[int]]:
-        n_prefix = self.n_prefix if image.restore is not None else 0  # a restored image shares no cells with others
-        seq_ids: list[int] = yield Room(n_forks + 1, n_cells + image.n_rows + n_prefix)
-        seq_id, *forks = seq_ids
+    def bring_new(self, images: Sequence[ResidentImage], *, n_forks: int, n_cells: int) -> Work[list[list[int]]]:
+        """Bring in several images at once that nobody has asked for before; their rows share batches.
+
+        Args:
+            images: which; whoever relies on them afterwards says so with :meth:`using`.
+            n_forks: how many sequences that begin with each are wanted; ``give_back`` returns them.
+            n_cells: how many cells will be appended to those of each image in all.
+
+        Returns:
+            The forks of each.
+        """
+        for image in images:
+            image.loading = True
         try:
-            image.restored = image.restore is not None and image.restore(seq_id)
-            if not image.restored:
-                self.context.fork(_PREFIX_SEQ, seq_id)
-                yield AppendRows(seq_id, image.rows())
+            forks = yield from self._load(images, n_forks, n_cells)
+        finally:
+            for image in images:
+                image.loading = False
+        return [self._forked(image, of_one) for image, of_one in zip(images, forks, strict=True)]
+
+    def _load(self, images: Sequence[ResidentImage], n_forks: int, n_cells: int) -> Work[list[list[int]]]:
+        n = len(images)
+        # A restored image shares no cells with others.
+        n_prefixes = self.n_prefix * sum(image.restore is not None for image in images)
+        n_rows = sum(image.n_rows for image in images)
+        seq_ids: list[int] = yield Room(n * (1 + n_forks), n * n_cells + n_rows + n_prefixes)
+        own, forks = seq_ids[:n], seq_ids[n:]
+        try:
+            new = []
+            for image, seq_id in zip(images, own, strict=True):
+                image.restored = image.restore is not None and image.restore(seq_id)
+                if not image.restored:
+                    self.context.fork(_PREFIX_SEQ, seq_id)
+                    new.append((seq_id, image.rows()))
+            if new:
+                yield AppendRows(new)
         except BaseException:
             self.give_back(seq_ids)
             raise
-        self.settle(image, seq_id)
-        return forks
+        for image, seq_id in zip(images, own, strict=True):
+            self.settle(image, seq_id)
+        return [forks[i * n_forks : (i + 1) * n_forks] for i in range(n)]
 
     def _forked(self, image: ResidentImage, forks: list[int]) -> list[int]:
         for seq_id in forks:

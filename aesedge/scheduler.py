@@ -19,7 +19,7 @@ from aesedge.errors import ContextFullError, UsageError
 from aesedge.llm.context import Aborted
 from aesedge.plan import CHUNK
 from aesedge.turns import Turns
-from aesedge.work import Append, AppendRows, Preempted, Priority, Room, Until, even
+from aesedge.work import Append, AppendRows, Preempted, Priority, Room, Until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -256,17 +256,16 @@ class Scheduler:
     def _append_rows(self, task: _Task) -> None:
         request = task.request
         assert isinstance(request, AppendRows)  # noqa: S101 (for mypy)
-        n = len(request.rows)
-        part = request.rows[request.n_done : request.n_done + even(n, self._chunk)]
+        n = request.n_next(self._chunk)
 
         def run() -> None:
-            self._context.prefill_embeddings(request.seq_id, part)
+            self._context.append_rows([(piece.seq_id, piece.rows) for piece in request.slices(n)])
 
-        if not self._have_cells(task, len(part)) or not self._decode([task], run):
+        if not self._have_cells(task, n) or not self._decode([task], run):
             return
-        request.n_done += len(part)
-        task.n_reserved = max(0, task.n_reserved - len(part))
-        if request.n_done == n:
+        request.n_done += n
+        task.n_reserved = max(0, task.n_reserved - n)
+        if not request.n_left:
             self._resume(task, None)
 
     def _append_tokens(self, tasks: list[_Task]) -> None:
@@ -295,7 +294,7 @@ class Scheduler:
         rows: list[int] = []
 
         def run() -> None:
-            parts = [(piece.seq_id, piece.tokens) for piece in everything]
+            parts = [(piece.seq_id, piece.rows) for piece in everything]
             rows[:] = self._context.append(parts, [piece.is_end for piece in everything])
 
         if not self._decode([task for task, _, _ in chosen], run, tell=len(chosen) == 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from aesedge.errors import AesedgeError
@@ -16,6 +17,13 @@ _LOOK_UP_S = 0.5
 """Windows does not notice Ctrl-C while it waits for something that has no end."""
 S = TypeVar("S")
 T = TypeVar("T")
+
+
+def grouped(items: Iterable[T], n: int) -> Iterator[list[T]]:
+    """Yield lists of n items; the last one may be shorter."""
+    rest = iter(items)
+    while group := list(islice(rest, n)):
+        yield group
 
 
 def in_order(sources: Iterable[S], work: Callable[[S], T], *, at_once: int) -> Iterator[tuple[S, T | AesedgeError]]:

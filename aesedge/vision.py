@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda", "metal"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "metal": "CoreMLExecutionProvider"}
 INPUT, OUTPUT = "pixel_values", "image_embeddings"
+N_INPUT = "n_image_tokens"
+"""Second input, int64 [1], of a graph that reduces its image tokens to so many."""
 _FATAL_ONLY = 4  # onnxruntime's log severity: its errors come as exceptions, once is enough
 
 
@@ -72,52 +74,100 @@ class VisionTower:
     def _read_shapes(self) -> None:
         inputs = {i.name: i.shape for i in self._session.get_inputs()}
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
-        pixels, rows = inputs.get(INPUT), outputs.get(OUTPUT)
+        facts = self._session.get_modelmeta().custom_metadata_map
+        pixels, rows = inputs.get(INPUT), list(outputs.get(OUTPUT) or [])
+        if N_INPUT in inputs and len(rows) == 3 and facts.get(N_INPUT, "").isdigit():
+            rows[1] = int(facts[N_INPUT])
         if not (
             pixels
-            and rows
             and len(pixels) == 4
             and len(rows) == 3
             and all(isinstance(n, int) for n in (*pixels[1:], *rows[1:]))
+            and set(inputs) <= {INPUT, N_INPUT}
         ):
             raise BundleFormatError(
                 f"{self.path}: a vision graph has the input {INPUT} [batch, 3, size, size] and the output {OUTPUT} "
                 f"[batch, image tokens, width]; this one has {inputs} and {outputs}"
             )
         self.image_size: int = pixels[2]
-        self.n_image_tokens, self.n_embd = rows[1], rows[2]
+        self.n_image_tokens: int = rows[1]
+        """The most that an image takes."""
+        self.n_embd: int = rows[2]
+        self.reduction: str = facts.get("reduction", "unknown") if N_INPUT in inputs else "none"
+        """How it comes to fewer image tokens; ``none`` means that it has all of them only."""
 
-    def encode(self, pixel_values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def encode(
+        self, pixel_values: npt.NDArray[np.float32], n_image_tokens: int | None = None
+    ) -> npt.NDArray[np.float32]:
         """Turn one image into rows that the language model can read.
 
         Args:
             pixel_values: float32 [1, 3, image_size, image_size], normalised.
+            n_image_tokens: how many rows; None takes all of them.
 
         Returns:
             Image embeddings, float32 [n_image_tokens, n_embd].
 
         Raises:
             ImageError: the shape or dtype is another one.
+            UsageError: the graph cannot make so many rows.
             InferenceError: ONNX Runtime failed.
         """
+        self._check_pixels(pixel_values, n_images=1)
+        rows: npt.NDArray[np.float32] = self._run(self._feeds(pixel_values, n_image_tokens))[0]
+        return rows
+
+    def encode_batch(
+        self, pixel_values: npt.NDArray[np.float32], n_image_tokens: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Turn several images into rows, see :meth:`encode`.
+
+        Args:
+            pixel_values: float32 [n, 3, image_size, image_size], normalised; n is 1 or more.
+            n_image_tokens: how many rows each; None takes all of them.
+
+        Returns:
+            Image embeddings, float32 [n, n_image_tokens, n_embd].
+        """
+        self._check_pixels(pixel_values, n_images=max(1, len(pixel_values)))
+        rows: npt.NDArray[np.float32] = self._run(self._feeds(pixel_values, n_image_tokens))
+        return rows
+
+    def _check_pixels(self, pixel_values: npt.NDArray[np.float32], *, n_images: int) -> None:
         if self._session is None:
             raise UsageError("this model was closed")
-        wanted = (1, 3, self.image_size, self.image_size)
+        wanted = (n_images, 3, self.image_size, self.image_size)
         if pixel_values.shape != wanted or pixel_values.dtype != np.float32:
             raise ImageError(
                 f"pixels are {pixel_values.dtype} {list(pixel_values.shape)}, the tower reads float32 {list(wanted)}"
             )
-        rows: npt.NDArray[np.float32] = self._run(pixel_values)[0]
-        return rows
 
-    def _run(self, pixel_values: npt.NDArray[np.float32]) -> Any:
+    def _feeds(self, pixel_values: npt.NDArray[np.float32], n_image_tokens: int | None) -> dict[str, npt.NDArray[Any]]:
+        """Return what the graph reads.
+
+        Raises:
+            UsageError: it cannot make so many rows.
+        """
+        n = self.n_image_tokens if n_image_tokens is None else n_image_tokens
+        if self.reduction == "none":
+            if n != self.n_image_tokens:
+                raise UsageError(
+                    f"{n} image tokens are asked for; {self.path.name} has {self.n_image_tokens} and cannot reduce "
+                    "them: export the bundle again"
+                )
+            return {INPUT: pixel_values}
+        if not 1 <= n <= self.n_image_tokens:
+            raise UsageError(f"{n} image tokens are asked for; {self.path.name} makes 1 to {self.n_image_tokens}")
+        return {INPUT: pixel_values, N_INPUT: np.array([n], np.int64)}
+
+    def _run(self, feeds: dict[str, npt.NDArray[Any]]) -> Any:
         """Run the graph in a thread, so that Ctrl-C reaches Python while it runs and can stop it."""
         options = self._run_options()
         outcome: dict[str, Any] = {}
 
         def work() -> None:
             try:
-                outcome["rows"] = self._session.run([OUTPUT], {INPUT: pixel_values}, options)[0]
+                outcome["rows"] = self._session.run([OUTPUT], feeds, options)[0]
             except Exception as error:  # noqa: BLE001 (handed to the caller)
                 outcome["error"] = error
 

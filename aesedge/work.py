@@ -28,60 +28,63 @@ class Priority(IntEnum):
 
 
 class Slice(NamedTuple):
-    """Tokens of one sequence for one batch."""
+    """What one sequence gets in one batch."""
 
     seq_id: int
-    tokens: Sequence[int]
+    rows: Any
+    """Tokens, or embeddings."""
     is_end: bool
     """Whether they end their part."""
 
 
 @dataclass
-class Append:
-    """Tokens for sequences, one or more in each part.
+class _Parts:
+    """Pairs of sequence and what is appended to it, one row or more each, and how far that is."""
+
+    parts: Sequence[tuple[int, Any]]
+    n_done: int = 0
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in all."""
+        return sum(len(rows) for _, rows in self.parts)
+
+    @property
+    def n_left(self) -> int:
+        """Rows that were not decoded yet."""
+        return self.n_rows - self.n_done
+
+    def n_next(self, chunk: int) -> int:
+        """Return how many rows are for the next batch."""
+        return min(self.n_left, even(self.n_rows, chunk))
+
+    def slices(self, n: int) -> list[Slice]:
+        """Return the next n rows."""
+        found = []
+        begin, end = self.n_done, self.n_done + n
+        for seq_id, rows in self.parts:
+            piece = rows[max(0, begin) : max(0, end)]
+            if len(piece):
+                found.append(Slice(seq_id, piece, is_end=end >= len(rows)))
+            begin, end = begin - len(rows), end - len(rows)
+        return found
+
+
+@dataclass
+class Append(_Parts):
+    """Tokens for sequences.
 
     The answer is the batch's row of the last token (one part), for a sampler, good until the work yields again; with
     ``fetch`` it is the logits after each part, float32 [n_parts, n_vocab].
     """
 
-    parts: Sequence[tuple[int, Sequence[int]]]
     fetch: bool = False
     logits: list[npt.NDArray[np.float32]] = field(default_factory=list)
-    n_done: int = 0
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens in all."""
-        return sum(len(tokens) for _, tokens in self.parts)
-
-    @property
-    def n_left(self) -> int:
-        """Tokens that were not decoded yet."""
-        return self.n_tokens - self.n_done
-
-    def n_next(self, chunk: int) -> int:
-        """Return how many tokens are for the next batch."""
-        return min(self.n_left, even(self.n_tokens, chunk))
-
-    def slices(self, n: int) -> list[Slice]:
-        """Return the next n tokens."""
-        found = []
-        begin, end = self.n_done, self.n_done + n
-        for seq_id, tokens in self.parts:
-            piece = tokens[max(0, begin) : max(0, end)]
-            if piece:
-                found.append(Slice(seq_id, piece, is_end=end >= len(tokens)))
-            begin, end = begin - len(tokens), end - len(tokens)
-        return found
 
 
 @dataclass
-class AppendRows:
-    """Embeddings for a sequence, float32 [n, n_embd]; the answer is None."""
-
-    seq_id: int
-    rows: npt.NDArray[np.float32]
-    n_done: int = 0
+class AppendRows(_Parts):
+    """Embeddings for sequences, float32 [n, n_embd] each; the answer is None."""
 
 
 @dataclass

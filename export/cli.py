@@ -12,6 +12,7 @@ from aesedge.folder import photos_in
 from . import export_checkpoint
 from .plan import DEFAULT_GGUF, DEFAULT_VISION, listed
 from .shown import shown_steps
+from .vision.reduction import BEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ def export_command(  # noqa: PLR0913 (one argument for each option of the comman
     base: Path | None = None,
     photos: Sequence[Path] | None = None,
     calibrate: Sequence[Path] = (),
+    reduction: str = BEST,
     source_name: str | None = None,
     revision: str | None = None,
     parity: bool = True,
@@ -50,6 +52,7 @@ def export_command(  # noqa: PLR0913 (one argument for each option of the comman
         base: folder of the model that a LoRA adapter is merged onto.
         photos: what parity is measured on; by default the sample photographs.
         calibrate: photos, or folders of them, that the importance of the language model's inputs is measured on.
+        reduction: how fewer image tokens are made of all of them, or ``none``.
         source_name: what the manifest calls the checkpoint.
         revision: commit of the checkpoint, for the manifest.
         parity: whether to compare with PyTorch.
@@ -75,6 +78,7 @@ def export_command(  # noqa: PLR0913 (one argument for each option of the comman
             base=base,
             photos=photos,
             calibrate=[photo for path in calibrate for photo in _photos(path)],
+            reduction=reduction,
             source_name=source_name,
             revision=revision,
             parity=parity,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aesedge.image import read_image
 from aesedge.machine import default_n_threads
-from aesedge.manifest import FORMAT_VERSION, Defaults, ImageTokens, Manifest, PromptSpec, RatingSpec, Source
+from aesedge.manifest import FORMAT_VERSION, Defaults, Manifest, PromptSpec, RatingSpec, Source
 from aesedge.prompt import prompt_template
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.vision import VisionTower
@@ -32,6 +32,7 @@ from .plan import (
     checked_precisions,
     default_precision,
     default_type,
+    image_token_range,
     listed,
 )
 from .progress import silent
@@ -39,6 +40,7 @@ from .proof.proof import prove
 from .proof.proof_inputs import Files, Inputs
 from .proof.self_proof import not_proven
 from .questions import default_prompt, default_rating
+from .vision.reduction import BEST, checked_method
 from .vision.vision_files import note_making, vision_bytes, vision_files
 from .vision.vision_graph import write_fp32
 from .work_folder import check_target, clear_leftovers, work_folder
@@ -70,6 +72,7 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
     card: Path | None = None,
     vision_tower: Path | None = None,
     base: Path | None = None,
+    reduction: str = BEST,
     source_name: str | None = None,
     revision: str | None = None,
     parity: bool = True,
@@ -95,6 +98,7 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
         card: a model card in Markdown to put into the bundle.
         vision_tower: folder of the CLIP model, where an original-LLaVA checkpoint does not hold it.
         base: folder of the model that a LoRA adapter is merged onto.
+        reduction: how fewer image tokens are made of all of them, see :data:`.reduction.OFFERED`; or ``none``.
         source_name: what the manifest calls the checkpoint; by default its folder's name.
         revision: commit of the checkpoint; by default what its place in the Hugging Face cache tells.
         parity: whether to compare with PyTorch.
@@ -127,6 +131,7 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
         calibration=[(Path(p).name, read_image(p)) for p in calibrate],
         card=checked_card(card),
         reference=reference if parity else None,
+        reduction=checked_method(reduction),
     )
     prompt_template(plan.prompt.template)
     report = progress or silent
@@ -160,6 +165,7 @@ def _build(
             folder,
             photos=pictures,
             image=source.image,
+            reduction=image_token_range(source.architecture.n_image_tokens, plan.reduction).method,
             report=report,
         ) as vision,
         language_files(
@@ -219,7 +225,6 @@ def _fidelity(
 def _manifest(
     source: Checkpoint, plan: Plan, origin: Source, files: list[BundleFile], fidelity: dict[str, Any]
 ) -> Manifest:
-    n_image_tokens = source.architecture.n_image_tokens
     return Manifest(
         format_version=FORMAT_VERSION,
         name=plan.name,
@@ -229,7 +234,7 @@ def _manifest(
         files=files,
         defaults=Defaults(gguf=plan.default_gguf, vision=default_precision(plan.vision_types)),
         image=source.image,
-        image_tokens=ImageTokens(min=n_image_tokens, max=n_image_tokens),
+        image_tokens=image_token_range(source.architecture.n_image_tokens, plan.reduction),
         n_embd=source.architecture.text.hidden_size,
         prompt=plan.prompt,
         rating=plan.rating,

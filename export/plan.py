@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aesedge.errors import UsageError
-from aesedge.manifest import NAME_PATTERN
+from aesedge.manifest import NAME_PATTERN, ImageTokens
 from aesedge.rating import label_tokens
 
 from .language.tensor_types import parse_type
+from .vision.reduction import LEAST, NONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,8 @@ class Plan:
     card: Path | None
     reference: ReferenceMode | None
     """How the bundle is compared with PyTorch, if it is."""
+    reduction: str
+    """How image tokens are reduced, where there are enough of them."""
 
 
 def checked_name(name: str) -> str:
@@ -81,6 +84,13 @@ def checked_precisions(asked: Sequence[str]) -> list[str]:
     if not found:
         raise UsageError("no vision precision is asked for; a bundle needs one")
     return found
+
+
+def image_token_range(n_image_tokens: int, reduction: str) -> ImageTokens:
+    """Return how many image tokens a bundle may be run with; where there are few, all of them are always taken."""
+    if reduction == NONE or n_image_tokens <= LEAST:
+        return ImageTokens(min=n_image_tokens, max=n_image_tokens, method=NONE)
+    return ImageTokens(min=LEAST, max=n_image_tokens, method=reduction)
 
 
 def default_precision(asked: Sequence[str]) -> str:

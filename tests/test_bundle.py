@@ -63,6 +63,8 @@ def test_manifest_survives_writing_and_reading(folder: Path) -> None:
         (lambda m: m["defaults"].update(gguf="Q9"), "Q9"),
         (lambda m: m["defaults"].update(vision="int3"), "int3"),
         (lambda m: m["image_tokens"].update(min=99), "99"),
+        (lambda m: m["image_tokens"].update(min=1), "'none' means that min equals max"),
+        (lambda m: m["image_tokens"].update(method="cells"), "contradicts the method 'cells'"),
         (lambda m: m["image"].update(std=[0.2, 0.0, 0.2]), "std"),
         (lambda m: m["rating"]["weights"].pop("low"), "labels"),
         (lambda m: m["rating"]["weights"].update(low=7), "weights"),

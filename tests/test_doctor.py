@@ -155,10 +155,11 @@ def test_an_image_that_comes_back_as_another_is_found(
     real = Residents._load
     rows: list[Any] = []
 
-    def confused(self: Residents, image: Any, n_forks: int, n_cells: int) -> Any:
+    def confused(self: Residents, images: Any, n_forks: int, n_cells: int) -> Any:
+        (image,) = images
         rows.append(image.rows)
         image.rows = rows[0] if len(rows) > 3 else image.rows
-        return real(self, image, n_forks, n_cells)
+        return real(self, images, n_forks, n_cells)
 
     monkeypatch.setattr(Residents, "_load", confused)
     (orders,) = (problem for name, problem in failures(examination.swap()).items() if "orders" in name)

@@ -31,6 +31,8 @@ ENGINE = (
     "reply",
     "residents",
     "scheduler",
+    "scoring",
+    "tuning",
     "work",
 )
 FLOORS = {

@@ -48,8 +48,42 @@ def test_photos_that_do_not_fit_together_wait_for_each_other(bundle_folder: Path
 def test_scores_depend_on_nobody_else(bundle_folder: Path) -> None:
     with open_tiny(bundle_folder) as model:
         sources = [drawn_photo(seed % 2) for seed in range(8)]
-        scores = [outcome for _, outcome in model.score_many(sources)]
+        outcomes: list[Any] = [outcome for _, outcome in model.score_many(sources)]
+    scores = [(outcome.score, outcome.attributes) for outcome in outcomes]
     assert scores == scores[:2] * 4
+
+
+def test_photos_with_few_image_tokens_share_batches(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_tiny(bundle_folder, ctx=8192) as model:
+        sources = [drawn_photo(seed) for seed in range(5)]
+        alone = []
+        for source in sources:
+            with model.look(source) as photo:
+                alone.append(photo.score_and_attributes())
+        lengths: list[int] = []
+        append = model.residents.context.append_rows
+
+        def counted(parts: Any) -> None:
+            lengths.append(len(parts))
+            append(parts)
+
+        monkeypatch.setattr(model.residents.context, "append_rows", counted)
+        broken = [*sources[:2], b"no photo", *sources[2:], b""]
+        outcomes: list[Any] = [outcome for _, outcome in model.score_many(broken)]
+        n_free = model.residents.n_sequences_free
+        only: list[Any] = [outcome for _, outcome in model.score_many(sources, attributes=False)]
+        assert model.residents.n_sequences_free == n_free
+    assert lengths == [4, 1, 5]  # five at once: so many sequences there are
+    assert [type(outcome) for outcome in outcomes if not hasattr(outcome, "score")] == [ImageError] * 2
+    found = [outcome for outcome in outcomes if hasattr(outcome, "score")]
+    for (score, attributes), together, alone_asked in zip(alone, found, only, strict=True):
+        assert together.score == pytest.approx(score.score, abs=0.005)
+        assert alone_asked.score == pytest.approx(score.score, abs=0.005)
+        assert {k: v.score for k, v in together.attributes.items()} == pytest.approx(
+            {k: v.score for k, v in attributes.items()}, abs=0.005
+        )
+        assert alone_asked.attributes == {}
+        assert together.timings.n_prompt == found[0].timings.n_prompt
 
 
 def test_no_more_is_begun_than_was_asked_for() -> None:

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from onnx import TensorProto, helper
 
-from aesedge.errors import BundleFormatError, ImageError, InferenceError, ModelLoadError, ProviderError
+from aesedge.errors import BundleFormatError, ImageError, InferenceError, ModelLoadError, ProviderError, UsageError
 from aesedge.vision import VisionTower, vision_type
 
 if TYPE_CHECKING:
@@ -80,6 +80,64 @@ def test_damaged_graph(tmp_path: Path, data: bytes) -> None:
     with pytest.raises((ModelLoadError, BundleFormatError), match=r"damaged\.onnx") as caught:
         VisionTower(path, device="cpu")
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def reducing(tmp_path: Path) -> Path:
+    """A graph whose rows are the first of its pixels' rows."""
+    size = tiny.IMAGE_SIZE
+    nodes = [
+        helper.make_node("Constant", [], ["zero"], value_ints=[0]),
+        helper.make_node("Constant", [], ["axis"], value_ints=[1]),
+        helper.make_node("Constant", [], ["shape"], value_ints=[0, 3 * size, size]),
+        helper.make_node("Reshape", ["pixel_values", "shape"], ["rows"]),
+        helper.make_node("Slice", ["rows", "zero", "n_image_tokens", "axis"], ["image_embeddings"]),
+    ]
+    path = write_graph(tmp_path / "reducing.onnx", nodes, ["batch", 3, size, size], ["batch", "n_image_tokens", size])
+    model = onnx.load(path)
+    model.graph.input.append(helper.make_tensor_value_info("n_image_tokens", TensorProto.INT64, [1]))
+    helper.set_model_props(model, {"n_image_tokens": str(3 * size), "reduction": "first"})
+    onnx.save(model, path)
+    return path
+
+
+def test_a_graph_that_reduces_gives_as_many_rows_as_are_asked_for(reducing: Path) -> None:
+    most = 3 * tiny.IMAGE_SIZE
+    batch = np.concatenate([pixels(0), pixels(1)])
+    with VisionTower(reducing, device="cpu", n_threads=1) as tower:
+        assert (tower.n_image_tokens, tower.n_embd, tower.reduction) == (most, tiny.IMAGE_SIZE, "first")
+        for n in (None, 1, 7, most):
+            rows = tower.encode_batch(batch, n)
+            assert np.array_equal(rows, batch.reshape(2, most, -1)[:, :n])
+            assert np.array_equal(tower.encode(pixels(1), n), rows[1])
+        for n in (0, -1, most + 1):
+            with pytest.raises(UsageError, match=rf"{n} image tokens are asked for; reducing.onnx makes 1 to {most}"):
+                tower.encode(pixels(), n)
+        with pytest.raises(ImageError, match="the tower reads float32"):
+            tower.encode_batch(batch[:0])
+
+
+def test_a_graph_that_cannot_reduce_says_so(tower: VisionTower) -> None:
+    assert tower.reduction == "none"
+    assert np.array_equal(tower.encode(pixels(), tiny.N_IMAGE_TOKENS), tower.encode(pixels()))
+    for n in (0, 1, tiny.N_IMAGE_TOKENS + 1):
+        with pytest.raises(UsageError, match=f"has {tiny.N_IMAGE_TOKENS} and cannot reduce them"):
+            tower.encode(pixels(), n)
+
+
+def test_a_graph_that_reduces_without_saying_from_how_many_is_refused(reducing: Path) -> None:
+    model = onnx.load(reducing)
+    del model.metadata_props[:]
+    onnx.save(model, reducing)
+    with pytest.raises(BundleFormatError, match="a vision graph has the input pixel_values"):
+        VisionTower(reducing, device="cpu")
+
+
+def test_a_closed_tower_says_so(reducing: Path) -> None:
+    tower = VisionTower(reducing, device="cpu", n_threads=1)
+    tower.close()
+    with pytest.raises(UsageError, match="closed"):
+        tower.encode_batch(pixels())
 
 
 def test_failure_while_running_is_an_error_of_ours(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def export(
     photo: ProofPhotos = None,
     calibrate: CalibrationPhotos = None,
     reduction: Annotated[
-        str, typer.Option(help="How fewer image tokens are made of all of them; 'none' keeps all.")
-    ] = "pool",
+        str, typer.Option(help="How fewer image tokens are made: cells, visionzip, pool, none.")
+    ] = "cells",
     parity: AgainstPyTorch = True,
     overwrite: Overwrite = False,
 ) -> None:

@@ -12,13 +12,12 @@ from aesedge.cli.exit_codes import SOME_FAILED
 from aesedge.cli.loading import constrained, load_model, writing
 from aesedge.cli.opinion import Asking, Opinion
 from aesedge.cli.options import AnswerGrammar, AnswerSchema, Loading, Printing, WritingOptions, expand
-from aesedge.cli.photos import STDIN, complain_of, each_photo, expand_folders, look_at
+from aesedge.cli.photos import STDIN, complain_of, each_photo, expand_folders, look_at, sources
 from aesedge.cli.terminal import shown, status
 from aesedge.errors import AesedgeError, UsageError
 
 if TYPE_CHECKING:
     from aesedge.engine import Model
-    from aesedge.photo import Photo
     from aesedge.result import PhotoResult
 
 
@@ -74,7 +73,8 @@ def run(
                 opinion.show(quiet=printing.quiet)
 
         at_once = min(len(names), model.photos_at_once)
-        each_photo(model, names, lambda p: asking.ask(p).finished(), show, at_once=at_once, quiet=printing.quiet)
+        outcomes = model.each(sources(names), lambda photo: asking.ask(photo).finished(), at_once=at_once)
+        each_photo(outcomes, names, show, quiet=printing.quiet)
 
 
 def ask_one(model: Model, name: str, asking: Asking, *, quiet: bool) -> None:
@@ -110,10 +110,6 @@ def score(
     width = max(map(len, names), default=0)
     started = time.perf_counter()
 
-    def work(photo: Photo) -> PhotoResult:
-        overall, others = photo.score_and_attributes() if attributes else (photo.score(), {})
-        return photo.result(overall, others)
-
     def show(found: PhotoResult) -> None:
         if printing.json:
             print(found.to_json(), flush=True)
@@ -123,7 +119,8 @@ def score(
 
     with load_model(loading, purpose="score", quiet=printing.quiet) as model:
         try:
-            each_photo(model, names, work, show, at_once=1, quiet=printing.quiet)
+            outcomes = model.score_many(sources(names), attributes=attributes)
+            each_photo(outcomes, names, show, quiet=printing.quiet)
         finally:
             if len(names) > 1 and not printing.quiet:
                 took = time.perf_counter() - started

@@ -27,29 +27,20 @@ T = TypeVar("T")
 
 
 def each_photo(
-    model: Model,
-    names: Sequence[str],
-    work: Callable[[Photo], T],
-    show: Callable[[T], None],
-    *,
-    at_once: int,
-    quiet: bool,
+    outcomes: Iterator[tuple[object, T | AesedgeError]], names: Sequence[str], show: Callable[[T], None], *, quiet: bool
 ) -> None:
-    """Do something with each photo, and show what came of it, in order.
+    """Show what comes of each photo, in order.
 
     Args:
-        model: what looks at them.
-        names: see :func:`look_at`.
-        work: called with every photo; on other threads, several at a time, where that is worth it.
-        show: called with what ``work`` returned, on this thread.
-        at_once: how many photos to work on at the same time.
+        outcomes: what came of each, or its error, made while it is taken.
+        names: what they are called.
+        show: called with what came of one.
         quiet: no progress.
 
     Raises:
         typer.Exit: with code 1 at the end, if some failed.
     """
     n_failed = 0
-    outcomes = model.each((_source(name) for name in names), work, at_once=at_once)
     for n_done, name in enumerate(names):
         counted = f"[{n_done + 1}/{len(names)}] " if len(names) > 1 else ""
         with status(f"{counted}looking at {name}", quiet=quiet):
@@ -61,6 +52,11 @@ def each_photo(
             show(outcome)
     if n_failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def sources(names: Sequence[str]) -> Iterator[str | Stdin]:
+    """Yield photos as they are named."""
+    return (_source(name) for name in names)
 
 
 def complain_of(name: str, error: AesedgeError) -> None:

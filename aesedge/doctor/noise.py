@@ -115,7 +115,7 @@ def _composed(
     (image,) = yield Room(1, len(rows))
     residents.context.fork(residents.prefix_seq_id, image)
     for start in range(0, len(rows), n_piece):
-        yield AppendRows(image, rows[start : start + n_piece])
+        yield AppendRows([(image, rows[start : start + n_piece])])
     residents.give_back(before)
     found: dict[Composition, tuple[Seen, Text | None]] = {}
     for composition in compositions:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
+import importlib.util
+import sys
+import threading
 from collections import deque
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 from aesedge.errors import ModelLoadError
 
 _WARN_OR_ERROR = {3, 4}  # ggml_log_level; 5 continues an earlier line, lower ones are information
+_PACKAGE = "llama_cpp"
+_importing = threading.RLock()
 _recent_log: deque[str] = deque(maxlen=20)
 
 
@@ -24,7 +31,7 @@ def load() -> Any:
         ModelLoadError: llama-cpp-python is missing or its native library does not load.
     """
     try:
-        import llama_cpp.llama_cpp as lib
+        lib = _module("llama_cpp")
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelLoadError(
             f"llama.cpp cannot be loaded ({error}); install it again with: "
@@ -46,18 +53,35 @@ def _keep_log(lib: Any) -> Any:
 
 def version() -> str:
     """Return llama-cpp-python's name and version."""
-    load()
-    import llama_cpp  # imported already
-
-    return f"llama-cpp-python {llama_cpp.__version__}"
+    return f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}"
 
 
 def schema_converter() -> Any:
     """Return llama-cpp-python's converter of JSON schemas to GBNF, which fetches nothing from the network."""
-    load()
-    from llama_cpp.llama_grammar import SchemaConverter  # the package has imported it already
+    converter = _module("llama_grammar").SchemaConverter
+    return converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
 
-    return SchemaConverter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
+
+@cache
+def _module(name: str) -> Any:
+    """Import one module of llama-cpp-python, and not the package around it.
+
+    That would import jinja2, diskcache and more, in 0.25 s, for what is not used here. Whoever imports the package
+    itself, before or after, gets it whole.
+    """
+    with _importing:
+        if _PACKAGE in sys.modules:
+            return importlib.import_module(f"{_PACKAGE}.{name}")
+        found = importlib.util.find_spec(_PACKAGE)
+        if found is None:
+            raise ImportError(f"No module named {_PACKAGE!r}")
+        stand_in = sys.modules[_PACKAGE] = ModuleType(_PACKAGE)
+        stand_in.__path__ = list(found.submodule_search_locations or [])
+        try:
+            return importlib.import_module(f"{_PACKAGE}.{name}")
+        finally:
+            for loaded in [m for m in sys.modules if m == _PACKAGE or m.startswith(f"{_PACKAGE}.")]:
+                del sys.modules[loaded]
 
 
 def clear_log() -> None:

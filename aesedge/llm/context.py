@@ -192,8 +192,14 @@ class Context:
 
     def prefill_embeddings(self, seq_id: int, rows: npt.NDArray[np.float32]) -> None:
         """Append embeddings, float32 [n, n_embd], in place of tokens. Errors are those of ``prefill_tokens``."""
-        rows = self.model.check_embeddings(rows)
-        self._decode(np.full(len(rows), seq_id, np.int32), np.empty(0, np.int64), rows=rows)
+        self.append_rows([(seq_id, rows)])
+
+    def append_rows(self, parts: Sequence[tuple[int, npt.NDArray[np.float32]]]) -> None:
+        """Append embeddings, float32 [n, n_embd] each, to several sequences in as few batches as there can be."""
+        rows = [self.model.check_embeddings(part) for _, part in parts]
+        seq_ids = np.repeat(np.array([s for s, _ in parts], np.int32), [len(part) for part in rows])
+        together = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        self._decode(seq_ids, np.empty(0, np.int64), rows=together)
 
     def append(self, parts: Sequence[tuple[int, Sequence[int]]], wanted: Sequence[bool]) -> list[int]:
         """Append tokens to several sequences in one batch, and leave the logits where a sampler reads them.

@@ -8,7 +8,7 @@ import numpy as np
 
 from aesedge.errors import InferenceError, ParityError
 from aesedge.image import preprocess
-from aesedge.llm.mtmd import Mtmd, mtmd_version
+from aesedge.llm.peer import Peer, mtmd_version
 
 from ..proof.self_proof import compare_files, not_proven
 from ..proof.stages import Stage, as_records, compare_rows
@@ -171,7 +171,7 @@ def _encode_as_trained(
 def _encode(path: Path, mmproj: Mmproj, pictures: npt.NDArray[np.uint8], n_threads: int) -> npt.NDArray[np.float32]:
     """Return libmtmd's embeddings of pictures, by a file of the mmproj's shape."""
     try:
-        with Mtmd(path, n_threads=n_threads) as reference:
+        with Peer(path, n_threads=n_threads) as reference:
             return reference.encode(pictures, mmproj.trained.n_embd)
     except InferenceError as error:
         raise ParityError(f"{error}; --no-parity imports without comparing") from None

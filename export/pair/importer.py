@@ -11,18 +11,19 @@ from aesedge.hashes import sha256
 from aesedge.image import read_image
 from aesedge.llm import LanguageModel
 from aesedge.machine import default_n_threads
-from aesedge.manifest import FORMAT_VERSION, Defaults, ImageTokens, Manifest, PromptSpec, RatingSpec, Role, Source
+from aesedge.manifest import FORMAT_VERSION, Defaults, Manifest, PromptSpec, RatingSpec, Role, Source
 from aesedge.prompt import prompt_template
 from aesedge.rating import label_tokens
 from aesedge.samples import SAMPLE_PHOTOS
 
 from ..bundle_files import created_by, described, write_manifest
 from ..disk_space import require_space
-from ..plan import DEFAULT_VISION, checked_precisions, default_precision, listed
+from ..plan import DEFAULT_VISION, checked_precisions, default_precision, image_token_range, listed
 from ..progress import silent
 from ..proof.proof_inputs import Files, Inputs
 from ..proof.self_proof import not_proven
 from ..questions import default_prompt, default_rating
+from ..vision.reduction import BEST
 from ..vision.vision_builder import write_from_tensors
 from ..vision.vision_files import note_making, vision_bytes, vision_files
 from ..work_folder import check_target, work_folder
@@ -179,6 +180,7 @@ def _build(plan: _Plan, folder: Path, report: Report) -> Manifest:
         folder,
         photos=[photo for _, photo in photos],
         image=mmproj.image,
+        reduction=image_token_range(shape.n_image_tokens, BEST).method,
         report=report,
     ) as vision:
         fidelity = _fidelity(plan, llms, vision, Inputs(photos, mmproj.image, plan.prompt, plan.rating), report)
@@ -227,7 +229,7 @@ def _manifest(
         files=described(files, report),
         defaults=Defaults(gguf=plan.default_gguf, vision=default_precision(plan.vision_types)),
         image=mmproj.image,
-        image_tokens=ImageTokens(min=shape.n_image_tokens, max=shape.n_image_tokens),
+        image_tokens=image_token_range(shape.n_image_tokens, BEST),
         n_embd=shape.n_embd,
         prompt=plan.prompt,
         rating=plan.rating,

@@ -157,6 +157,35 @@ class Graph:
         value = next(v for v in self._shell.graph.output if v.name == output)
         return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
+    def set_dim(self, output: str, axis: int, size: str | int) -> None:
+        """Set one axis of an output's shape, a name where it is open."""
+        value = next(v for v in self._shell.graph.output if v.name == output)
+        dim = value.type.tensor_type.shape.dim[axis]
+        dim.Clear()
+        if isinstance(size, str):
+            dim.dim_param = size
+        else:
+            dim.dim_value = size
+
+    def add_input(self, name: str, kind: int, shape: Sequence[str | int]) -> None:
+        """Add an input of a type of ``TensorProto``, behind those that are there."""
+        self._shell.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+        self.inputs.append(name)
+
+    def drop_input(self, name: str) -> None:
+        """Take away an input that no node reads."""
+        self._shell.graph.input.remove(next(v for v in self._shell.graph.input if v.name == name))
+        self.inputs.remove(name)
+
+    def metadata(self) -> dict[str, str]:
+        """Return what the file says about itself."""
+        return {entry.key: entry.value for entry in self._shell.metadata_props}
+
+    def describe(self, **facts: object) -> None:
+        """Let the file say more about itself, and no longer what is given as None."""
+        known = {**self.metadata(), **facts}
+        helper.set_model_props(self._shell, {key: str(value) for key, value in known.items() if value is not None})
+
     def add_output(self, name: str, shape: Sequence[str | int]) -> None:
         """Make a computed float32 tensor an output, behind those that are there."""
         self._shell.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))

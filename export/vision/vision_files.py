@@ -10,6 +10,7 @@ from aesedge.image import preprocess
 from aesedge.machine import give_back_freed
 
 from ..plan import BYTES_PER_WEIGHT
+from .reduction import NONE, write_reduced
 from .vision_precision import optimize, write_fp16, write_int8
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class VisionFiles:
 
 
 def vision_bytes(n_parameters: int, asked: Sequence[str]) -> int:
-    """Return how much room the graphs take while they are made: fp32 twice, as built and as optimised."""
+    """Return how much room the graphs take while they are made: fp32 twice, the second that the others come from."""
     return int(n_parameters * (4.0 + sum(BYTES_PER_WEIGHT[precision] for precision in {"fp32", *asked})))
 
 
@@ -53,6 +54,7 @@ def vision_files(
     *,
     photos: Sequence[Image.Image],
     image: ImageSpec,
+    reduction: str = NONE,
     report: Report,
 ) -> Iterator[VisionFiles]:
     """Write the graphs.
@@ -63,6 +65,7 @@ def vision_files(
         folder: where they are written.
         photos: RGB images that fp16 and int8 are calibrated and measured on.
         image: their preprocessing.
+        reduction: how image tokens are reduced, see :data:`.reduction.METHODS`.
         report: called with step and share done.
 
     Yields:
@@ -72,11 +75,11 @@ def vision_files(
         ParityError: a precision does not hold its limit.
     """
     paths = {precision: folder / f"vision-{precision}.onnx" for precision in ("fp32", *asked)}
-    raw = folder / "vision-raw.onnx"
+    raw, plain = folder / "vision-raw.onnx", folder / "vision-plain.onnx"
     report("vision fp32", 0.0)
     write_raw(raw)
     give_back_freed()
-    optimize(raw, paths["fp32"])
+    optimize(raw, plain)
     raw.unlink()
     give_back_freed()
     report("vision fp32", 1.0)
@@ -84,16 +87,27 @@ def vision_files(
     made = {}
     if "fp16" in asked:
         report("vision fp16", 0.0)
-        made["fp16"] = asdict(write_fp16(paths["fp32"], paths["fp16"], pixels))
+        made["fp16"] = asdict(write_fp16(plain, paths["fp16"], pixels, reduction=reduction))
         give_back_freed()
         report("vision fp16", 1.0)
     if "int8" in asked:
         report("vision int8", 0.0)
         made["int8"] = asdict(
-            write_int8(paths["fp32"], paths["int8"], pixels, progress=lambda share: report("vision int8", share))
+            write_int8(
+                plain,
+                paths["int8"],
+                pixels,
+                reduction=reduction,
+                progress=lambda share: report("vision int8", share),
+            )
         )
         give_back_freed()
         report("vision int8", 1.0)
+    if reduction == NONE:
+        plain.replace(paths["fp32"])
+    else:
+        write_reduced(plain, paths["fp32"], reduction)
+        plain.unlink()
     yield VisionFiles({precision: paths[precision] for precision in asked}, paths["fp32"], made)
     if "fp32" not in asked:
         paths["fp32"].unlink()

@@ -3,8 +3,10 @@
     raw fp32 ──optimize──▶ fp32 ──write_fp16──▶ fp16
                              └────write_int8──▶ int8
 
+A reduction of image tokens is added to what is written; calibration sees the graph without it.
+
 The only module of export that imports onnxruntime: graphs with taps run here. How they are rewritten stands in
-``vision_fusion``, ``vision_fp16`` and ``vision_int8``.
+``vision_fusion``, ``vision_fp16``, ``vision_int8`` and ``reduction``.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from aesedge.vision import INPUT, OUTPUT, VisionTower
 
 from . import vision_fp16, vision_int8
 from .onnx_graph import Graph
+from .reduction import NONE, add_reduction
 from .vision_fusion import optimize
 
 if TYPE_CHECKING:
@@ -78,15 +81,21 @@ class Int8Report:
 
 
 def write_fp16(
-    fp32: Path, path: Path, pixels: Sequence[FloatArray], *, min_cosine: float = FP16_MIN_COSINE
+    fp32: Path,
+    path: Path,
+    pixels: Sequence[FloatArray],
+    *,
+    min_cosine: float = FP16_MIN_COSINE,
+    reduction: str = NONE,
 ) -> Fp16Report:
     """Write a vision graph in half precision; input and output stay float32.
 
     Args:
-        fp32: an optimised graph.
+        fp32: an optimised graph without reduction.
         path: the file to write.
         pixels: photos, float32 [1, 3, size, size] each, to measure on.
         min_cosine: what every row must keep to its row in fp32.
+        reduction: how its image tokens are reduced.
 
     Raises:
         ParityError: the limit is not held; no file is left.
@@ -99,6 +108,7 @@ def write_fp16(
     del graph
     graph = Graph(fp32)
     kept = vision_fp16.convert(graph, ranges)
+    add_reduction(graph, reduction)
     graph.save(path)
     del graph
     least, mean = _cosines(path, pixels, expected)
@@ -114,6 +124,7 @@ def write_int8(
     pixels: Sequence[FloatArray],
     *,
     min_cosine: float = INT8_MIN_COSINE,
+    reduction: str = NONE,
     progress: Callable[[float], None] | None = None,
 ) -> Int8Report:
     """Write a vision graph whose linears compute in 8 bits, calibrated and measured on photos.
@@ -125,10 +136,11 @@ def write_int8(
     hold it, less those that turn out not to be needed.
 
     Args:
-        fp32: an optimised graph.
+        fp32: an optimised graph without reduction.
         path: the file to write.
         pixels: photos, float32 [1, 3, size, size] each.
         min_cosine: what every row must keep to its row in fp32.
+        reduction: how its image tokens are reduced.
         progress: called with the share done, 0..1.
 
     Raises:
@@ -139,7 +151,7 @@ def write_int8(
     images = variations(pixels)
     plan, expected = _calibrate(fp32, images)
     report(0.5)
-    attempts = _Attempts(fp32, path, plan, images, expected)
+    attempts = _Attempts(fp32, path, plan, images, expected, reduction)
     least, mean = attempts.measure([])
     in_fp32: list[str] = []
     if not least >= min_cosine:
@@ -176,15 +188,23 @@ class _Attempts:
     """The same graph with some linears in float32, written and measured."""
 
     def __init__(
-        self, fp32: Path, path: Path, plan: vision_int8.Plan, pixels: Sequence[FloatArray], expected: list[FloatArray]
+        self,
+        fp32: Path,
+        path: Path,
+        plan: vision_int8.Plan,
+        pixels: Sequence[FloatArray],
+        expected: list[FloatArray],
+        reduction: str,
     ) -> None:
         self.path = path
         self._fp32, self._plan, self._pixels, self._expected = fp32, plan, pixels, expected
+        self._reduction = reduction
 
     def measure(self, in_fp32: Collection[str]) -> tuple[float, float]:
         """Write the file; return the least and the mean cosine."""
         graph = Graph(self._fp32)
         vision_int8.quantize(graph, self._plan, in_fp32)
+        add_reduction(graph, self._reduction)
         graph.save(self.path)
         del graph
         return _cosines(self.path, self._pixels, self._expected)

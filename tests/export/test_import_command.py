@@ -22,7 +22,7 @@ from aesedge.bundle import open_bundle
 from aesedge.cli import main
 from aesedge.errors import BundleError, CheckpointError, ParityError, UsageError
 from aesedge.image import preprocess, read_image
-from aesedge.llm.mtmd import Mtmd, mtmd_version
+from aesedge.llm.peer import Peer, mtmd_version
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.vision import VisionTower
 
@@ -109,7 +109,7 @@ def test_a_bundle_can_see_as_llama_cpp_does(pair: tuple[Path, Path], tmp_path: P
     pixels = preprocess(picture, manifest.image)
     with VisionTower(tmp_path / "b" / "vision-fp32.onnx", device="cpu", n_threads=1) as tower:
         ours = tower.encode(pixels)
-    with Mtmd(pair[1], n_threads=1) as reference:
+    with Peer(pair[1], n_threads=1) as reference:
         theirs = reference.encode(import_proof.pixel_levels(pixels, manifest.image)[None], manifest.n_embd)[0]
     assert np.abs(ours - theirs).max() <= 5e-3 * np.abs(theirs).max()
 
@@ -148,7 +148,7 @@ def test_without_libmtmd_it_says_so_and_goes_on(
 
 
 def test_no_parity_measures_nothing(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_proof, "Mtmd", None)
+    monkeypatch.setattr(import_proof, "Peer", None)
     assert main(["import", *map(str, pair), "--out", str(tmp_path / "b"), "--no-parity", "--vision", "fp32"]) == 0
     fidelity = json.loads((tmp_path / "b" / "manifest.json").read_bytes())["fidelity"]
     assert fidelity["checked"] is False

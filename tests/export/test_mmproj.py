@@ -22,7 +22,7 @@ from conftest import drawn_photo
 from aesedge.errors import CheckpointError, InferenceError, UsageError
 from aesedge.image import preprocess
 from aesedge.llm import LanguageModel
-from aesedge.llm.mtmd import MARKER, Mtmd, mtmd_version
+from aesedge.llm.peer import MARKER, Peer, mtmd_version
 from aesedge.vision import VisionTower
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def rows_of(source: Mmproj, shape: VisionShape, folder: Path) -> np.ndarray:
 
 def rows_of_libmtmd(path: Path, source: Mmproj) -> np.ndarray:
     picture = pixel_levels(preprocess(PHOTO, source.image), source.image)
-    with Mtmd(path, n_threads=1) as reference:
+    with Peer(path, n_threads=1) as reference:
         return reference.encode(picture[None], source.trained.n_embd)[0]
 
 
@@ -138,10 +138,10 @@ def test_libmtmd_s_death_is_an_error_of_ours(tensors: dict[str, np.ndarray], tmp
     lacking = {name: values for name, values in tensors.items() if name != "multi_modal_projector.linear_1.bias"}
     path = tiny.write_mmproj(tmp_path / "mmproj.gguf", lacking)
     picture = np.zeros((1, tiny.IMAGE_SIZE, tiny.IMAGE_SIZE, 3), np.uint8)
-    with pytest.raises(InferenceError, match=r"mmproj\.gguf.*libmtmd"), Mtmd(path, n_threads=1) as reference:
+    with pytest.raises(InferenceError, match=r"mmproj\.gguf.*libmtmd"), Peer(path, n_threads=1) as reference:
         reference.encode(picture, tiny.N_EMBD)
     with pytest.raises(InferenceError, match=r"none\.gguf"):
-        Mtmd(tmp_path / "none.gguf", n_threads=1)
+        Peer(tmp_path / "none.gguf", n_threads=1)
 
 
 @needs_libmtmd
@@ -150,13 +150,14 @@ def test_libmtmd_reads_prompts_and_writes_on(
 ) -> None:
     path = tiny.write_mmproj(tmp_path / "mmproj.gguf", tensors)
     text = f"USER: {MARKER}\nHow is it? ASSISTANT:"
-    with Mtmd(path, gguf_path, n_threads=1) as reference, LanguageModel(gguf_path) as llm:
+    with Peer(path, gguf_path, n_threads=1) as reference, LanguageModel(gguf_path) as llm:
         first, written = reference.prompt(photo_path, text), reference.generate(5)
-        again = reference.prompt(photo_path, text)
+        again, rates = reference.prompt(photo_path, text), reference.llama_bench(300, 3)
         around = [llm.tokenize(part) for part in text.split(MARKER)]
     assert first.n_tokens == again.n_tokens == 1 + sum(map(len, around)) + tiny.N_IMAGE_TOKENS
     assert (first.token, written.tokens[0]) == (again.token, first.token)
     assert len(written.tokens) == 5
+    assert min(rates) > 0
     for part in ("decode_image_s", "vision_s", "prefill_s"):
         assert 0 < getattr(first, part) < first.total_s
 

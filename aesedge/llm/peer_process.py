@@ -1,6 +1,6 @@
-"""The process behind ``mtmd``: calls of libmtmd and llama.cpp, one JSON object a line in and out; compares nothing.
+"""The process behind ``peer``: calls of libmtmd and llama.cpp, one JSON object a line in and out; compares nothing.
 
-Apart from ``n_ctx`` and threads everything is at llama.cpp's defaults: this is what others run.
+What nobody asks otherwise is at llama.cpp's defaults: this is what others run.
 """
 
 from __future__ import annotations
@@ -15,27 +15,44 @@ from typing import Any
 import numpy as np
 
 from aesedge.llm import binding
-from aesedge.llm.mtmd import MARKER
+from aesedge.llm.peer import MARKER
 
 
-class _Mtmd:
+class _Peer:
     """One mmproj, and one language model if there is any."""
 
-    def open(self, *, mmproj: str, llm: str | None, n_threads: int, n_ctx: int, gpu: bool) -> dict[str, Any]:
+    def open(
+        self,
+        *,
+        mmproj: str | None,
+        llm: str | None,
+        n_threads: int,
+        n_ctx: int,
+        gpu: bool,
+        settings: dict[str, Any],
+    ) -> dict[str, Any]:
         """Load the files."""
         from llama_cpp import mtmd_cpp
 
         self._llama, self._mtmd = binding.load(), mtmd_cpp
         self._model = self._context = None
         if llm is not None:
-            params = self._llama.llama_model_default_params()
-            params.n_gpu_layers = 2**31 - 1 if gpu else 0
-            self._model = _loaded(self._llama.llama_model_load_from_file(llm.encode(), params), llm)
-            settings = self._llama.llama_context_default_params()
-            settings.n_ctx = n_ctx
-            settings.n_threads = settings.n_threads_batch = n_threads
-            self._context = _loaded(self._llama.llama_init_from_model(self._model, settings), llm)
-            self._n_batch = settings.n_batch
+            of_model = self._llama.llama_model_default_params()
+            of_model.n_gpu_layers = 2**31 - 1 if gpu else 0
+            if settings["repack"] is not None:
+                of_model.use_extra_bufts = settings["repack"]
+            self._model = _loaded(self._llama.llama_model_load_from_file(llm.encode(), of_model), llm)
+            of_context = self._llama.llama_context_default_params()
+            of_context.n_ctx = n_ctx
+            of_context.n_threads = of_context.n_threads_batch = n_threads
+            if settings["flash_attention"] is not None:
+                of_context.flash_attn_type = int(settings["flash_attention"])
+            if settings["n_ubatch"] is not None:
+                of_context.n_ubatch = settings["n_ubatch"]
+            self._context = _loaded(self._llama.llama_init_from_model(self._model, of_context), llm)
+            self._n_batch = of_context.n_batch
+        if mmproj is None:
+            return {}
         options = mtmd_cpp.mtmd_context_params_default()
         options.use_gpu = gpu
         options.warmup = False
@@ -140,6 +157,24 @@ class _Mtmd:
         self._likeliest()
         return {"decode_s": time.perf_counter() - started, "tokens": tokens}
 
+    def llama_bench(self, *, n_prompt: int, n_generate: int) -> dict[str, Any]:
+        """Prefill and decode random tokens, each from an empty cache."""
+        lib = self._llama
+        vocabulary = lib.llama_model_get_vocab(self._model)
+        tokens = np.random.default_rng().integers(lib.llama_vocab_n_tokens(vocabulary), size=max(n_prompt, n_generate))
+        steps = {"prompt_s": (n_prompt, self._n_batch), "generate_s": (n_generate, 1)}
+        took = {}
+        for name, (n, n_at_once) in steps.items():
+            lib.llama_memory_clear(lib.llama_get_memory(self._context), False)
+            started = time.perf_counter()
+            for start in range(0, n, n_at_once):
+                part = np.ascontiguousarray(tokens[start : min(n, start + n_at_once)], np.int32)
+                pointer = part.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+                _check(lib.llama_decode(self._context, lib.llama_batch_get_one(pointer, len(part))), "llama.cpp failed")
+                lib.llama_synchronize(self._context)
+            took[name] = time.perf_counter() - started
+        return took
+
     def _likeliest(self) -> int:
         vocabulary = self._llama.llama_model_get_vocab(self._model)
         n_vocab = self._llama.llama_vocab_n_tokens(vocabulary)
@@ -162,11 +197,11 @@ def main() -> None:
     """Answer until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what the libraries print is no answer
-    mtmd = _Mtmd()
+    peer = _Peer()
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            answer = getattr(mtmd, asked.pop("command"))(**asked)
+            answer = getattr(peer, asked.pop("command"))(**asked)
         except RuntimeError as error:
             answer = {"error": " ".join(str(error).split())}
         print(json.dumps(answer), file=answers, flush=True)

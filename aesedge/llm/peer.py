@@ -1,7 +1,7 @@
-"""libmtmd, llama.cpp's own way from a picture to the next token, to compare with; knows nothing of how we do it.
+"""llama.cpp by itself, from a picture to the next token (libmtmd), to compare with; knows nothing of how we do it.
 
-It runs in a process of its own, at llama.cpp's defaults: it aborts on what it does not expect, prints as it likes, and
-cannot be interrupted. The process stays, so that both sides of a comparison can take turns.
+It runs in a process of its own: it aborts on what it does not expect, prints as it likes, and cannot be interrupted.
+The process stays, so that both sides of a comparison can take turns.
 """
 
 from __future__ import annotations
@@ -52,6 +52,24 @@ class Generated(NamedTuple):
     """The likeliest ones."""
 
 
+class Settings(NamedTuple):
+    """How llama.cpp runs the language model; None is its own default."""
+
+    repack: bool | None = None
+    flash_attention: bool | None = None
+    n_ubatch: int | None = None
+
+
+DEFAULTS = Settings()
+
+
+class Rates(NamedTuple):
+    """What llama-bench's tests took, in seconds."""
+
+    prompt_s: float
+    generate_s: float
+
+
 def mtmd_version() -> str:
     """Return what encodes, as ``libmtmd of llama-cpp-python 0.3.36``, or an empty text where it is not installed."""
     found = util.find_spec("llama_cpp")
@@ -63,37 +81,45 @@ def mtmd_version() -> str:
     return f"libmtmd of llama-cpp-python {metadata.version('llama-cpp-python')}"
 
 
-class Mtmd:
-    """A process with an mmproj file and, for prompts, a language model. Use it as a context manager, or close it.
+class Peer:
+    """A process with an image encoder, a language model, or both. Use it as a context manager, or close it.
 
     Args:
-        mmproj: the image encoder.
+        mmproj: the image encoder; None can read no photos.
         llm: the language model's GGUF file; None can only encode.
         n_threads: CPU threads.
         n_ctx: positions of the KV cache.
         gpu: whether it may use a GPU.
+        settings: how the language model is run.
 
     Raises:
         InferenceError: libmtmd refuses a file, or died of it.
     """
 
     def __init__(
-        self, mmproj: Path, llm: Path | None = None, *, n_threads: int, n_ctx: int = 2048, gpu: bool = False
+        self,
+        mmproj: Path | None,
+        llm: Path | None = None,
+        *,
+        n_threads: int,
+        n_ctx: int = 2048,
+        gpu: bool = False,
+        settings: Settings = DEFAULTS,
     ) -> None:
-        self._mmproj = mmproj
+        self._name = mmproj or llm
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         # The child finds this package where we found it, installed or not.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "aesedge.llm.mtmd_process"],
+            [sys.executable, "-m", "aesedge.llm.peer_process"],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
         try:
-            files = {"mmproj": str(mmproj), "llm": None if llm is None else str(llm)}
-            self._ask("open", **files, n_threads=n_threads, n_ctx=n_ctx, gpu=gpu)
+            files = {"mmproj": mmproj and str(mmproj), "llm": llm and str(llm)}
+            self._ask("open", **files, n_threads=n_threads, n_ctx=n_ctx, gpu=gpu, settings=settings._asdict())
         except BaseException:
             self.close()
             raise
@@ -128,6 +154,15 @@ class Mtmd:
         """Write on after the prompt: so many of the likeliest tokens, whatever they are."""
         return Generated(**self._ask("generate", n_tokens=n_tokens))
 
+    def llama_bench(self, n_prompt: int, n_generate: int) -> Rates:
+        """Do what llama-bench times: the calls of its ``pp`` and ``tg`` tests (tools/llama-bench/llama-bench.cpp).
+
+        Args:
+            n_prompt: random tokens that are prefilled into an empty cache.
+            n_generate: random tokens that are decoded one by one into an empty cache.
+        """
+        return Rates(**self._ask("llama_bench", n_prompt=n_prompt, n_generate=n_generate))
+
     def _ask(self, command: str, **values: object) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None  # noqa: S101 (for mypy)
@@ -142,8 +177,8 @@ class Mtmd:
         answer: dict[str, Any] = json.loads(line) if line else {"error": ""}
         if "error" in answer:
             raise InferenceError(
-                f"{self._mmproj}: llama.cpp's own encoder (libmtmd) cannot be asked: "
-                f"{answer['error'] or self._reason()}; go on without comparing, or with another mmproj file"
+                f"{self._name}: llama.cpp by itself (libmtmd) cannot be asked: "
+                f"{answer['error'] or self._reason()}; go on without comparing, or with another file"
             )
         return answer
 
@@ -162,7 +197,7 @@ class Mtmd:
         self._process.communicate()
         self._log.close()
 
-    def __enter__(self) -> Mtmd:
+    def __enter__(self) -> Peer:
         return self
 
     def __exit__(self, *_exc: object) -> None:
