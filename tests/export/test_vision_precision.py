@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from aesedge_export.vision import vision_int8
+from aesedge_export.vision.reduction import NONE, write_reduced
 from aesedge_export.vision.vision_precision import optimize, variations, write_fp16, write_int8
 from onnx import numpy_helper
 
@@ -243,6 +244,6 @@ def test_pocket_s_own_tower_holds_the_limits(tmp_path: Path) -> None:
     folder = Path(aesedge.__file__).parent / "pocket"
     manifest = parse_manifest((folder / "manifest.json").read_bytes(), "manifest.json")
     photos = [preprocess(read_image(path), manifest.image) for path in SAMPLE_PHOTOS]
-    optimize(folder / "vision-fp32.onnx", tmp_path / "fp32.onnx")
+    write_reduced(folder / "vision-fp32.onnx", tmp_path / "fp32.onnx", NONE)
     assert write_fp16(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx", photos).min_cosine >= 0.9999
     assert write_int8(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", photos).min_cosine >= 0.99
