@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from aesedge import hashes
-from aesedge.errors import BundleIntegrityError, BundleNotFoundError
-from aesedge.manifest import MANIFEST_NAME, BundleFile, Manifest, Role, parse_manifest
+from aesedge.errors import BundleError, BundleIntegrityError, BundleNotFoundError
+from aesedge.manifest import MANIFEST_NAME, BundleFile, Manifest, Role, format_manifest, parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,6 +105,30 @@ def _read(folder: Path, *, check: bool = True) -> Bundle:
         for file in manifest.files:
             _check_size(folder, file)
     return Bundle(folder, manifest)
+
+
+def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
+    """Give a bundle another manifest of the same files, whole or not at all; returns the bundle with it.
+
+    Raises:
+        BundleError: the folder cannot be written.
+    """
+    path = bundle.folder / MANIFEST_NAME
+    try:
+        handle, name = tempfile.mkstemp(prefix=".manifest-", dir=bundle.folder)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(format_manifest(manifest))
+            Path(name).chmod(path.stat().st_mode)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise BundleError(
+            f"{path}: cannot be written: {error.strerror}; copy the bundle to a folder of your own and name that"
+        ) from None
+    return Bundle(bundle.folder, manifest)
 
 
 def read_unchecked(name: str | os.PathLike[str]) -> Bundle:

@@ -20,6 +20,7 @@ from aesedge.cli.pull import pull
 from aesedge.cli.quantize import quantize
 from aesedge.cli.session import chat
 from aesedge.cli.terminal import complain, show_remarks
+from aesedge.cli.tune import tune
 from aesedge.errors import AesedgeError
 
 app = typer.Typer(
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="AesExpert, the model that judges photographs, on your own machine.",
 )
-for _command in (run, chat, score, export, pull, quantize, bundles, info, verify, cache, doctor):
+for _command in (run, chat, score, export, pull, quantize, bundles, info, verify, cache, doctor, tune):
     app.command()(_command)
 app.command("import")(import_pair)
 

@@ -99,7 +99,7 @@ def _show(bundle: Bundle) -> None:
         "attributes": ", ".join(m.rating.attributes),
     }
     print(table([[key, value] for key, value in facts.items() if value]))
-    print(f"\n{_files(m)}\n\n{_memory(bundle)}\n\n{fidelity_text(m)}")
+    print(f"\n{_files(m)}\n\n{_memory(bundle)}\n\n{_tuned(bundle)}\n\n{_image_tokens(m)}{fidelity_text(m)}")
     if m.types("card"):
         print(dim(f"\n'aesedge info {m.name} --card' prints the model card"))
 
@@ -118,6 +118,28 @@ def _memory(bundle: Bundle) -> str:
     rows += [[f"on GPU: {name}", size(n)] for name, n in needed.gpu_parts.items()]
     chosen = f"{plan.gguf.lower()}, vision {plan.vision.lower()}, --ctx {needed.n_ctx}, --kv-type {plan.kv_type}"
     return f"{bold(f'memory {size(needed.needed_bytes)}')} with {chosen}\n{table(rows)}"
+
+
+def _tuned(bundle: Bundle) -> str:
+    """Return what was measured to be fastest here, or how to measure it."""
+    from aesedge.cli.tune import tuned_text
+    from aesedge.profile import load_profile
+
+    m = bundle.manifest
+    try:
+        profile = load_profile(m, m.defaults.gguf, "auto")
+    except AesedgeError as error:
+        return f"settings: unknown: {error}"
+    if profile is None:
+        return f"settings: not tuned; 'aesedge tune {m.name}' measures what is fastest here"
+    return tuned_text(profile)
+
+
+def _image_tokens(m: Manifest) -> str:
+    """Return what fewer image tokens cost, where somebody measured it."""
+    from aesedge.cli.quality import curve_text
+
+    return f"{curve_text(m.image_tokens)}\n\n" if m.image_tokens.curve else ""
 
 
 def show_made(bundle: Bundle) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,8 @@ import typer
 
 from aesedge.bundle import open_bundle
 from aesedge.cli.exit_codes import SOME_FAILED
-from aesedge.cli.options import Loading, Printing, expand, gpu_layers
+from aesedge.cli.loading import options_of
+from aesedge.cli.options import Loading, Printing, expand
 from aesedge.cli.terminal import bold, complain, dim, status, table
 
 if TYPE_CHECKING:
@@ -45,11 +45,7 @@ def doctor(
 
     What is kept for the proof lies in a temporary folder; your own cache is not touched.
     """
-    from aesedge.options import Options
-
-    known = {field.name for field in dataclasses.fields(Options)}  # what may be kept on disk is settled here
-    chosen: dict[str, Any] = {name: value for name, value in vars(loading).items() if name in known}
-    options = Options(**{**chosen, "device": loading.device.value, "gpu_layers": gpu_layers(loading.gpu_layers)})
+    options = options_of(loading)
     bundle = open_bundle(loading.bundle)
     passed = (
         _examine_cache(bundle, options, photo or [], printing) if cache else _examine_machine(bundle, options, printing)

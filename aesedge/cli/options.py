@@ -87,7 +87,12 @@ class Loading:
         str, typer.Option(help="Precision of the vision graph: fp32, fp16, int8.", rich_help_panel=LOADING)
     ] = "auto"
     image_tokens: Annotated[
-        int | None, typer.Option(help="Positions that an image takes.", show_default="all", rich_help_panel=LOADING)
+        str | None,
+        typer.Option(
+            help="Positions that an image takes: a number, or auto for the fewest that cost little (see tune).",
+            show_default="all",
+            rich_help_panel=LOADING,
+        ),
     ] = None
     device: Annotated[Device, typer.Option(help="Where to run.", rich_help_panel=LOADING)] = Device.auto
     gpu_layers: Annotated[str, typer.Option(help="Layers on the GPU: auto, or a number.", rich_help_panel=LOADING)] = (
@@ -121,6 +126,9 @@ class Loading:
             rich_help_panel=LOADING,
         ),
     ] = None
+    tuned: Annotated[
+        bool, typer.Option(help="Use what 'aesedge tune' has measured on this machine.", rich_help_panel=LOADING)
+    ] = True
 
 
 @dataclass(kw_only=True)
@@ -199,11 +207,11 @@ def seconds(text: str | None) -> float | None:
     return float(match[1]) * (60 if match[2] == "min" else 1)
 
 
-def gpu_layers(text: str) -> int | str:
-    """Read the value of ``--gpu-layers``."""
+def number_or_auto(text: str, option: str) -> int | str:
+    """Read the value of ``--gpu-layers`` or ``--image-tokens``."""
     if text == "auto":
         return text
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"--gpu-layers {text!r} is neither auto nor a number") from None
+        raise UsageError(f"{option} {text!r} is neither auto nor a number") from None

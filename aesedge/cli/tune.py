@@ -1,0 +1,171 @@
+"""The command ``tune``: the fastest settings for this machine; knows tables and where they go, measures nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from aesedge.bundle import POCKET, open_bundle
+from aesedge.cli.options import Device, Printing, expand
+from aesedge.cli.terminal import bold, complain, dim, status, table
+from aesedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from aesedge.bundle import Bundle
+    from aesedge.profile import Profile
+
+_NAMES = {
+    "vision": "vision",
+    "kv_type": "KV cache",
+    "gpu_layers": "layers on the GPU",
+    "repack": "weight repacking",
+    "flash_attention": "flash attention",
+    "chunk": "rows in a batch",
+    "threads_vision": "threads, vision",
+    "threads_batch": "threads, prefill",
+    "threads": "threads, decode",
+}
+_PER_S = {"vision": "photos/s", "prefill": "rows/s", "decode": "tokens/s"}
+
+
+@expand
+def tune(
+    name: Annotated[str, typer.Argument(metavar="BUNDLE", help="Name of a bundle, or its folder.")] = POCKET,
+    gguf: Annotated[
+        str | None, typer.Option(help="Quantization type, e.g. q4_k_m.", show_default="the bundle's")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to run.")] = Device.auto,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory that aesedge may take: 6GB, 50%.", show_default="what is free")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long it may take.")] = 110.0,
+    quality: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A photo, or a folder of photos, several times: measure what fewer image tokens cost on them instead, "
+            "and write it into the bundle. --image-tokens auto goes by that.",
+            show_default=False,
+        ),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="With --quality: draw it into this PNG.")] = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Remove what was measured, and measure nothing.")] = False,
+    printing: Printing = Printing(),
+) -> None:
+    """Measure which settings are fastest on this machine for a bundle, and use them from then on.
+
+    For scores and for critiques, each on its own. Settings that would move scores are refused. Let no other program be
+    busy meanwhile. With --no-tuned, commands do without what was measured.
+    """
+    bundle = open_bundle(name)
+    if forget:
+        _forget(bundle, gguf, device, printing)
+        return
+    if quality:
+        from aesedge.cli.quality import measure_quality
+
+        options = {"gguf": gguf, "device": device.value, "memory": memory, "purpose": "score"}
+        measure_quality(bundle, quality, plot, printing, **options)
+        return
+    if plot is not None:
+        raise UsageError("--plot draws what --quality measures; name photos with --quality")
+    from aesedge.profile import profile_path, save_profile
+    from aesedge.tuning import tune as measure
+
+    try:
+        with status(f"measuring {bundle.name}", quiet=printing.quiet) as show:
+            profile = measure(bundle, gguf=gguf, device=device.value, memory=memory, seconds=seconds, show=show)
+        path = profile_path(bundle.manifest, gguf or bundle.manifest.defaults.gguf, profile.key)
+        save_profile(profile, path)
+    except KeyboardInterrupt:
+        complain("stopped: nothing was kept")
+        raise
+    except OSError as error:
+        raise UsageError(f"what was measured cannot be kept: {error}") from None
+    if printing.json:
+        print(msgspec.json.encode(profile).decode())
+        return
+    if not printing.quiet:
+        print(trials_text(profile) + "\n")
+    print(tuned_text(profile))
+    if not printing.quiet:
+        print(dim(f"measured in {profile.took_s:.0f} s, kept in {path}"))
+
+
+def _forget(bundle: Bundle, gguf: str | None, device: Device, printing: Printing) -> None:
+    from aesedge.profile import forget_profile
+
+    try:
+        there = forget_profile(bundle.manifest, gguf or bundle.manifest.defaults.gguf, device.value)
+    except OSError as error:
+        raise UsageError(f"what was measured cannot be removed: {error}") from None
+    if printing.json:
+        print(msgspec.json.encode({"bundle": bundle.name, "forgotten": there}).decode())
+    elif not printing.quiet:
+        print(f"{bundle.name}: {'what was measured is forgotten' if there else 'nothing was measured here'}")
+
+
+def trials_text(profile: Profile) -> str:
+    """Return what was tried, both sides, and what came of it, as a table."""
+    rows: list[list[str]] = []
+    for trial in profile.trials:
+        tried = f"{_values(trial['from'])} -> {_values(trial['to'])}"
+        if trial.get("skipped"):
+            rows.append([trial["change"], tried, "", "", "", "", f"not tried: {trial['skipped']}"])
+            continue
+        figures = trial["phases"].items()
+        measured = "; ".join(f"{_rate(f['base_s'])} -> {_rate(f['variant_s'])} {_PER_S[phase]}" for phase, f in figures)
+        ratios = [_ratio(trial["ratio"].get(purpose)) for purpose in ("score", "critique")]
+        moved = trial["drift"]
+        rows.append([
+            trial["change"], tried, measured, *ratios, "-" if moved is None else f"{moved:.3f}",
+            _verdicts(trial["verdict"]),
+        ])  # fmt: skip
+    if not rows:
+        return "there was nothing to try on this machine"
+    header = ["setting", "tried", "measured", "score", "critique", "points", ""]
+    legend = (
+        "score, critique: time for a photo with the other value, of the parts that it is about, against before\n"
+        "points:          how far a score moved, of 10"
+    )
+    return f"{table(rows, header=header)}\n{dim(legend)}"
+
+
+def tuned_text(profile: Profile) -> str:
+    """Return the settings of a profile, for scores and for critiques side by side."""
+    chosen = [msgspec.structs.asdict(settings) for settings in profile.settings.values()]
+    rows = [[words, *(_value(settings[field]) for settings in chosen)] for field, words in _NAMES.items()]
+    expected = [profile.expected_s.get(purpose) for purpose in profile.settings]
+    rows.append(["one photo takes about", *("-" if s is None else _time(s) for s in expected)])
+    title = bold(f"settings: tuned {profile.measured_at[:10]}")
+    return f"{title}\n{table(rows, header=['', *profile.settings])}"
+
+
+def _values(values: dict[str, Any]) -> str:
+    return ", ".join(_value(value) for value in values.values())
+
+
+def _value(value: object) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value).lower()
+
+
+def _rate(seconds: float) -> str:
+    return f"{1 / seconds:.3g}" if seconds > 1e-3 else f"{1 / seconds:.0f}"
+
+
+def _ratio(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def _verdicts(verdict: dict[str, str]) -> str:
+    """Return one word for all purposes, or one for each."""
+    if len(set(verdict.values())) == 1:
+        only = f" for {next(iter(verdict))}s" if len(verdict) == 1 else ""
+        return next(iter(verdict.values())) + only
+    return ", ".join(f"{purpose}: {said}" for purpose, said in verdict.items())

@@ -1,0 +1,114 @@
+"""From a bundle to a profile of this machine: what is compared with what, and what comes out; prints nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import msgspec
+import psutil
+
+from aesedge.errors import UsageError
+from aesedge.memory import check_fit
+from aesedge.options import Options
+from aesedge.profile import FORMAT, Profile, Settings, machine_facts, profile_key
+from aesedge.tuning.candidates import hardware, language_changes, most_precise, usable, vision_changes
+from aesedge.tuning.laboratory import Laboratory
+from aesedge.tuning.search import PURPOSES, Search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aesedge.bundle import Bundle
+    from aesedge.plan import Plan
+    from aesedge.vision import Device
+
+DEFAULT_SECONDS = 110.0
+_LOOK_S = 0.3
+_BUSY = 0.3
+"""Share of all processors that others may take without a remark."""
+_log = logging.getLogger("aesedge")
+
+
+def tune(
+    bundle: Bundle,
+    *,
+    gguf: str | None = None,
+    device: Device = "auto",
+    memory: str | None = None,
+    seconds: float = DEFAULT_SECONDS,
+    show: Callable[[float], None] = lambda _fraction: None,
+) -> Profile:
+    """Find the fastest settings of a bundle on this machine that leave scores where they are.
+
+    Args:
+        bundle: the bundle.
+        gguf: quantization type, any case; None takes the manifest's default.
+        device: where it is to run.
+        memory: what the process may take; None is what the machine has free.
+        seconds: how long it may take.
+        show: called with the fraction of that which is over, 0..1.
+
+    Raises:
+        UsageError: the time is too short for anything.
+        MemoryFitError: the bundle does not fit at all.
+        BundleError, ModelLoadError, ProviderError: see :class:`aesedge.engine.Model`.
+    """
+    if not seconds > 0:
+        raise UsageError(f"--seconds {seconds:g}: it must be above 0")
+    started = time.perf_counter()
+    plan = Options(gguf=gguf, device=device, memory=memory, tuned=False).plan(bundle)
+    plan = check_fit(bundle, plan, memory).estimate.plan
+    busy = psutil.cpu_percent(_LOOK_S) / 100
+    if busy > _BUSY:
+        _log.warning(
+            "other programs keep %.0f%% of the processors busy: numbers of threads are left as they are, and the rest "
+            "may not hold when those are gone",
+            100 * busy,
+        )
+    with Laboratory(bundle, plan, memory, started + seconds - time.perf_counter()) as laboratory:
+        default = _settings_of(plan)
+        laboratory.subjects("vision", [default])
+        types = usable(bundle.manifest.types("vision"), laboratory.provider)
+        precise = msgspec.structs.replace(default, vision=most_precise(types))
+        start = precise if laboratory.has_room(precise) else default
+        search = Search(
+            laboratory,
+            start,
+            deadline=started + seconds,
+            seconds=seconds,
+            show=lambda: show(min(1.0, (time.perf_counter() - started) / seconds)),
+        )
+        repacks = laboratory.room.repacks(start)
+        machine = hardware(device, _model_bytes(bundle, plan), repacks=repacks, is_busy=busy > _BUSY)
+        search.look()
+        search.run(vision_changes(start, types, laboratory.provider, machine))
+        search.run(language_changes(start, plan.n_image_tokens, machine))
+        expected = {purpose: found for purpose in PURPOSES if (found := search.expected_s(purpose)) is not None}
+    skipped = [trial["skipped"] for trial in search.trials if trial.get("skipped")]
+    if len(skipped) == len(search.trials):
+        raise UsageError(
+            f"nothing could be measured in {seconds:g} s ({skipped[0] if skipped else 'there is nothing to try'}); "
+            "give it more with --seconds"
+        )
+    return Profile(
+        format=FORMAT,
+        key=profile_key(bundle.manifest, plan.gguf, device),
+        measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        took_s=time.perf_counter() - started,
+        machine={**machine_facts(), "busy": busy},
+        settings={purpose: standing.settings for purpose, standing in search.best.items()},
+        expected_s=expected,
+        trials=search.trials,
+    )
+
+
+def _settings_of(plan: Plan) -> Settings:
+    return Settings(**{name: getattr(plan, name) for name in Settings.__struct_fields__})
+
+
+def _model_bytes(bundle: Bundle, plan: Plan) -> int:
+    files = [bundle.manifest.file("llm", plan.gguf), bundle.manifest.file("vision", plan.vision)]
+    return sum(file.n_bytes for file in files if file is not None)
