@@ -1,0 +1,389 @@
+"""A bundle of random weights has the shape, types and token counts of the real one, and answers like any other."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import gguf
+import llama_quantize
+import numpy as np
+import pytest
+from aesedge_export import disk_space
+from aesedge_export.language.gguf_output import plan_layout
+from aesedge_export.language.language_gguf import language_bytes, write_language
+from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
+from aesedge_export.pair.pair import read_pair
+from aesedge_export.proof.gguf_runtime import GgufRuntime
+from aesedge_export.questions import default_prompt, default_rating
+from aesedge_export.shape import __main__ as command
+from aesedge_export.shape import language as shape_language
+from aesedge_export.shape import write_shape
+from aesedge_export.shape.language import RandomLanguage, write_random
+from aesedge_export.shape.mmproj import MMPROJ_NAME
+from aesedge_export.shape.shapes import SHAPES, Shape, Tower, parse_shape
+from aesedge_export.shape.tower import RandomTower
+from aesedge_export.shape.vocabulary import make_vocabulary, prompt_texts
+from aesedge_export.vision.onnx_graph import Graph
+from conftest import SHARED, open_tiny
+
+import aesedge
+from aesedge.bundle import open_bundle
+from aesedge.errors import BundleError, UsageError
+from aesedge.llm import LanguageModel
+from aesedge.prompt import TEMPLATES
+from aesedge.rating import label_tokens
+from aesedge.reply import Writing
+from aesedge.samples import SAMPLE_PHOTOS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOWER = Tower(image_size=48, patch_size=8, hidden=64, n_heads=2, n_layers=3, intermediate=96)
+TINY = Shape("tiny", n_embd=256, n_ff=512, n_head=4, n_head_kv=2, n_layer=4, n_vocab=1024, n_ctx=1024, tower=TOWER)
+LLAMA = SHARED / "vocab" / "ggml-vocab-llama-spm.gguf"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shape") / "tiny"
+    write_shape(TINY, folder, gguf_types=["q4_k_m", "Q8_0"], vision_types=["int8", "fp32"], mmproj=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vocabulary_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of LLaVA-1.5's vocabulary."""
+    path = tmp_path_factory.mktemp("vocabulary") / "llm.gguf"
+    write_random(language(dataclasses.replace(TINY, n_embd=32, n_layer=1, n_vocab=32000)), "Q8_0", path)
+    return path
+
+
+def language(shape: Shape, *, seed: int = 0) -> RandomLanguage:
+    return RandomLanguage(shape, make_vocabulary(shape.n_vocab), name=shape.name, seed=seed)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_bundle_looks_scores_and_writes(folder: Path) -> None:
+    for vision, n in (("int8", 36), ("fp32", 16)):
+        with open_tiny(folder, vision=vision, image_tokens=n) as model, model.look(SAMPLE_PHOTOS[0]) as photo:
+            assert photo.image_embeddings.shape == (n, TINY.n_embd)
+            assert set(photo.score().rating) == {"high", "medium", "low"}
+            assert len(photo.attributes()) == 4
+            assert photo.critique(Writing(max_tokens=8)).read()
+
+
+def test_the_manifest_says_what_it_is(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    manifest = bundle.manifest
+    assert [problem for _, problem in bundle.verify()] == [""] * 4
+    assert manifest.name == "tiny-random"
+    assert manifest.source.checkpoint == "random weights"
+    assert "n_head_kv=2" in manifest.source.revision
+    assert "random" in manifest.license
+    assert not manifest.fidelity["checked"]
+    assert "random" in manifest.fidelity["reason"]
+    assert "cosine" not in str(manifest.fidelity)
+    assert (manifest.prompt, manifest.rating) == (default_prompt(), default_rating())
+    assert (manifest.image.size, manifest.image_tokens.max) == (48, 36)
+    assert (manifest.defaults.gguf, manifest.defaults.vision) == ("Q4_K_M", "int8")
+
+
+def test_the_file_has_the_numbers_of_the_shape(folder: Path) -> None:
+    fields = gguf.GGUFReader(folder / "llm-q4_k_m.gguf").fields
+    found = {key.removeprefix("llama."): field.contents() for key, field in fields.items()}
+    assert found["embedding_length"] == TINY.n_embd
+    assert found["feed_forward_length"] == TINY.n_ff
+    assert (found["attention.head_count"], found["attention.head_count_kv"]) == (TINY.n_head, TINY.n_head_kv)
+    assert (found["block_count"], found["context_length"]) == (TINY.n_layer, TINY.n_ctx)
+    assert len(set(found["tokenizer.ggml.tokens"])) == TINY.n_vocab
+
+
+@pytest.mark.parametrize("n_embd", [256, 96, 40], ids=lambda n: f"rows of {n}")
+def test_every_type_is_what_export_writes_of_the_same_weights(tmp_path: Path, n_embd: int) -> None:
+    source = language(dataclasses.replace(TINY, n_embd=n_embd, n_ff=3 * n_embd, n_layer=9))
+    targets = {kind: tmp_path / f"{kind}.gguf" for kind in GGUF_TYPES}
+    expected = write_language(source, targets)
+    for kind, path in targets.items():
+        assert write_random(source, kind, tmp_path / "ours.gguf") == expected[kind]
+        assert (tmp_path / "ours.gguf").read_bytes() == path.read_bytes(), kind
+
+
+@pytest.mark.parametrize("n_embd", [512, 96], ids=lambda n: f"rows of {n}")
+def test_rows_of_parts_are_what_export_writes_and_all_differ(
+    tmp_path: Path, n_embd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shape_language, "_POOL_VALUES", 32 * n_embd)
+    source = language(dataclasses.replace(TINY, n_embd=n_embd))
+    for name in ("token_embd.weight", "output.weight"):
+        assert len(source.drawn(name)) < TINY.n_vocab
+        assert len(np.unique(source.rows(name, 0, TINY.n_vocab), axis=0)) == TINY.n_vocab
+    targets = {kind: tmp_path / f"{kind}.gguf" for kind in ("Q4_K_M", "Q8_0", "Q2_K", "F16")}
+    write_language(source, targets)
+    for kind, path in targets.items():
+        write_random(source, kind, tmp_path / "ours.gguf")
+        assert (tmp_path / "ours.gguf").read_bytes() == path.read_bytes(), kind
+
+
+def test_types_are_those_of_llama_cpp(tmp_path: Path) -> None:
+    source = language(dataclasses.replace(TINY, n_layer=9))
+    write_random(source, "F16", tmp_path / "f16.gguf")
+    kinds = ("Q4_K_M", "Q5_K_M", "Q3_K_M", "Q2_K", "IQ4_NL")
+    llama_quantize.quantize_with_llama(
+        [llama_quantize.Job(tmp_path / "f16.gguf", tmp_path / kind, FILE_TYPES[kind]) for kind in kinds]
+    )
+    for kind in kinds:
+        write_random(source, kind, tmp_path / "ours.gguf")
+        ours, theirs = (
+            {name: record[:2] for name, record in llama_quantize.tensors(path).items()}
+            for path in (tmp_path / "ours.gguf", tmp_path / kind)
+        )
+        assert ours == theirs, kind
+        assert len({record[0] for record in ours.values()}) > 2, kind
+
+
+def test_the_7b_has_the_size_of_vicuna_s() -> None:
+    source = language(SHAPES["llava-1.5-7b"])
+    n_bytes = language_bytes(source, ["Q4_K_M", "F16"])
+    # TheBloke/vicuna-7B-v1.5-GGUF: 4.08 GB; 6,738,415,616 weights in two bytes each.
+    assert n_bytes["Q4_K_M"] == pytest.approx(4.08e9, rel=1e-3)
+    assert n_bytes["F16"] == pytest.approx(2 * 6_738_415_616, rel=1e-3)
+    assert plan_layout(source, "Q4_K_M", weighted=False).types["blk.0.ffn_down.weight"] == "Q6_K"
+
+
+def test_the_likeliest_token_is_clear(tmp_path: Path) -> None:
+    write_random(language(TINY), "Q4_K_M", tmp_path / "llm.gguf")
+    runtime = GgufRuntime(tmp_path / "llm.gguf", n_threads=1)
+    image = np.random.default_rng(0).standard_normal((8, TINY.n_embd)).astype(np.float32)
+    question = runtime.model.tokenize("Analyze the composition of this image. ASSISTANT:")
+    [(tokens, logits)] = runtime.greedy([1], image, [question], 24)
+    assert len(set(tokens)) == 24
+    assert min(tokens) >= 259  # no end of the text, no bytes
+    first, second = np.sort(logits, axis=1)[:, :-3:-1].T
+    assert (first - second).min() > 1
+
+
+@pytest.mark.skipif(not LLAMA.is_file(), reason="Llama's vocabulary is not here")
+def test_our_prompts_take_as_many_tokens_as_with_llama_s_vocabulary(vocabulary_file: Path) -> None:
+    counts = []
+    for path in (vocabulary_file, LLAMA):
+        with LanguageModel(path, vocab_only=True) as model:
+            counts.append({text: len(model.tokenize(text)) for text in prompt_texts()})
+    assert counts[0] == counts[1]
+
+
+def test_the_prefix_takes_34_tokens_and_labels_few(vocabulary_file: Path) -> None:
+    # As with Llama's own vocabulary, said in numbers for where that is not at hand.
+    rating = default_rating()
+    with LanguageModel(vocabulary_file, vocab_only=True) as model:
+        assert len(model.tokenize(TEMPLATES["llava_v1"].before_image)) == 34
+        assert len(model.tokenize(TEMPLATES["llava_v1"].after_image(rating.question))) == 48
+        tokens = {text: len(model.tokenize(text)) for texts in rating.labels.values() for text in texts}
+        label_tokens(rating.labels, rating.weights, model.tokenize)
+        assert model.n_vocab == 32000
+    assert tokens == {"High": 1, "A": 1, "Medium": 2, "B": 1, "Low": 1, "C": 1}
+
+
+def test_any_text_comes_back_from_its_tokens(vocabulary_file: Path) -> None:
+    text = "Blümchen 写真 (3.5 %)\n\tqxzj The quick   photographer's aesthetics."
+    with LanguageModel(vocabulary_file, vocab_only=True) as model:
+        pieces = b"".join(model.piece(token) for token in model.tokenize(text))
+    assert pieces.decode().strip() == text
+
+
+@pytest.mark.parametrize("n_vocab", [640, 700, 1024, 2048, 32000, 32064])
+def test_a_vocabulary_has_the_exact_size(n_vocab: int) -> None:
+    found = make_vocabulary(n_vocab)
+    assert len(found.pieces) == len(set(found.pieces)) == len(found.scores) == len(found.types) == n_vocab
+
+
+def test_llama_cpp_s_files_hold_the_same_tower(folder: Path) -> None:
+    pair = read_pair([folder / MMPROJ_NAME, folder / "llm-q8_0.gguf"])
+    tower = RandomTower(TINY, seed=0)
+    epsilon = float(np.float32(tower.shape.layer_norm_eps))  # the file holds float32
+    assert pair.mmproj.trained == dataclasses.replace(tower.shape, layer_norm_eps=epsilon)
+    assert pair.mmproj.llama_cpp.n_layers == TINY.tower.n_layers
+    for theirs, ours in ((pair.mmproj.image.mean, tower.image.mean), (pair.mmproj.image.std, tower.image.std)):
+        assert theirs == pytest.approx(ours, abs=1e-7)
+    assert pair.mmproj.image.pad_color == tower.image.pad_color
+    for name in tower.shape.tensor_shapes():
+        np.testing.assert_allclose(pair.mmproj.tensor(name), tower.tensor(name), rtol=1e-3, atol=1e-6)
+
+
+def test_equal_arguments_give_equal_files(folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"gguf_types": ["q4_k_m", "Q8_0"], "vision_types": ["int8", "fp32"], "mmproj": True}
+    write_shape(TINY, tmp_path / "again", **options)
+    assert contents(tmp_path / "again") == contents(folder)
+    write_shape(TINY, tmp_path / "other", seed=1, **options)
+    theirs = contents(tmp_path / "other")
+    assert not [name for name, data in contents(folder).items() if theirs[name] == data]
+
+
+def test_a_bundle_that_is_there_is_taken(tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    made = write_shape(TINY, out, vision_types=["fp32"])
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    steps: list[str] = []
+    assert write_shape(str(TINY), out, vision_types=["FP32"], progress=lambda step, *_: steps.append(step)) == made
+    assert not steps
+    assert write_shape(TINY, out, vision_types=["fp32"], mmproj=True) == made
+    after = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert after.keys() - before.keys() == {MMPROJ_NAME}
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"shape": dataclasses.replace(TINY, n_ff=768)},
+        {"gguf_types": ["q4_k_m", "q5_k_m"]},
+        {"vision_types": ["fp16"]},
+        {"reduction": "none"},
+        {"seed": 1},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_another_bundle_that_is_there_is_neither_taken_nor_lost(tmp_path: Path, other: dict[str, Any]) -> None:
+    arguments: dict[str, Any] = {"shape": TINY, "out": tmp_path / "made", "vision_types": ["fp32"]}
+    write_shape(**arguments)
+    before = contents(tmp_path / "made")
+    with pytest.raises(UsageError, match="there is a bundle already"):
+        write_shape(**{**arguments, **other})
+    assert contents(tmp_path / "made") == before
+    write_shape(**{**arguments, **other}, overwrite=True)
+    assert contents(tmp_path / "made") != before
+    assert write_shape(**{**arguments, **other})
+
+
+def test_a_bundle_with_a_file_cut_off_is_not_taken(tmp_path: Path) -> None:
+    write_shape(TINY, tmp_path / "made", vision_types=["fp32"])
+    llm = tmp_path / "made" / "llm-q4_k_m.gguf"
+    whole = llm.read_bytes()
+    llm.write_bytes(whole[:-1])
+    write_shape(TINY, tmp_path / "made", vision_types=["fp32"], overwrite=True)
+    assert llm.read_bytes() == whole
+
+
+@pytest.mark.parametrize("step", ["mmproj", "vision int8", "language model Q4_K_M", "hashes"])
+def test_ctrl_c_leaves_nothing(tmp_path: Path, step: str) -> None:
+    def stop(at: str, share: float, detail: str = "") -> None:
+        if at == step and share > 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_shape(TINY, tmp_path / "made", mmproj=True, progress=stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_found_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = disk_space.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _path: usage)
+    with pytest.raises(BundleError, match="no room"):
+        write_shape("llava-1.5-7b", tmp_path / "made")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("llava-1.5-8b", r"unknown shape 'llava-1.5-8b'; there are llava-1.5-7b, llava-1.5-13b, pocket"),
+        ("mine:n_embed=256", r"unknown key 'n_embed' of a shape; there are n_embd, .*, tower.intermediate"),
+        ("mine:n_embd=many", "n_embd=many: not a number"),
+        ("mine:n_embd", "n_embd=: not a number"),
+        ("mine:n_embd=0", "n_embd is 0"),
+        ("mine:n_embd=100", "n_embd 100 is no multiple of n_head 32"),
+        ("mine:n_head=32,n_head_kv=5", "n_head 32 is no multiple of n_head_kv 5"),
+        ("mine:n_embd=96", "heads are 3 wide"),
+        ("mine:tower.hidden=1000", r"tower.hidden 1000 is no multiple of tower.n_heads 16"),
+        ("mine:tower.image_size=224,tower.patch_size=15", r"tower.image_size 224 is no multiple of tower.patch_size"),
+        ("mine:tower.patch_size=336", "one patch"),
+        ("mine:n_vocab=400", "a vocabulary of 400 is too small"),
+        ("../mine:n_embd=64", "is not a name"),
+        ("llava-1.5-7b:n_layer=2", "another name"),
+    ],
+)
+def test_a_shape_that_there_cannot_be(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        write_shape(text, tmp_path / "made")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"gguf_types": ["q9"]}, {"gguf_types": []}, {"vision_types": ["int4"]}, {"reduction": "magic"}, {"seed": -1}],
+    ids=str,
+)
+def test_an_option_that_there_is_not(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        write_shape(TINY, tmp_path / "made", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_shape_of_one_s_own_is_llava_s_where_nothing_is_stated() -> None:
+    found = parse_shape("mine: n_embd=2048, n_head=16, tower.n_layers=11,")
+    assert found == Shape("mine", n_embd=2048, n_head=16, n_head_kv=16, tower=Tower(n_layers=11))
+    assert parse_shape(str(found)) == found
+    assert parse_shape(" pocket ") == SHAPES["pocket"]
+
+
+def test_pocket_s_shape_is_that_of_its_files() -> None:
+    pocket, bundle = SHAPES["pocket"], open_bundle("pocket")
+    fields = gguf.GGUFReader(bundle.path("llm", bundle.manifest.defaults.gguf)).fields
+
+    def number(key: str) -> int:
+        return int(fields[f"llama.{key}"].contents())
+
+    assert pocket.n_embd == number("embedding_length")
+    assert pocket.n_ff == number("feed_forward_length")
+    assert pocket.n_head == number("attention.head_count")
+    assert pocket.n_head_kv == number("attention.head_count_kv")
+    assert pocket.n_layer == number("block_count")
+    assert pocket.n_vocab == number("vocab_size")
+    assert pocket.n_ctx == number("context_length")
+    graph, tower = Graph(bundle.path("vision", "fp32")), pocket.tower
+    assert graph.metadata()["image_size"] == str(tower.image_size)
+    patches = graph.weights["embeddings.patch_embedding.weight"]
+    assert patches.shape == (tower.hidden, 3, tower.patch_size, tower.patch_size)
+    assert len([name for name in graph.weights if name.endswith("layer_norm1.weight")]) == tower.n_layers
+    assert graph.weights["encoder.layers.0.mlp.fc1.bias"].shape == (tower.intermediate,)
+    assert tower.hidden == 64 * tower.n_heads  # as in all of CLIP's towers
+
+
+def test_the_command_makes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(tmp_path / "made"), "--shape", str(TINY), "--gguf", "q2_k,F16", "--vision", "fp32", "--mmproj"]
+    assert command.main(arguments) == 0
+    shown = capsys.readouterr()
+    assert "tiny-random" in shown.out
+    assert "language model Q2_K: done" in shown.err
+    with aesedge.open(tmp_path / "made", gguf="q2_k", threads=1, device="cpu") as model:
+        assert model.manifest.types("llm") == ["Q2_K", "F16"]
+    assert command.main([str(tmp_path / "other"), "--shape", "llava-2"]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown shape 'llava-2'")
+
+
+def test_it_is_made_without_pytorch(tmp_path: Path) -> None:
+    absent = ("torch", "transformers", "optimum", "sentencepiece", "tokenizers", "safetensors", "huggingface_hub")
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
+        "from aesedge_export.shape import write_shape\n"
+        f"write_shape({str(TINY)!r}, {str(tmp_path / 'made')!r}, mmproj=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", ["gguf", "onnx"])
+def test_without_the_extra_it_says_which_one(tmp_path: Path, package: str) -> None:
+    script = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from aesedge_export.shape.__main__ import main\n"
+        f"sys.exit(main([{str(tmp_path / 'made')!r}, '--shape', 'pocket']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'aesedge[convert]'" in done.stderr
