@@ -51,6 +51,7 @@ class VisionTower:
         self.path = path
         ort = _load_onnxruntime()
         self._run_options = ort.RunOptions
+        self._running: list[Any] = []
         self.provider = _choose_provider(ort, device)
         self.runtime = f"onnxruntime {ort.__version__}"
         """What runs the graph; its kernels change with its versions."""
@@ -162,16 +163,17 @@ class VisionTower:
 
     def _run(self, feeds: dict[str, npt.NDArray[Any]]) -> Any:
         """Run the graph in a thread, so that Ctrl-C reaches Python while it runs and can stop it."""
-        options = self._run_options()
+        options, session = self._run_options(), self._session
         outcome: dict[str, Any] = {}
 
         def work() -> None:
             try:
-                outcome["rows"] = self._session.run([OUTPUT], feeds, options)[0]
+                outcome["rows"] = session.run([OUTPUT], feeds, options)[0]
             except Exception as error:  # noqa: BLE001 (handed to the caller)
                 outcome["error"] = error
 
         thread = threading.Thread(target=work, name="aesedge-vision")
+        self._running.append(options)
         thread.start()
         try:
             thread.join()
@@ -179,13 +181,17 @@ class VisionTower:
             options.terminate = True
             thread.join()
             raise
+        finally:
+            self._running.remove(options)
         if "error" in outcome:
             raise InferenceError(f"{self.path}: ONNX Runtime stopped: {_one_line(outcome['error'])}")
         return outcome["rows"]
 
     def close(self) -> None:
-        """Free the graph. Closing twice does nothing."""
+        """Free the graph; what runs still is stopped, with an InferenceError. Closing twice does nothing."""
         self._session = None
+        for options in list(self._running):
+            options.terminate = True
 
     def __enter__(self) -> VisionTower:
         return self

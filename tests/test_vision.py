@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -149,17 +150,44 @@ def test_failure_while_running_is_an_error_of_ours(tmp_path: Path) -> None:
         tower.encode(pixels())
 
 
-@pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_reaches_python_while_the_graph_runs(tmp_path: Path) -> None:
-    """A graph that takes seconds is stopped by the signal, and the tower is gone from the machine's cores."""
-    size, n_rounds = 64, 4000
+def slow_graph(path: Path, size: int, n_rounds: int) -> Path:
     nodes = [helper.make_node("Identity", ["pixel_values"], ["x0"])]
     nodes += [helper.make_node("MatMul", [f"x{i}", f"x{i}"], [f"x{i + 1}"]) for i in range(n_rounds)]
     nodes += [
         helper.make_node("Constant", [], ["shape"], value_ints=[0, 3, size * size]),
         helper.make_node("Reshape", [f"x{n_rounds}", "shape"], ["image_embeddings"]),
     ]
-    path = write_graph(tmp_path / "slow.onnx", nodes, ["batch", 3, size, size], ["batch", 3, size * size])
+    return write_graph(path, nodes, ["batch", 3, size, size], ["batch", 3, size * size])
+
+
+def test_closing_stops_what_runs(tmp_path: Path) -> None:
+    size = 64
+    tower = VisionTower(slow_graph(tmp_path / "slow.onnx", size, 4000), device="cpu", n_threads=1)
+    outcomes: list[Exception] = []
+
+    def encode() -> None:
+        try:
+            while True:
+                tower.encode(np.zeros((1, 3, size, size), np.float32))
+        except (InferenceError, UsageError) as error:  # stopped, or closed between two images
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=encode) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    tower.close()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert len(outcomes) == 2
+    tower.close()
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_reaches_python_while_the_graph_runs(tmp_path: Path) -> None:
+    """A graph that takes seconds is stopped by the signal, and the tower is gone from the machine's cores."""
+    size = 64
+    path = slow_graph(tmp_path / "slow.onnx", size, 4000)
     zeros = np.zeros((1, 3, size, size), np.float32)
     with VisionTower(path, device="cpu", n_threads=1) as tower:
         timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
