@@ -164,11 +164,12 @@ class VisionTower:
     def _run(self, feeds: dict[str, npt.NDArray[Any]]) -> Any:
         """Run the graph in a thread, so that Ctrl-C reaches Python while it runs and can stop it."""
         options, session = self._run_options(), self._session
+        run = _run_on_host if self.provider == PROVIDERS["cpu"] else _run_on_device
         outcome: dict[str, Any] = {}
 
         def work() -> None:
             try:
-                outcome["rows"] = session.run([OUTPUT], feeds, options)[0]
+                outcome["rows"] = run(session, feeds, options)
             except Exception as error:  # noqa: BLE001 (handed to the caller)
                 outcome["error"] = error
 
@@ -198,6 +199,20 @@ class VisionTower:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def _run_on_host(session: Any, feeds: dict[str, npt.NDArray[Any]], options: Any) -> Any:
+    return session.run([OUTPUT], feeds, options)[0]
+
+
+def _run_on_device(session: Any, feeds: dict[str, npt.NDArray[Any]], options: Any) -> Any:
+    """Run with inputs and output bound to host memory, which is where llama.cpp reads the rows."""
+    binding = session.io_binding()
+    for name, values in feeds.items():
+        binding.bind_cpu_input(name, values)
+    binding.bind_output(OUTPUT, "cpu")
+    session.run_with_iobinding(binding, options)
+    return binding.copy_outputs_to_cpu()[0]
 
 
 def vision_type(asked: str, types: Sequence[str], default: str, device: Device) -> str:

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PARTS = ("decode_image_s", "vision_s", "prefill_s")
-N_DECODED = 32
+N_DECODED, N_TURNS = 8, 5
+"""Tokens that each side decodes in a turn, and turns for each run: a machine's speed changes from second to second."""
 
 
 def new_photos(folder: Path) -> Iterator[Path]:
@@ -99,40 +100,48 @@ def in_a_row(options: dict[str, object], bundle: str, photos: list[Path], n_imag
         return 60 * n_done / (time.perf_counter() - started)
 
 
-def engine_rates(model: Model) -> dict[str, float]:
-    """Prefill as many rows as an image has, then decode tokens one by one, as work for the scheduler."""
-    residents, rows = model.residents, np.full((model.n_image_tokens, model.llm.n_embd), 0.01, np.float32)
-    took = {}
+def engine_seconds(model: Model, n_rows: int, n_tokens: int) -> float:
+    """Prefill rows, or decode tokens one by one, into an empty sequence, as work for the scheduler."""
+    residents = model.residents
+    rows = np.full((n_rows, model.llm.n_embd), 0.01, np.float32)
 
-    def work() -> Work[None]:
-        (seq_id,) = yield Room(1, len(rows) + N_DECODED)
+    def work() -> Work[float]:
+        (seq_id,) = yield Room(1, n_rows + n_tokens)
         try:
             started = time.perf_counter()
-            yield AppendRows([(seq_id, rows)])
-            took["prompt_s"] = time.perf_counter() - started
-            residents.context.truncate(seq_id, 0)
-            started = time.perf_counter()
-            for token in range(3, 3 + N_DECODED):
+            if n_rows:
+                yield AppendRows([(seq_id, rows)])
+            for token in range(3, 3 + n_tokens):
                 yield Append([(seq_id, (token,))])
-            took["generate_s"] = time.perf_counter() - started
+            return time.perf_counter() - started
         finally:
             residents.give_back([seq_id])
 
-    model.scheduler.submit(work()).wait()
-    return took
+    return model.scheduler.submit(work()).wait()
 
 
-def rates(model: Model, bundle_path: Path, options: Options, runs: int) -> dict[str, dict[str, float]]:
-    """Measure the engine against llama-bench's calls."""
-    plan = options.plan(model.bundle)
+def rates(model: Model, llm: Path, options: Options, runs: int) -> dict[str, list[tuple[float, float]]]:
+    """Return seconds of the engine and of llama-bench's calls, in pairs."""
+    plan, n = options.plan(model.bundle), model.n_image_tokens
     settings = Settings(repack=plan.repack, flash_attention=plan.flash_attention, n_ubatch=plan.chunk)
-    found: dict[str, list[dict[str, float]]] = {"engine": [], "llama-bench": []}
-    with Peer(None, bundle_path, n_threads=plan.threads, settings=settings) as peer:
+    found: dict[str, list[tuple[float, float]]] = {f"pp{n}": [], f"tg{N_DECODED}": []}
+    with Peer(None, llm, n_threads=plan.threads, settings=settings) as peer:
         peer.llama_bench(16, 1)
         for _ in range(runs):
-            found["llama-bench"].append(peer.llama_bench(model.n_image_tokens, N_DECODED)._asdict())
-            found["engine"].append(engine_rates(model))
-    return {name: medians(rows) for name, rows in found.items()}
+            found[f"pp{n}"].append((engine_seconds(model, n, 0), peer.llama_bench(n, 0).prompt_s))
+            for _ in range(N_TURNS):
+                theirs_s = peer.llama_bench(0, N_DECODED).generate_s
+                found[f"tg{N_DECODED}"].append((engine_seconds(model, 0, N_DECODED), theirs_s))
+    return found
+
+
+def show_rates(found: dict[str, list[tuple[float, float]]]) -> None:
+    """Print rates, and the median ratio of the pairs."""
+    for name, pairs in found.items():
+        n = int(name[2:])
+        engine, bench = (n / statistics.median(side) for side in zip(*pairs, strict=True))
+        ratio = statistics.median(theirs_s / ours_s for ours_s, theirs_s in pairs)
+        print(f"{name}: {engine:.2f} tokens/s, llama-bench's calls {bench:.2f}  {ratio:5.3f} x ({len(pairs)} pairs)")
 
 
 def main() -> None:
@@ -143,6 +152,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--tokens", default="144,64")
     parser.add_argument("--photos", type=int, default=30)
+    parser.add_argument("--only-rates", action="store_true", help="leave out 1 and 2")
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -152,22 +162,21 @@ def main() -> None:
             chosen = Options(**options)  # type: ignore[arg-type]
             plan, llm = chosen.plan(model.bundle), model.bundle.path("llm", model.gguf)
             budgets = [model.n_image_tokens, *map(int, given.tokens.split(","))]
-            with Peer(given.mmproj, llm, n_threads=plan.threads_batch) as peer:
-                single = photos_to_score(model, peer, photos, budgets, given.runs)
-            of_engine = rates(model, llm, chosen, given.runs)
+            print(f"{plan}\n")
+            if not given.only_rates:
+                with Peer(given.mmproj, llm, n_threads=plan.threads_batch) as peer:
+                    single = photos_to_score(model, peer, photos, budgets, given.runs)
+            show_rates(rates(model, llm, chosen, given.runs))
+        if given.only_rates:
+            return
         a_minute = in_a_row(options, given.bundle, list(itertools.islice(photos, given.photos)), budgets[-1])
     reference = single["llama.cpp"]["total_s"]
-    print(f"{plan}\n")
     for name, row in single.items():
         parts = ", ".join(f"{part[:-2].replace('_', ' ')} {row[part]:.2f}" for part in PARTS)
         print(f"{name:18} {row['total_s']:7.2f} s ({parts})  {reference / row['total_s']:5.2f} x")
     ratio = a_minute * reference / 60
     print(f"{given.photos} photos, {budgets[-1]} tokens: {a_minute:.1f} a minute, {60 / reference:.2f}  {ratio:5.2f} x")
-    for what, n in (("prompt_s", budgets[0]), ("generate_s", N_DECODED)):
-        engine, bench = n / of_engine["engine"][what], n / of_engine["llama-bench"][what]
-        name = f"pp{n}" if what == "prompt_s" else f"tg{n}"
-        print(f"{name}: {engine:.2f} tokens/s, llama-bench's calls {bench:.2f}  {engine / bench:5.3f} x")
-    print(json.dumps({"photos": single, "a_minute": a_minute, "rates": of_engine, "plan": str(plan)}))
+    print(json.dumps({"photos": single, "a_minute": a_minute, "plan": str(plan)}))
 
 
 if __name__ == "__main__":

@@ -160,6 +160,14 @@ def slow_graph(path: Path, size: int, n_rounds: int) -> Path:
     return write_graph(path, nodes, ["batch", 3, size, size], ["batch", 3, size * size])
 
 
+def test_bound_inputs_and_outputs_give_the_same_rows(tower: VisionTower, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU; here the device is the CPU."""
+    pixels = np.random.default_rng(3).standard_normal((1, 3, tiny.IMAGE_SIZE, tiny.IMAGE_SIZE), np.float32)
+    expected = tower.encode(pixels)
+    monkeypatch.setattr(tower, "provider", "CUDAExecutionProvider")
+    assert np.array_equal(tower.encode(pixels), expected)
+
+
 def test_closing_stops_what_runs(tmp_path: Path) -> None:
     size = 64
     tower = VisionTower(slow_graph(tmp_path / "slow.onnx", size, 4000), device="cpu", n_threads=1)

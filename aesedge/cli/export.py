@@ -15,7 +15,9 @@ from aesedge.cli.options import (
     CalibrationPhotos,
     GgufTypes,
     Overwrite,
+    Printing,
     ProofPhotos,
+    QualityPhotos,
     VisionPrecisions,
 )
 
@@ -40,6 +42,7 @@ def export(
     reduction: Annotated[
         str, typer.Option(help="How fewer image tokens are made: cells, visionzip, pool, none.")
     ] = "cells",
+    quality: QualityPhotos = None,
     parity: AgainstPyTorch = True,
     overwrite: Overwrite = False,
 ) -> None:
@@ -62,3 +65,7 @@ def export(
         overwrite=overwrite,
     )
     show_made(made)
+    if quality:
+        from aesedge.cli.quality import measure_quality
+
+        measure_quality(made, quality, None, Printing(), purpose="score")

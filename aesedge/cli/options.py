@@ -53,6 +53,15 @@ CalibrationPhotos = Annotated[
         show_default=False,
     ),
 ]
+QualityPhotos = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--quality",
+        help="A photo, or a folder of photos, several times: measure what fewer image tokens cost on them, and write "
+        "it into the bundle. --image-tokens auto goes by that.",
+        show_default=False,
+    ),
+]
 AgainstPyTorch = Annotated[
     bool,
     typer.Option(

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from aesedge.bundle import POCKET, open_bundle
-from aesedge.cli.options import Device, Printing, expand
+from aesedge.cli.options import Device, Printing, QualityPhotos, expand
 from aesedge.cli.terminal import bold, complain, dim, status, table
 from aesedge.errors import UsageError
 
@@ -42,14 +42,7 @@ def tune(
         str | None, typer.Option(help="Memory that aesedge may take: 6GB, 50%.", show_default="what is free")
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long it may take.")] = 110.0,
-    quality: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A photo, or a folder of photos, several times: measure what fewer image tokens cost on them instead, "
-            "and write it into the bundle. --image-tokens auto goes by that.",
-            show_default=False,
-        ),
-    ] = None,
+    quality: QualityPhotos = None,
     plot: Annotated[Path | None, typer.Option(help="With --quality: draw it into this PNG.")] = None,
     forget: Annotated[bool, typer.Option("--forget", help="Remove what was measured, and measure nothing.")] = False,
     printing: Printing = Printing(),
@@ -57,7 +50,8 @@ def tune(
     """Measure which settings are fastest on this machine for a bundle, and use them from then on.
 
     For scores and for critiques, each on its own. Settings that would move scores are refused. Let no other program be
-    busy meanwhile. With --no-tuned, commands do without what was measured.
+    busy meanwhile. With --no-tuned, commands do without what was measured. With --quality, it measures what fewer image
+    tokens cost instead.
     """
     bundle = open_bundle(name)
     if forget:

@@ -17,6 +17,7 @@ from conftest import drawn_photo
 from aesedge.bundle import open_bundle
 from aesedge.cli import main
 from aesedge.errors import UsageError
+from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +58,16 @@ def test_the_command_shows_what_was_measured(
     text = capsys.readouterr().out
     for words in ("compared with  transformers", "first-token logits", "verdict", "llm-q2_k.gguf", "vision-int8.onnx"):
         assert words in text
+
+
+def test_quality_of_fewer_image_tokens_is_measured_after_the_export(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "b"
+    options = ["--gguf", "f16", "--vision", "fp32", "--no-parity", "--quality", str(SAMPLE_PHOTOS[0])]
+    assert main(["export", str(checkpoint), "--out", str(out), *options]) == 2
+    assert "has 16 image tokens and cannot reduce them" in capsys.readouterr().err  # so few are always all taken
+    assert main(["verify", str(out)]) == 0
 
 
 def test_without_parity_it_says_so(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
