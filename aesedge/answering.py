@@ -144,14 +144,7 @@ def _rate(
 ) -> Work[list[list[Rating]]]:
     """Ask the same questions of several images; each group has the forks of one of them."""
     prefixes, context, n = labels.prefixes, residents.context, len(questions)
-    # All of them begin with "How is the": once is enough, but something must be left to each.
-    n_same = min(n_in_common(questions), min(map(len, questions)) - 1) if n > 1 else 0
-    if n_same:
-        yield Append([(seq_ids[0], questions[0][:n_same]) for seq_ids in groups])
-        for seq_ids in groups:
-            for seq_id in seq_ids[1:n]:
-                context.fork(seq_ids[0], seq_id)
-    tails = [(seq_ids[i], question[n_same:]) for seq_ids in groups for i, question in enumerate(questions)]
+    tails = [(seq_ids[i], question) for seq_ids in groups for i, question in enumerate(questions)]
     first: Logits = yield Append(tails, fetch=True)
     after: list[Mapping[tuple[int, ...], Logits]] = [{} for _ in tails]
     if prefixes:

@@ -162,3 +162,28 @@ def test_forgotten_profile_is_gone(bundle: Bundle) -> None:
     keep(bundle, profile_of(bundle))
     assert forget_profile(bundle.manifest, "F32", "cpu")
     assert load_profile(bundle.manifest, "F32", "cpu") is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "gguf", "n_bytes", "purpose", "repack", "flash"),
+    [
+        ("x86_64", "Q4_K_M", 4 * 10**9, "critique", False, False),
+        ("x86_64", "Q4_K_M", 4 * 10**9, "score", False, True),
+        ("AMD64", "Q4_0", 4 * 10**9, "critique", True, False),
+        ("x86_64", "Q4_K_M", 10**7, "critique", False, True),
+        ("arm64", "Q4_K_M", 4 * 10**9, "critique", True, True),
+    ],
+)
+def test_where_nobody_measured_the_hardware_decides(
+    machine: str, gguf: str, n_bytes: int, purpose: Any, repack: bool, flash: bool, bundle_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    bundle = open_bundle(bundle_folder)
+    llm = msgspec.structs.replace(bundle.manifest.files[-1], role="llm", type=gguf, n_bytes=n_bytes)
+    manifest = msgspec.structs.replace(bundle.manifest, files=[*bundle.manifest.files, llm])
+    options = Options(gguf=gguf, purpose=purpose, device="cpu", tuned=False)
+    plan = options.plan(Bundle(bundle.folder, manifest))
+    assert (plan.repack, plan.flash_attention) == (repack, flash)
+    small = Options(gguf=gguf, purpose=purpose, device="cpu", tuned=False, kv_type="q8_0")
+    assert small.plan(Bundle(bundle.folder, manifest)).flash_attention  # which that type needs

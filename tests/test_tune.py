@@ -34,6 +34,7 @@ from aesedge.tuning.duel import LEAST_PAIRS, Samples
 from aesedge.tuning.room import Room
 from aesedge.tuning.search import Search
 from aesedge.tuning.steps import LEAST_ROWS, Done, Pass, Step, Workload, language_pass
+from aesedge.tuning.tuner import settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -457,3 +458,13 @@ def _wait_for(path: Path) -> None:
     end = time.monotonic() + 30
     while not path.exists() and time.monotonic() < end:
         time.sleep(0.02)
+
+
+def test_what_was_not_measured_is_the_default_of_the_purpose() -> None:
+    default = msgspec.structs.replace(START, flash_attention=False, threads=7)
+    best = msgspec.structs.replace(START, chunk=128)
+    assert settled(best, START, default, {"chunk"}) == msgspec.structs.replace(default, chunk=128)
+    tried = {"chunk", "flash_attention", "threads"}
+    assert settled(best, START, default, tried) == best  # refused, or slower: the default's values lost
+    small = msgspec.structs.replace(START, kv_type="q8_0", flash_attention=True)
+    assert settled(small, small, msgspec.structs.replace(small, flash_attention=False), {"kv_type"}) == small

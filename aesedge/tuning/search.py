@@ -253,6 +253,11 @@ class Search:
             return None
         return drift(scores)
 
+    def measured(self, purpose: Purpose) -> set[str]:
+        """Return the fields of which another value was measured for a purpose, whatever came of it."""
+        tried = [trial["to"] for trial in self.trials if purpose in trial.get("verdict", {})]
+        return {field for values in tried for field in values}
+
     def expected_s(self, purpose: Purpose) -> float | None:
         """Return about what a photo takes with the best settings; None where not all of it was timed."""
         settings, found = self.best[purpose].settings, 0.0

@@ -14,12 +14,12 @@ from aesedge.errors import UsageError
 from aesedge.memory import check_fit
 from aesedge.options import Options
 from aesedge.profile import FORMAT, Profile, Settings, machine_facts, profile_key
-from aesedge.tuning.candidates import hardware, language_changes, most_precise, usable, vision_changes
+from aesedge.tuning.candidates import hardware, is_possible, language_changes, most_precise, usable, vision_changes
 from aesedge.tuning.laboratory import Laboratory
 from aesedge.tuning.search import PURPOSES, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from aesedge.bundle import Bundle
     from aesedge.plan import Plan
@@ -59,8 +59,11 @@ def tune(
     if not seconds > 0:
         raise UsageError(f"--seconds {seconds:g}: it must be above 0")
     started = time.perf_counter()
-    plan = Options(gguf=gguf, device=device, memory=memory, tuned=False).plan(bundle)
-    plan = check_fit(bundle, plan, memory).estimate.plan
+    defaults = {
+        purpose: Options(gguf=gguf, device=device, memory=memory, tuned=False, purpose=purpose).plan(bundle)
+        for purpose in PURPOSES
+    }
+    plan = check_fit(bundle, defaults["score"], memory).estimate.plan
     busy = psutil.cpu_percent(_LOOK_S) / 100
     if busy > _BUSY:
         _log.warning(
@@ -99,10 +102,28 @@ def tune(
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         took_s=time.perf_counter() - started,
         machine={**machine_facts(), "busy": busy},
-        settings={purpose: standing.settings for purpose, standing in search.best.items()},
+        settings={
+            purpose: settled(standing.settings, start, _settings_of(defaults[purpose]), search.measured(purpose))
+            for purpose, standing in search.best.items()
+        },
         expected_s=expected,
         trials=search.trials,
     )
+
+
+def settled(best: Settings, start: Settings, default: Settings, measured: Collection[str]) -> Settings:
+    """Return the best settings, with the defaults of the purpose where nothing was measured.
+
+    Args:
+        best: what the search came to.
+        start: where it began, for all purposes.
+        default: what the hardware suggests for this purpose.
+        measured: fields that were tried.
+    """
+    fields = [name for name in Settings.__struct_fields__ if name not in measured]
+    left = {name: getattr(default, name) for name in fields if getattr(best, name) == getattr(start, name)}
+    found = msgspec.structs.replace(best, **left)
+    return found if is_possible(found) else best
 
 
 def _settings_of(plan: Plan) -> Settings:
