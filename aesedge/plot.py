@@ -72,9 +72,9 @@ class _Drawing:
             if across - taken >= 40:
                 pen.text((across, bottom + 10), f"{x:g}", fill=_INK, font=self._font, anchor="ma")
                 taken = across
-        pen.text((left, TOP - 16), chart.title, fill=_INK, font=self._large, anchor="ls")
+        pen.text((left, TOP - 34), chart.title, fill=_INK, font=self._large, anchor="ls")
         pen.text(((left + right) / 2, SIZE[1] - 14), chart.x_label, fill=_INK, font=self._font, anchor="ms")
-        pen.text((8, TOP - 16), chart.y_label, fill=_INK, font=self._font, anchor="ls")
+        pen.text((8, TOP - 12), chart.y_label, fill=_INK, font=self._font, anchor="ls")
         for n, (name, line) in enumerate(chart.lines.items()):
             color, places = COLORS[n % len(COLORS)], [self._at(*point) for point in line]
             if len(places) > 1:

@@ -46,7 +46,8 @@ def shown(text: str) -> str:
 
 def complain(text: str) -> None:
     """Say on stderr, in one line, what went wrong."""
-    print(f"aesedge: {shown(' '.join(text.split()))}", file=sys.stderr, flush=True)
+    over = _CLEAR_LINE if sys.stderr.isatty() else ""  # what is being done may be shown there
+    print(f"{over}aesedge: {shown(' '.join(text.split()))}", file=sys.stderr, flush=True)
 
 
 def show_remarks(*, quiet: bool) -> None:

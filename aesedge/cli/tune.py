@@ -104,27 +104,31 @@ def _forget(bundle: Bundle, gguf: str | None, device: Device, printing: Printing
 def trials_text(profile: Profile) -> str:
     """Return what was tried, both sides, and what came of it, as a table."""
     rows: list[list[str]] = []
+    below: list[str] = []
     for trial in profile.trials:
         tried = f"{_values(trial['from'])} -> {_values(trial['to'])}"
         if trial.get("skipped"):
-            rows.append([trial["change"], tried, "", "", "", "", f"not tried: {trial['skipped']}"])
+            rows.append([trial["change"], tried, "", "", "", "not tried"])
+            below.append(trial["skipped"])
             continue
         figures = trial["phases"].items()
-        measured = "; ".join(f"{_rate(f['base_s'])} -> {_rate(f['variant_s'])} {_PER_S[phase]}" for phase, f in figures)
         ratios = [_ratio(trial["ratio"].get(purpose)) for purpose in ("score", "critique")]
         moved = trial["drift"]
         rows.append([
-            trial["change"], tried, measured, *ratios, "-" if moved is None else f"{moved:.3f}",
-            _verdicts(trial["verdict"]),
+            trial["change"], tried, *ratios, "-" if moved is None else f"{moved:.3f}", _verdicts(trial["verdict"])
         ])  # fmt: skip
+        below.append(
+            "; ".join(f"{_rate(f['base_s'])} -> {_rate(f['variant_s'])} {_PER_S[phase]}" for phase, f in figures)
+        )
     if not rows:
         return "there was nothing to try on this machine"
-    header = ["setting", "tried", "measured", "score", "critique", "points", ""]
+    header, *lines = table(rows, header=["setting", "tried", "score", "critique", "points", ""]).splitlines()
+    shown = [text for line, more in zip(lines, below, strict=True) for text in (line, dim(f"    {more}"))]
     legend = (
-        "score, critique: time for a photo with the other value, of the parts that it is about, against before\n"
+        "score, critique: a photo's time with the other value, of the parts that it is about\n"
         "points:          how far a score moved, of 10"
     )
-    return f"{table(rows, header=header)}\n{dim(legend)}"
+    return "\n".join([header, *shown, dim(legend)])
 
 
 def tuned_text(profile: Profile) -> str:
