@@ -181,7 +181,8 @@ def test_where_nobody_measured_the_hardware_decides(
     monkeypatch.setattr("platform.machine", lambda: machine)
     bundle = open_bundle(bundle_folder)
     llm = msgspec.structs.replace(bundle.manifest.files[-1], role="llm", type=gguf, n_bytes=n_bytes)
-    manifest = msgspec.structs.replace(bundle.manifest, files=[*bundle.manifest.files, llm])
+    others = [file for file in bundle.manifest.files if file.type.lower() != gguf.lower()]
+    manifest = msgspec.structs.replace(bundle.manifest, files=[*others, llm])
     options = Options(gguf=gguf, purpose=purpose, device="cpu", tuned=False)
     plan = options.plan(Bundle(bundle.folder, manifest))
     assert (plan.repack, plan.flash_attention) == (repack, flash)
