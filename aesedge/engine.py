@@ -27,7 +27,7 @@ from aesedge.rating import label_tokens
 from aesedge.residents import N_SEQ_MAX, Residents
 from aesedge.scheduler import Scheduler
 from aesedge.scoring import score_many
-from aesedge.several import in_order
+from aesedge.several import grouped, in_order
 from aesedge.turns import Turns
 from aesedge.vision import VisionTower
 from aesedge.work import Priority
@@ -262,11 +262,15 @@ class Model:
 
     def sights(self, sources: Iterable[S], at_once: int) -> Iterator[tuple[S, Sight | AesedgeError]]:
         """Look at photos, ahead of the language model where the tower takes nobody's cores."""
-
-        def see(source: S) -> Sight:
-            return self.eye.see(source, self.n_image_tokens)
-
-        return in_order(sources, see, at_once=1 if self._takes_turns else at_once + 1)
+        n = self.n_image_tokens
+        if at_once > 1 and self.tower.gains_by_batches:
+            ahead = 1 if self._takes_turns else 2
+            groups = in_order(grouped(sources, at_once), lambda group: self.eye.see_many(group, n), at_once=ahead)
+            for group, seen in groups:
+                yield from zip(group, [seen] * len(group) if isinstance(seen, AesedgeError) else seen, strict=True)
+        else:
+            ahead = 1 if self._takes_turns else at_once + 1
+            yield from in_order(sources, lambda source: self.eye.see(source, n), at_once=ahead)
 
     def photo_of(self, source: ImageSource, sight: Sight | AesedgeError) -> Photo:
         """Return what can be asked, of a photo of many that was looked at; raises its error."""

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from aesedge.cache import EmbeddingCache, embeddings_key, pixels_digest
+from aesedge.cache import EmbeddingCache, Hit, embeddings_key, pixels_digest
+from aesedge.errors import AesedgeError
 from aesedge.image import preprocess, read_image
 from aesedge.turns import Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from aesedge.image import ImageSource
     from aesedge.manifest import ImageSpec
     from aesedge.vision import VisionTower
@@ -41,6 +44,16 @@ class Sight:
     def embeddings(self) -> npt.NDArray[np.float32]:
         """Return the rows as the language model reads them."""
         return self.rows.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A photo before the tower."""
+
+    pixel_values: npt.NDArray[np.float32]
+    key: str
+    decode_s: float
+    hit: Hit | None
 
 
 class Eye:
@@ -85,6 +98,26 @@ class Eye:
             InferenceError: ONNX Runtime failed.
             UsageError: the tower cannot make so many rows.
         """
+        (sight,) = self._seen([self._prepare(source, n_image_tokens, name)], n_image_tokens)
+        return sight
+
+    def see_many(self, sources: Sequence[ImageSource], n_image_tokens: int | None = None) -> list[Sight | AesedgeError]:
+        """Look at photos in one batch of the tower; one that cannot be read has its error in its place.
+
+        Raises:
+            InferenceError: ONNX Runtime failed.
+        """
+        outcomes: list[_Prepared | AesedgeError] = []
+        for source in sources:
+            try:
+                outcomes.append(self._prepare(source, n_image_tokens))
+            except AesedgeError as error:
+                outcomes.append(error)
+        seen = iter(self._seen([one for one in outcomes if isinstance(one, _Prepared)], n_image_tokens))
+        return [one if isinstance(one, AesedgeError) else next(seen) for one in outcomes]
+
+    def _prepare(self, source: ImageSource, n_image_tokens: int | None, name: str | None = None) -> _Prepared:
+        """Read a photo, and look up what is known of it."""
         n = n_image_tokens or self._tower.n_image_tokens
         started = time.perf_counter()
         pixel_values = preprocess(read_image(source, name=name, size_hint=self._spec.size), self._spec)
@@ -98,12 +131,22 @@ class Eye:
             n_image_tokens=n,
             reduction="none" if n == self._tower.n_image_tokens else self._tower.reduction,
         )
-        hit = self.cache.get(key)
-        if hit is not None:
-            return Sight(hit.rows, key, was_known=True, decode_image_s=decoded - started, vision_s=0.0)
-        with self._turns.turn():
-            began = time.perf_counter()
-            rows = self._tower.encode(pixel_values, n)
-            vision_s = time.perf_counter() - began
-        kept = self.cache.put(key, rows, on_disk=vision_s >= self._worth_keeping_s)
-        return Sight(kept, key, was_known=False, decode_image_s=decoded - started, vision_s=vision_s)
+        return _Prepared(pixel_values, key, decoded - started, self.cache.get(key))
+
+    def _seen(self, prepared: Sequence[_Prepared], n_image_tokens: int | None) -> list[Sight]:
+        new = [one for one in prepared if one.hit is None]
+        rows: Iterator[npt.NDArray[np.float32]] = iter(())
+        vision_s = 0.0
+        if new:
+            with self._turns.turn():
+                began = time.perf_counter()
+                rows = iter(self._tower.encode_batch(np.concatenate([one.pixel_values for one in new]), n_image_tokens))
+                vision_s = (time.perf_counter() - began) / len(new)
+        found = []
+        for one in prepared:
+            if one.hit is not None:
+                found.append(Sight(one.hit.rows, one.key, was_known=True, decode_image_s=one.decode_s, vision_s=0.0))
+                continue
+            kept = self.cache.put(one.key, next(rows), on_disk=vision_s >= self._worth_keeping_s)
+            found.append(Sight(kept, one.key, was_known=False, decode_image_s=one.decode_s, vision_s=vision_s))
+        return found

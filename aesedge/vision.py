@@ -118,6 +118,15 @@ class VisionTower:
         rows: npt.NDArray[np.float32] = self._run(self._feeds(pixel_values, n_image_tokens))[0]
         return rows
 
+    @property
+    def gains_by_batches(self) -> bool:
+        """Whether several images at once are faster: not on a CPU, whose cores one image fills.
+
+        Measured, a photo of four at once against one by one: pocket 12.7 ms against 13.6, ViT-L/336 in int8 on two
+        cores 743 ms against 700.
+        """
+        return self.provider != PROVIDERS["cpu"]
+
     def encode_batch(
         self, pixel_values: npt.NDArray[np.float32], n_image_tokens: int | None = None
     ) -> npt.NDArray[np.float32]:

@@ -86,6 +86,32 @@ def test_photos_with_few_image_tokens_share_batches(bundle_folder: Path, monkeyp
         assert together.timings.n_prompt == found[0].timings.n_prompt
 
 
+def test_a_device_sees_the_photos_of_a_batch_at_once(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU; here the device is the CPU."""
+    sources = [drawn_photo(0), drawn_photo(1), b"no photo", drawn_photo(2), drawn_photo(0), drawn_photo(3)]
+    with open_tiny(bundle_folder, ctx=8192) as model:
+        expected: list[Any] = [outcome for _, outcome in model.score_many(sources)]
+    with open_tiny(bundle_folder, ctx=8192) as model:
+        batches: list[int] = []
+        encode_batch = model.tower.encode_batch
+
+        def counted(pixels: Any, n: int | None) -> Any:
+            batches.append(len(pixels))
+            return encode_batch(pixels, n)
+
+        monkeypatch.setattr(model.tower, "encode_batch", counted)
+        monkeypatch.setattr(type(model.tower), "gains_by_batches", True)
+        found: list[Any] = [outcome for _, outcome in model.score_many(sources)]
+        again: list[Any] = [outcome for _, outcome in model.score_many(sources)]
+    assert sorted(batches) == [1, 4]  # groups of five, one of them no photo; then all of them are known
+    assert [type(outcome) for outcome in found] == [type(outcome) for outcome in expected]
+    for one, other, known in zip(expected, found, again, strict=True):
+        if not isinstance(one, ImageError):
+            assert other.rating == pytest.approx(one.rating, abs=1e-4)
+            assert known.rating == pytest.approx(one.rating, abs=1e-4)
+            assert known.cache == "embeddings"
+
+
 def test_no_more_is_begun_than_was_asked_for() -> None:
     begun: list[int] = []
 
