@@ -81,17 +81,18 @@ class Model:
         fit = check_fit(bundle, plan, options.memory)
         plan = self.plan = fit.estimate.plan
         n_gpu_layers = fit.estimate.gpu_layers
-        # On a GPU, or on cores that are left over, the tower runs beside the language model; else they take turns.
-        self._takes_turns = not n_gpu_layers and plan.threads_batch >= n_cores()
         turns = Turns()
         with ExitStack() as stack:
             with ThreadPoolExecutor(1) as pool:  # tower and language model load at the same time
-                tower = pool.submit(VisionTower, tower_path, device=plan.device, n_threads=plan.threads_vision)
+                tower = pool.submit(VisionTower, tower_path, device=plan.vision_device, n_threads=plan.threads_vision)
                 self.llm = stack.enter_context(
                     LanguageModel(llm_path, gpu_layers=n_gpu_layers, progress=progress, repack=plan.repack)
                 )
                 self.tower = stack.enter_context(tower.result())
             give_back_freed()
+            # With a GPU for either, or on cores that are left over, they run side by side; else they take turns.
+            shares_cores = not n_gpu_layers and not self.tower.gains_by_batches
+            self._takes_turns = shares_cores and plan.threads_batch >= n_cores()
             self._check_parts_belong_together()
             self.labels = label_tokens(manifest.rating.labels, manifest.rating.weights, self.llm.tokenize)
             ram_bytes = min(RAM_BYTES, fit.spare_bytes)

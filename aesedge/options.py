@@ -103,6 +103,7 @@ class Options:
             vision=vision,
             n_image_tokens=check_image_tokens(manifest, self.image_tokens),
             device=self.device,
+            vision_device=self.device,
             ctx=self.ctx,
             n_photos=min(self.photos, MOST_PHOTOS),
             repack=repacking_pays(gguf),

@@ -37,6 +37,8 @@ class Plan:
     n_image_tokens: int
     kv_type: str = "f16"
     device: Device = "auto"
+    vision_device: Device = "auto"
+    """Where the vision graph runs; the language model goes by ``device`` and ``gpu_layers``."""
     ctx: int | None = None
     """Positions of the KV cache; None takes what text and image need and ``ROOM_FOR_TEXT`` more."""
     n_photos: int = 1

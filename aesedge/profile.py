@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aesedge.manifest import Manifest
 
 Purpose = Literal["score", "critique"]
-FORMAT = 1
+FORMAT = 2
 _PACKAGES = ("aesedge", "llama-cpp-python", "onnxruntime", "onnxruntime-gpu")
 _log = logging.getLogger("aesedge")
 
@@ -34,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Fields of :class:`aesedge.plan.Plan` that only the speed depends on, within a tolerance."""
 
     vision: str
+    vision_device: Literal["auto", "cpu", "cuda", "metal"]
     kv_type: str
     gpu_layers: int | Literal["auto"]
     repack: bool

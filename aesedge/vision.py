@@ -224,6 +224,13 @@ def _run_on_device(session: Any, feeds: dict[str, npt.NDArray[Any]], options: An
     return binding.copy_outputs_to_cpu()[0]
 
 
+def vision_devices() -> list[Device]:
+    """Return the devices whose execution provider this ONNX Runtime has."""
+    available = _load_onnxruntime().get_available_providers()
+    devices: tuple[Device, ...] = ("cpu", "cuda", "metal")
+    return [device for device in devices if PROVIDERS[device] in available]
+
+
 def vision_type(asked: str, types: Sequence[str], default: str, device: Device) -> str:
     """Return the precision of the vision graph to load.
 

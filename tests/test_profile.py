@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SETTINGS = Settings(
     vision="fp32",
+    vision_device="auto",
     kv_type="q8_0",
     gpu_layers="auto",
     repack=False,

@@ -323,6 +323,15 @@ def test_precisions_are_those_that_the_provider_is_fast_at() -> None:
     assert most_precise(["int8"]) == "int8"
 
 
+def test_other_providers_of_the_vision_graph_are_tried() -> None:
+    tried = changes_of_vision(START, ["fp32"], "CPUExecutionProvider", HARDWARE, ["cpu", "metal"])
+    assert [change.values for change in tried if "vision_device" in change.values] == [{"vision_device": "metal"}]
+    assert not changes_of_vision(START, ["fp32"], "CUDAExecutionProvider", HARDWARE, ["cuda"])
+    metal = Change("vision provider", {"vision_device": "metal"}, frozenset(("vision",)))
+    search = searched(Stand(faster_if(vision_device=("metal", {"vision"}, 0.3))), metal)
+    assert chosen(search, "vision_device") == {"score": "metal", "critique": "metal"}
+
+
 def test_8_bit_keys_need_flash_attention() -> None:
     assert not is_possible(msgspec.structs.replace(START, kv_type="q8_0", flash_attention=False))
     assert is_possible(START)

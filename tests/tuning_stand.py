@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 START = Settings(
     vision="fp32",
+    vision_device="auto",
     kv_type="f16",
     gpu_layers="auto",
     repack=False,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "vision": "vision",
+    "vision_device": "vision provider",
     "kv_type": "KV cache",
     "gpu_layers": "layers on the GPU",
     "repack": "weight repacking",

@@ -85,14 +85,25 @@ def usable(types: Sequence[str], provider: str) -> list[str]:
     return [t for t in types if t.lower() != unfit] or list(types)
 
 
-def vision_changes(start: Settings, types: Sequence[str], provider: str, machine: Hardware) -> list[Change]:
-    """Return what to try with the tower."""
+def vision_changes(
+    start: Settings, types: Sequence[str], provider: str, machine: Hardware, devices: Sequence[str] = ()
+) -> list[Change]:
+    """Return what to try with the tower.
+
+    Args:
+        start: the settings at the beginning.
+        types: precisions that are worth trying.
+        provider: what runs the graph at the beginning.
+        machine: this machine.
+        devices: where else the graph may run.
+    """
     about: frozenset[Phase] = frozenset(("vision",))
     found = [Change("vision precision", {"vision": t}, about) for t in usable(types, provider) if t != start.vision]
     if provider == PROVIDERS["cpu"]:
         threads = _thread_counts(machine, halves=True)
         found += [Change("threads, vision", {"threads_vision": n}, about) for n in threads if n != start.threads_vision]
-    return found
+    others = [device for device in devices if PROVIDERS[device] != provider]
+    return found + [Change("vision provider", {"vision_device": device}, about) for device in others]
 
 
 def language_changes(start: Settings, n_image: int, machine: Hardware) -> list[Change]:

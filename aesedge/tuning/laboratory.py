@@ -67,7 +67,7 @@ class Laboratory:
         self.room = Room(bundle, plan, memory, self._n_ctx)
         self._models: dict[Weights, tuple[LanguageModel, Settings]] = {}
         self._open: dict[tuple[Part, Settings], TowerTrial | LanguageTrial] = {}
-        self._rows: dict[tuple[str, int], dict[int, npt.NDArray[np.float32]]] = {}
+        self._rows: dict[tuple[str, str, int], dict[int, npt.NDArray[np.float32]]] = {}
         self._rates: dict[tuple[Part, Settings], Mapping[Phase, float]] = {}
         self.provider = ""
         """What runs the tower; known once one was open."""
@@ -103,7 +103,7 @@ class Laboratory:
 
     def _tower(self, settings: Settings) -> TowerTrial:
         path = self._bundle.path("vision", settings.vision)
-        tower = VisionTower(path, device=self._plan.device, n_threads=settings.threads_vision)
+        tower = VisionTower(path, device=settings.vision_device, n_threads=settings.threads_vision)
         self.provider = tower.provider
         give_back_freed()
         kept = self._rows.setdefault(_tower_of(settings), {})
@@ -217,5 +217,5 @@ class Laboratory:
         self.close()
 
 
-def _tower_of(settings: Settings) -> tuple[str, int]:
-    return settings.vision, settings.threads_vision
+def _tower_of(settings: Settings) -> tuple[str, str, int]:
+    return settings.vision, settings.vision_device, settings.threads_vision

@@ -272,8 +272,8 @@ class Search:
         return found
 
 
-def _tower(settings: Settings) -> tuple[str, int]:
-    return settings.vision, settings.threads_vision
+def _tower(settings: Settings) -> tuple[str, str, int]:
+    return settings.vision, settings.vision_device, settings.threads_vision
 
 
 def _step_s(step: Step, rates: Rates) -> float:

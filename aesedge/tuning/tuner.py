@@ -17,6 +17,7 @@ from aesedge.profile import FORMAT, Profile, Settings, machine_facts, profile_ke
 from aesedge.tuning.candidates import hardware, is_possible, language_changes, most_precise, usable, vision_changes
 from aesedge.tuning.laboratory import Laboratory
 from aesedge.tuning.search import PURPOSES, Search
+from aesedge.vision import vision_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -87,7 +88,8 @@ def tune(
         repacks = laboratory.room.repacks(start)
         machine = hardware(device, _model_bytes(bundle, plan), repacks=repacks, is_busy=busy > _BUSY)
         search.look()
-        search.run(vision_changes(start, types, laboratory.provider, machine))
+        devices = vision_devices() if device == "auto" else []
+        search.run(vision_changes(start, types, laboratory.provider, machine, devices))
         search.run(language_changes(start, plan.n_image_tokens, machine))
         expected = {purpose: found for purpose in PURPOSES if (found := search.expected_s(purpose)) is not None}
     skipped = [trial["skipped"] for trial in search.trials if trial.get("skipped")]
