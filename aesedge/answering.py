@@ -168,13 +168,6 @@ def forced(seq_id: int, prompt: Sequence[int], answer: Sequence[int]) -> Append:
     return Append([(seq_id, prompt), *((seq_id, (token,)) for token in answer[:-1])], fetch=True)
 
 
-def n_in_common(sequences: Sequence[Sequence[int]]) -> int:
-    """Return how many elements all of some sequences begin with."""
-    return next(
-        (n for n, column in enumerate(zip(*sequences, strict=False)) if len(set(column)) > 1), min(map(len, sequences))
-    )
-
-
 def sampler_of(model: LanguageModel, writing: Writing) -> Sampler:
     """Return what chooses the tokens of an answer; the caller closes it."""
     return Sampler(writing.sampling, GrammarState(model, writing.grammar) if writing.grammar is not None else None)

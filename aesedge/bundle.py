@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import platformdirs
 from aesedge import hashes
 from aesedge.errors import BundleError, BundleIntegrityError, BundleNotFoundError
 from aesedge.manifest import MANIFEST_NAME, BundleFile, Manifest, Role, format_manifest, parse_manifest
+from aesedge.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,15 +115,7 @@ def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
     """
     path = bundle.folder / MANIFEST_NAME
     try:
-        handle, name = tempfile.mkstemp(prefix=".manifest-", dir=bundle.folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(format_manifest(manifest))
-            Path(name).chmod(path.stat().st_mode)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, format_manifest(manifest))
     except OSError as error:
         raise BundleError(
             f"{path}: cannot be written: {error.strerror}; copy the bundle to a folder of your own and name that"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aesedge.answering import Begun, bring, forced, n_in_common, sampler_of, write
+from aesedge.answering import Begun, bring, forced, sampler_of, write
 from aesedge.errors import UsageError
 from aesedge.reply import Reply, Writing
 from aesedge.residents import Resident
@@ -105,7 +105,7 @@ class Conversation:
             seq_id = yield from self._sequence(len(tokens) + len(answer), Timings())
             with self._residents.using(self._image), self._residents.using(self._resident):
                 n_base = self._residents.n_positions(self._image)
-                n_same = n_in_common([self._inside, tokens[:-1]])
+                n_same = _n_in_common(self._inside, tokens[:-1])
                 self._residents.context.truncate(seq_id, n_base + n_same)
                 self._inside = tokens[:n_same]
                 logits: npt.NDArray[np.float32] = yield forced(seq_id, tokens[n_same:], answer)
@@ -141,7 +141,7 @@ class Conversation:
     ) -> Work[None]:
         residents, context = self._residents, self._residents.context
         n_base = residents.n_positions(self._image)
-        n_same = n_in_common([self._inside, tokens[:-1]])  # at least one token is decoded: its logits are not kept
+        n_same = _n_in_common(self._inside, tokens[:-1])  # at least one token is decoded: its logits are not kept
         context.truncate(seq_id, n_base + n_same)
         reply.timings.n_prompt += n_base + len(tokens)
         reply.timings.n_reused += n_base + n_same
@@ -185,11 +185,7 @@ class Conversation:
         closing = [llm.eos] if template.eos_between_turns else []
         tokens: list[int] = []
         for i, asked in enumerate([*(turn.question for turn in turns), question]):
-            tokens += (
-                [*closing, *llm.tokenize(template.later_turn(asked))]
-                if i
-                else llm.tokenize(template.after_image(asked))
-            )
+            tokens += [*closing, *llm.tokenize(template.later_turn(asked))] if i else self._model.question_tokens(asked)
             if i < len(turns):
                 tokens += turns[i].answer
         return tokens
@@ -205,3 +201,8 @@ class Conversation:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def _n_in_common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many elements two sequences have in common at their beginnings."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -91,7 +91,7 @@ class Model:
                 self.tower = stack.enter_context(tower.result())
             give_back_freed()
             # With a GPU for either, or on cores that are left over, they run side by side; else they take turns.
-            shares_cores = not n_gpu_layers and not self.tower.gains_by_batches
+            shares_cores = not n_gpu_layers and self.tower.is_on_cpu
             self._takes_turns = shares_cores and plan.threads_batch >= n_cores()
             self._check_parts_belong_together()
             self.labels = label_tokens(manifest.rating.labels, manifest.rating.weights, self.llm.tokenize)
@@ -131,7 +131,7 @@ class Model:
         prefix = [self.llm.bos, *self.llm.tokenize(self.template.before_image)]
         m = self.manifest
         questions = [m.rating.question, m.prompt.critique, *m.rating.attributes.values()]
-        longest = max(len(self.llm.tokenize(self.template.after_image(q))) for q in questions)
+        longest = max(len(self.question_tokens(q)) for q in questions)
         needed = len(prefix) + self.n_image_tokens + longest + 1
         if options.ctx is not None and options.ctx < needed:
             raise ContextFullError(
@@ -204,7 +204,9 @@ class Model:
             UsageError: the bundle cannot make so many image tokens of it.
         """
         started = time.perf_counter()
-        n_image_tokens = check_image_tokens(self.manifest, image_tokens) if image_tokens else self.n_image_tokens
+        n_image_tokens = (
+            self.n_image_tokens if image_tokens is None else check_image_tokens(self.manifest, image_tokens)
+        )
         sight = self.eye.see(source, n_image_tokens, name=name)
         photo = Photo(self, name or name_of(source) or "image", sight, started, priority)
         photo.prefill()

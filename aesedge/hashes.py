@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from aesedge.errors import BundleIntegrityError
+from aesedge.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,16 +78,10 @@ def _recall() -> dict[str, object]:
 
 def _remember(memory: dict[str, object]) -> None:
     folder = cache_folder()
-    name = ""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=_MEMORY_NAME, delete=False) as file:
-            name = file.name
-            json.dump(memory, file)
-        Path(name).replace(folder / _MEMORY_NAME)
+        write_whole(folder / _MEMORY_NAME, json.dumps(memory).encode())
     except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
         _complain_once(folder, error.strerror or "unknown reason")
 
 

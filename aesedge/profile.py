@@ -7,21 +7,20 @@ libraries, and the bundle's files.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import logging
-import os
 import platform
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from aesedge.hashes import cache_folder
 from aesedge.llm.placement import gpu_devices
-from aesedge.machine import cpu_name, n_cores
+from aesedge.machine import cpu_name, n_cores, package_version
+from aesedge.whole_file import write_whole
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aesedge.manifest import Manifest
 
 Purpose = Literal["score", "critique"]
@@ -69,7 +68,7 @@ def machine_facts() -> dict[str, Any]:
         "cpu": cpu_name(),
         "n_cores": n_cores(),
         "gpus": [gpu.name for gpu in gpu_devices()],
-        "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+        "packages": {name: version for name in _PACKAGES if (version := package_version(name))},
     }
 
 
@@ -117,18 +116,4 @@ def save_profile(profile: Profile, path: Path) -> None:
         OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    write_whole(path, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")

@@ -6,7 +6,6 @@ joins, and what is finished leaves: continuous batching.
 
 from __future__ import annotations
 
-import concurrent.futures
 import itertools
 import threading
 import weakref
@@ -18,6 +17,7 @@ import numpy as np
 from aesedge.errors import ContextFullError, UsageError
 from aesedge.llm.context import Aborted
 from aesedge.plan import CHUNK
+from aesedge.several import result_of
 from aesedge.turns import Turns
 from aesedge.work import Append, AppendRows, Preempted, Priority, Room, Until
 
@@ -62,10 +62,7 @@ class Ticket(Future[T]):
     def wait(self) -> T:
         """Return the result; Ctrl-C while waiting stops the work."""
         try:
-            while True:
-                # Windows does not notice Ctrl-C while it waits for something that has no end.
-                if self in concurrent.futures.wait([self], timeout=0.5).done:
-                    return self.result()
+            return result_of(self)
         except BaseException:
             self.cancel()
             raise

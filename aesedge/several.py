@@ -52,9 +52,14 @@ def in_order(sources: Iterable[S], work: Callable[[S], T], *, at_once: int) -> I
 
 def _first(ahead: deque[tuple[S, Future[T]]]) -> tuple[S, T]:
     source, future = ahead.popleft()
+    return source, result_of(future)
+
+
+def result_of(future: Future[T]) -> T:
+    """Wait for a result, and let Ctrl-C through meanwhile."""
     while not wait([future], timeout=_LOOK_UP_S).done:
         pass
-    return source, future.result()
+    return future.result()
 
 
 def _outcome(work: Callable[[S], T], source: S) -> T | AesedgeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -69,19 +68,14 @@ def _files(bundle: Bundle, show: Callable[[float], None]) -> str:
 
 def _llama_cpp() -> str:
     gpus = ", ".join(f"{gpu.name} with {size_text(gpu.free_bytes)} free" for gpu in gpu_devices())
-    return f"llama-cpp-python {_version('llama-cpp-python')}, {gpus or 'no GPU'}, {machine.n_cores()} cores"
+    version = machine.package_version("llama-cpp-python")
+    return f"llama-cpp-python {version}, {gpus or 'no GPU'}, {machine.n_cores()} cores"
 
 
 def _vision(bundle: Bundle, options: Options) -> str:
-    packages = [f"{name} {_version(name)}" for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    versions = {name: machine.package_version(name) for name in ("onnxruntime", "onnxruntime-gpu")}
+    packages = [f"{name} {version}" for name, version in versions.items() if version]
     return f"{' and '.join(packages)}, graph {options.plan(bundle).vision.lower()}"
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _memory(bundle: Bundle, options: Options) -> str:

@@ -45,7 +45,7 @@ def between(one: Seen, other: Seen) -> Difference:
 
 def prompt(model: Model, question: str | None = None) -> list[int]:
     """Return the tokens of a question, by default the one that the text answers."""
-    return model.llm.tokenize(model.template.after_image(question or model.manifest.prompt.critique))
+    return model.question_tokens(question or model.manifest.prompt.critique)
 
 
 def score_prompt(model: Model) -> list[int]:

@@ -6,6 +6,6 @@ and ``suggestions`` looks for what fits where it does not.
 """
 
 from aesedge.memory.estimate import MemoryEstimate, estimate
-from aesedge.memory.fit import Fit, check_fit, parse_memory
+from aesedge.memory.fit import Fit, check_fit, limits_now, parse_memory
 
-__all__ = ["Fit", "MemoryEstimate", "check_fit", "estimate", "parse_memory"]
+__all__ = ["Fit", "MemoryEstimate", "check_fit", "estimate", "limits_now", "parse_memory"]

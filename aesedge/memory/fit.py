@@ -31,6 +31,31 @@ class Fit(NamedTuple):
     """What is left of the RAM that it may take."""
 
 
+class Limits(NamedTuple):
+    """What there is for this process, in bytes."""
+
+    process_bytes: int
+    """What it takes without a bundle."""
+    free_bytes: int
+    """RAM that it has or could have."""
+    ram_bytes: int
+    """RAM that it may have: all of that, or the user's budget."""
+    gpu_bytes: int
+
+    def hold(self, found: MemoryEstimate) -> bool:
+        """Whether a plan fits."""
+        return found.needed_bytes <= self.ram_bytes and found.gpu_bytes <= self.gpu_bytes
+
+
+def limits_now(device: str, memory: str | None) -> Limits:
+    """Look at the machine and at the user's budget, see :func:`check_fit`."""
+    mine = machine.process_bytes()
+    free = mine + machine.available_bytes()
+    room = free if memory is None else min(free, parse_memory(memory))
+    gpu_room = sum(gpu.free_bytes for gpu in gpu_devices()) if device != "cpu" else 0
+    return Limits(max(PROCESS_BYTES, mine), free, room, gpu_room)
+
+
 def parse_memory(text: str) -> int:
     """Read the value of ``--memory``: ``6GB``, ``512MiB``, or ``50%`` of this machine's (or container's) RAM.
 
@@ -62,14 +87,9 @@ def check_fit(bundle: Bundle, plan: Plan, memory: str | None = None) -> Fit:
         MemoryFitError: it does not fit; the message says by how much, and what would.
         ModelLoadError, ProviderError: see :func:`aesedge.memory.estimate.estimate`.
     """
-    mine = machine.process_bytes()
-    base = max(PROCESS_BYTES, mine)
-    free = mine + machine.available_bytes()
-    room = free if memory is None else min(free, parse_memory(memory))
-    gpu_room = sum(gpu.free_bytes for gpu in gpu_devices()) if plan.device != "cpu" else 0
-
-    def fits(found: MemoryEstimate) -> bool:
-        return found.needed_bytes <= room and found.gpu_bytes <= gpu_room
+    limits = limits_now(plan.device, memory)
+    base, free, room, gpu_room = limits.process_bytes, limits.free_bytes, limits.ram_bytes, limits.gpu_bytes
+    fits = limits.hold
 
     for n_photos in range(plan.n_photos, 0, -1):
         plan = replace(plan, n_photos=n_photos)

@@ -156,3 +156,8 @@ def _thread_counts(machine: Hardware, *, halves: bool) -> list[int]:
 def is_possible(settings: Settings) -> bool:
     """Whether llama.cpp takes these settings together: keys and values of 8 bits need flash attention."""
     return settings.kv_type == "f16" or settings.flash_attention
+
+
+def tower_of(settings: Settings) -> tuple[str, str, int]:
+    """Return what of settings the tower depends on."""
+    return settings.vision, settings.vision_device, settings.threads_vision

@@ -12,6 +12,7 @@ from aesedge.memory.dry_run import DryRun
 from aesedge.prompt import prompt_template
 from aesedge.rating import label_tokens
 from aesedge.samples import SAMPLE_PHOTOS
+from aesedge.tuning.candidates import tower_of
 from aesedge.tuning.room import Room, Weights, weights_of
 from aesedge.tuning.steps import Step, Workload
 from aesedge.tuning.trial import N_SEQUENCES, LanguageTrial, Prompts, TowerTrial
@@ -106,7 +107,7 @@ class Laboratory:
         tower = VisionTower(path, device=settings.vision_device, n_threads=settings.threads_vision)
         self.provider = tower.provider
         give_back_freed()
-        kept = self._rows.setdefault(_tower_of(settings), {})
+        kept = self._rows.setdefault(tower_of(settings), {})
         return TowerTrial(tower, self._pixels, kept.__setitem__)
 
     def _language(self, settings: Settings, wanted: Sequence[Settings]) -> LanguageTrial:
@@ -147,7 +148,7 @@ class Laboratory:
 
     def rows(self, settings: Settings) -> Mapping[int, npt.NDArray[np.float32]]:
         """Return what the tower sees in each photo, float32 [n_image_tokens, n_embd]."""
-        found = self._rows.setdefault(_tower_of(settings), {})
+        found = self._rows.setdefault(tower_of(settings), {})
         missing = [i for i in range(self.work.n_photos) if i not in found]
         if missing:
             opened = self._open.get(("vision", settings))
@@ -215,7 +216,3 @@ class Laboratory:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
-
-
-def _tower_of(settings: Settings) -> tuple[str, str, int]:
-    return settings.vision, settings.vision_device, settings.threads_vision

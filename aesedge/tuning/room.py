@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from aesedge import machine
-from aesedge.llm.placement import gpu_devices
-from aesedge.memory import estimate, parse_memory
-from aesedge.memory.estimate import PROCESS_BYTES
+from aesedge.memory import estimate, limits_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,18 +42,14 @@ class Room:
         self._bundle = bundle
         self._plan = plan
         self._n_ctx = n_ctx
-        mine = machine.process_bytes()
-        self._process = max(PROCESS_BYTES, mine)
-        free = mine + machine.available_bytes()
-        self._room = free if memory is None else min(free, parse_memory(memory))
-        self._gpu_room = sum(gpu.free_bytes for gpu in gpu_devices()) if plan.device != "cpu" else 0
+        self._limits = limits_now(plan.device, memory)
         self._known: dict[tuple[Settings, int | None], MemoryEstimate] = {}
 
     def estimate(self, settings: Settings, ctx: int | None = None) -> MemoryEstimate:
         """Return what settings take, with so many positions, or with as many as users have."""
         if (settings, ctx) not in self._known:
             plan = replace(self._plan, **msgspec.structs.asdict(settings), ctx=ctx)
-            self._known[settings, ctx] = estimate(self._bundle, plan, process_bytes=self._process)
+            self._known[settings, ctx] = estimate(self._bundle, plan, process_bytes=self._limits.process_bytes)
         return self._known[settings, ctx]
 
     def gpu_layers(self, settings: Settings) -> int:
@@ -69,20 +62,19 @@ class Room:
 
     def has(self, settings: Settings) -> bool:
         """Whether settings fit as users run them."""
-        found = self.estimate(settings)
-        return found.needed_bytes <= self._room and found.gpu_bytes <= self._gpu_room
+        return self._limits.hold(self.estimate(settings))
 
     def has_for(self, opened: Iterable[Settings], idle: Iterable[Settings] = ()) -> bool:
         """Whether several fit beside each other, with the weights of others that are loaded and not used now."""
         opened, idle = list(opened), list(idle)
         by_weights = {weights_of(s): self.estimate(s, self._n_ctx) for s in [*idle, *opened]}
         contexts = [self.estimate(s, self._n_ctx) for s in opened]
-        rest = max((_sum(e.parts, but=_OF_WEIGHTS | _OF_CONTEXT) for e in contexts), default=self._process)
+        rest = max((_sum(e.parts, but=_OF_WEIGHTS | _OF_CONTEXT) for e in contexts), default=self._limits.process_bytes)
         needed = rest + sum(_sum(e.parts, _OF_WEIGHTS) for e in by_weights.values())
         needed += sum(_sum(e.parts, _OF_CONTEXT) for e in contexts)
         on_gpu = sum(_sum(e.gpu_parts, _OF_WEIGHTS) for e in by_weights.values())
         on_gpu += sum(_sum(e.gpu_parts, but=_OF_WEIGHTS) for e in contexts)
-        return needed <= self._room and on_gpu <= self._gpu_room
+        return needed <= self._limits.ram_bytes and on_gpu <= self._limits.gpu_bytes
 
 
 def _sum(parts: dict[str, int], names: set[str] | None = None, *, but: set[str] | None = None) -> int:

@@ -16,7 +16,7 @@ import msgspec
 
 from aesedge.errors import AesedgeError
 from aesedge.profile import Purpose, Settings
-from aesedge.tuning.candidates import is_possible
+from aesedge.tuning.candidates import is_possible, tower_of
 from aesedge.tuning.drift import drift
 from aesedge.tuning.duel import (
     MARGIN,
@@ -261,19 +261,14 @@ class Search:
     def expected_s(self, purpose: Purpose) -> float | None:
         """Return about what a photo takes with the best settings; None where not all of it was timed."""
         settings, found = self.best[purpose].settings, 0.0
-        tower = {
-            k: r for (part, s), r in self._rates.items() if part == "vision" and (k := _tower(s)) == _tower(settings)
-        }
-        rates = {**tower.get(_tower(settings), {}), **self._rates.get(("language", settings), {})}
+        own = tower_of(settings)
+        tower = next((r for (part, s), r in self._rates.items() if part == "vision" and tower_of(s) == own), {})
+        rates = {**tower, **self._rates.get(("language", settings), {})}
         for phase, n in self._opener.work.amounts(purpose).items():
             if n and phase not in rates:
                 return None
             found += n * rates.get(phase, 0.0)
         return found
-
-
-def _tower(settings: Settings) -> tuple[str, str, int]:
-    return settings.vision, settings.vision_device, settings.threads_vision
 
 
 def _step_s(step: Step, rates: Rates) -> float:
