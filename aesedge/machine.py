@@ -83,24 +83,40 @@ def _container_limits(root: Path = Path("/")) -> list[tuple[int, int]]:
 
     A group's pages of files can be dropped, so they count as left.
     """
+    found = []
+    for folder, version in control_groups("memory", root):
+        names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        found += _limit_of(folder, *names)
+    return found
+
+
+def control_groups(controller: str, root: Path = Path("/")) -> list[tuple[Path, int]]:
+    """Return the folders of Linux's control groups that a controller puts this process in, each with its version.
+
+    Args:
+        controller: ``memory`` or ``cpu``.
+        root: where ``proc`` and ``sys`` lie.
+    """
     try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux
         return []
     found = []
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        parts = line.split(":", 2)
+        if len(parts) < 3:
+            continue
+        _, controllers, path = parts
         if not controllers:
-            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current")
-        elif controllers == "memory":  # version 1
-            mount, names = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            mount, version = root / "sys/fs/cgroup", 2
+        elif controller in controllers.split(","):
+            mount, version = root / "sys/fs/cgroup" / controllers, 1
         else:
             continue
         # In a container the path may be the host's, and what applies is at the mount itself.
         group = mount / path.lstrip("/")
-        for folder in dict.fromkeys([group, *group.parents]):
-            if folder == mount or mount in folder.parents:
-                found += _limit_of(folder, *names)
+        folders = dict.fromkeys([group, *group.parents])
+        found += [(folder, version) for folder in folders if folder == mount or mount in folder.parents]
     return found
 
 

@@ -6,7 +6,7 @@ The only module that imports onnxruntime. The projector is inside the graph.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -234,6 +234,27 @@ def vision_devices() -> list[Device]:
     available = _load_onnxruntime().get_available_providers()
     devices: tuple[Device, ...] = ("cpu", "cuda", "metal")
     return [device for device in devices if PROVIDERS[device] in available]
+
+
+class RuntimeBuild(NamedTuple):
+    """What ONNX Runtime says of itself."""
+
+    version: str
+    providers: list[str]
+    """Execution providers that it was built with, by its own names; whether a device is there is another question."""
+    build: str
+    """How it was built, in its own words."""
+
+
+def runtime_build() -> RuntimeBuild:
+    """Ask ONNX Runtime what it is.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    ort = _load_onnxruntime()
+    words = getattr(ort, "get_build_info", str)()  # since 1.15
+    return RuntimeBuild(ort.__version__, list(ort.get_available_providers()), words)
 
 
 def vision_type(asked: str, types: Sequence[str], default: str, device: Device) -> str:

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 # its neighbours where they are one thing in several files: floor 1, and the engine on floor 3.
 ENGINE = (
     "answering",
+    "bench",
     "conversation",
     "critique_report",
     "doctor",

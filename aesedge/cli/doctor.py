@@ -1,7 +1,8 @@
-"""The command ``doctor``: is this machine fit, is reuse exact; knows tables and exit codes, not what is examined."""
+"""The command ``doctor``: is this machine fit, what slows it down, is reuse exact; knows tables and exit codes only."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import msgspec
 import typer
 
 from aesedge.bundle import open_bundle
+from aesedge.cli import machine_report
 from aesedge.cli.exit_codes import SOME_FAILED
 from aesedge.cli.loading import options_of
 from aesedge.cli.options import Loading, Printing, expand
@@ -18,8 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aesedge.bundle import Bundle
-    from aesedge.doctor import CacheReport, Check, Finding, Floors
+    from aesedge.doctor import CacheReport, Check, Floors
+    from aesedge.doctor.backends import Libraries
     from aesedge.doctor.difference import Limits
+    from aesedge.doctor.disturbance import Disturbance
+    from aesedge.doctor.hardware import Disk, Hardware
+    from aesedge.doctor.rebuilding import Advice
     from aesedge.options import Options
 
 
@@ -41,9 +47,10 @@ def doctor(
     loading: Loading = Loading(),
     printing: Printing = Printing(),
 ) -> None:
-    """See whether this machine is fit for a bundle; with --cache, whether reuse is exact.
+    """See whether this machine is fit for a bundle, and what would be faster; with --cache, whether reuse is exact.
 
-    What is kept for the proof lies in a temporary folder; your own cache is not touched.
+    It shows what the machine has, what the libraries were built with, and what disturbs measurements now. None of that
+    makes a machine unfit. What is kept for the proof lies in a temporary folder; your own cache is not touched.
     """
     options = options_of(loading)
     bundle = open_bundle(loading.bundle)
@@ -61,21 +68,48 @@ def _examine_machine(bundle: Bundle, options: Options, printing: Printing) -> bo
         findings = examine_machine(bundle, options, show)
     passed = all(finding.passed for finding in findings)
     if printing.json:
-        print(_json(bundle, passed, {"checks": [finding._asdict() for finding in findings]}))
+        found = _look_around(bundle, options, printing)
+        checks = [finding._asdict() for finding in findings]
+        print(_json(bundle, passed, {"checks": checks, **vars(found)}))
         return passed
-    _show_findings(findings, quiet=printing.quiet)
+    for finding in findings:
+        if not finding.passed:
+            complain(f"{finding.name}: {finding.found}")
+    if not printing.quiet:
+        found = _look_around(bundle, options, printing)
+        sections = [
+            machine_report.fitness_section(findings),
+            machine_report.hardware_section(found.machine, found.disks),
+            machine_report.libraries_section(found.libraries),
+            machine_report.advice_section(found.faster),
+            machine_report.disturbances_section(found.disturbances),
+        ]
+        print("\n\n".join(sections) + "\n")
     print(bold(f"{'fit' if passed else 'NOT FIT'}: {bundle.name} on this machine"))
     if passed and not printing.quiet:
         print(dim("'aesedge doctor --cache' proves that reuse is exact here"))
     return passed
 
 
-def _show_findings(findings: Sequence[Finding], *, quiet: bool) -> None:
-    for finding in findings:
-        if not finding.passed:
-            complain(f"{finding.name}: {finding.found}")
-    if not quiet:
-        print(table([[f.name, _word(passed=f.passed), f.found if f.passed else "see above"] for f in findings]))
+@dataclass(frozen=True)
+class _Surroundings:
+    """Remarks, which decide nothing: a machine that could be faster is fit."""
+
+    machine: Hardware
+    disks: list[Disk]
+    libraries: Libraries
+    faster: list[Advice]
+    disturbances: list[Disturbance]
+
+
+def _look_around(bundle: Bundle, options: Options, printing: Printing) -> _Surroundings:
+    from aesedge.doctor import advice, disturbances, hardware, libraries
+    from aesedge.doctor.hardware import disks
+
+    with status("looking at this machine", quiet=printing.quiet):
+        machine, built, disturbing = hardware(), libraries(), disturbances()
+        faster = advice(bundle, options, machine, built, disturbing)
+    return _Surroundings(machine, disks(), built, faster, disturbing)
 
 
 def _examine_cache(bundle: Bundle, options: Options, photos: Sequence[Path], printing: Printing) -> bool:

@@ -1,6 +1,10 @@
-"""Is this machine fit, and is reuse exact? Examines a bundle on the user's own machine; prints nothing.
+"""Is this machine fit, what slows it down, is reuse exact? Examines the user's own machine; prints nothing.
 
 fitness.py            bundle, libraries, memory, cache folder: the short examination
+hardware.py           what this machine has (instructions.py, gpus.py)
+backends.py           what the installed libraries were built with
+faster.py             what would be faster, with commands (rebuilding.py: other builds of the libraries)
+disturbance.py        what disturbs measurements (symptom.py is one): power_saving.py, throttling.py, load.py
 cache_examination.py  reuse against cold, step by step, in a temporary folder:
   patient.py            the model, opened over caches of its own; what it says cold
   probe.py              what is asked: a given text's likelihood, and the score
@@ -12,8 +16,28 @@ cache_examination.py  reuse against cold, step by step, in a temporary folder:
   visitors.py           two processes on one folder (visitor.py is one of them)
 """
 
+from aesedge.doctor.backends import Libraries, libraries
 from aesedge.doctor.cache_examination import CacheExamination, CacheReport
 from aesedge.doctor.difference import Check, Difference, Floors
+from aesedge.doctor.disturbance import Disturbance, disturbances
+from aesedge.doctor.faster import Advice, advice
 from aesedge.doctor.fitness import Finding, examine_machine
+from aesedge.doctor.hardware import Hardware, hardware
 
-__all__ = ["CacheExamination", "CacheReport", "Check", "Difference", "Finding", "Floors", "examine_machine"]
+__all__ = [
+    "Advice",
+    "CacheExamination",
+    "CacheReport",
+    "Check",
+    "Difference",
+    "Disturbance",
+    "Finding",
+    "Floors",
+    "Hardware",
+    "Libraries",
+    "advice",
+    "disturbances",
+    "examine_machine",
+    "hardware",
+    "libraries",
+]

@@ -14,6 +14,7 @@ from aesedge.hashes import cache_folder
 from aesedge.llm.placement import gpu_devices
 from aesedge.memory import check_fit
 from aesedge.sizes import size_text
+from aesedge.vision import runtime_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,9 +74,8 @@ def _llama_cpp() -> str:
 
 
 def _vision(bundle: Bundle, options: Options) -> str:
-    versions = {name: machine.package_version(name) for name in ("onnxruntime", "onnxruntime-gpu")}
-    packages = [f"{name} {version}" for name, version in versions.items() if version]
-    return f"{' and '.join(packages)}, graph {options.plan(bundle).vision.lower()}"
+    version = runtime_build().version  # a bundle with one graph only is planned without ONNX Runtime
+    return f"onnxruntime {version}, graph {options.plan(bundle).vision.lower()}"
 
 
 def _memory(bundle: Bundle, options: Options) -> str:

@@ -56,6 +56,21 @@ def version() -> str:
     return f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}"
 
 
+def build_again(flag: str) -> str:
+    """Return the command that compiles this version of llama-cpp-python anew, for a shell of this system.
+
+    Args:
+        flag: CMake's, such as ``-DGGML_CUDA=on``.
+    """
+    try:
+        wanted = f"llama-cpp-python=={importlib.metadata.version('llama-cpp-python')}"
+    except importlib.metadata.PackageNotFoundError:
+        wanted = "llama-cpp-python"
+    # Past pip's cache, which does not know one build from another and would bring the same one back.
+    install = f"pip install --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python {wanted}"
+    return f'$env:CMAKE_ARGS="{flag}"; {install}' if sys.platform == "win32" else f'CMAKE_ARGS="{flag}" {install}'
+
+
 def schema_converter() -> Any:
     """Return llama-cpp-python's converter of JSON schemas to GBNF, which fetches nothing from the network."""
     converter = _module("llama_grammar").SchemaConverter

@@ -125,7 +125,7 @@ def gpu_layers_for(
         flag = "-DGGML_METAL=on" if device == "metal" else "-DGGML_CUDA=on"
         raise ProviderError(
             f"device {device}: this llama-cpp-python was built for the CPU only; build it again with: "
-            f'CMAKE_ARGS="{flag}" pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python'
+            f"{binding.build_again(flag)}"
         )
     if asked != "auto":
         return asked

@@ -1,0 +1,62 @@
+"""Asking the system: small files of /proc and /sys, commands that print; what gets no answer is None, never an error.
+
+Knows how to ask, not what is asked.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_MOST_BYTES = 1 << 20  # of a file that should be a line or a page
+_MOST_DIGITS = 20  # of a 64-bit number; Python refuses to read numbers of thousands
+
+
+def text_in(path: Path) -> str | None:
+    """Return what a small file says, without space around it, or None where it is missing or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_BYTES).decode("utf-8", "replace").replace("\0", "").strip()
+    except (OSError, ValueError):
+        return None
+
+
+def number_in(path: Path) -> int | None:
+    """Return the whole number that a small file consists of, or None where it is missing or something else."""
+    return whole_number(text_in(path))
+
+
+def whole_number(text: str | None) -> int | None:
+    """Return a whole number in decimal digits, or None."""
+    digits = (text or "").removeprefix("-")
+    if text is None or not (digits.isascii() and digits.isdecimal()) or len(digits) > _MOST_DIGITS:
+        return None
+    return int(text)
+
+
+def said_by(command: Sequence[str], *, timeout_s: float = 5.0) -> str | None:
+    """Return what a command prints to stdout, or None where it is missing, fails, or takes longer.
+
+    Args:
+        command: its name, looked up on PATH, and arguments.
+        timeout_s: after so long it is ended.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603 (the commands are written in this package)
+            [program, *command[1:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
