@@ -4,11 +4,15 @@
 -include local.mk # this machine's own choices, such as ORT = cuda
 
 VENV ?= .venv
-# ONNX Runtime's build: cpu or cuda
-ORT ?= cpu
+# ONNX Runtime's build: cpu or cuda; without a wish, what is installed stays
+ORT ?= $(or $(patsubst $(VENV)/.ort-%,%,$(wildcard $(VENV)/.ort-*)),cpu)
 # How to compile llama.cpp (-DGGML_CUDA=on), or where its wheels lie instead (then nothing is compiled)
 CMAKE_ARGS ?=
 WHEEL_INDEX ?=
+# What `make kernels` builds: cpu, cpu-asan, cuda or metal
+PRESET ?= cpu
+# CUDA's name of one kind of card for `make install-cuda`, such as 90; by default that of this machine
+CUDA_ARCH ?=
 # An index with a smaller torch than PyPI's for Linux, which brings CUDA
 TORCH_INDEX ?=
 # The photo of `make run`
@@ -22,6 +26,7 @@ LLAMA := $(shell sed -n 's/^ *"\(llama-cpp-python[^"]*\)".*/\1/p' pyproject.toml
 LLAMA_BUILD := $(strip $(CMAKE_ARGS) $(WHEEL_INDEX))
 export CMAKE_ARGS
 export PYTHON
+export CUDA_ARCH
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
 # Asked for another build of llama.cpp than the one that is installed: install it anew, past pip's cache, which
@@ -35,14 +40,33 @@ endif
 endif
 LLAMA_PIP := --no-deps $(LLAMA_AGAIN) $(if $(WHEEL_INDEX),--extra-index-url $(WHEEL_INDEX) --only-binary llama-cpp-python)
 
-.PHONY: help run test lint types check format kernels startup vision wheel clean
+# CMakePresets.json holds each backend's flags: $(call preset,cuda,CMAKE_ARGS). Make calls itself with them; the + lets
+# that happen under `make -n` too, which then shows all that would be done.
+preset = $(shell CUDA_ARCH=$(CUDA_ARCH) $(firstword $(wildcard $(PYTHON_VENV)) $(PYTHON) python3) .ci/preset $(1) $(2))
+nvcc = $(or $(CUDACXX),$(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
+install = $(MAKE) --no-print-directory $(VENV)/.run ORT=$(call preset,$(1),ORT) \
+    CMAKE_ARGS="$(call preset,$(1),CMAKE_ARGS)" WHEEL_INDEX=
+
+.PHONY: help run test lint types check format kernels startup vision wheel clean install-cpu install-cuda install-metal
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 \2/p' Makefile | awk '{ name = $$2; $$1 = $$2 = ""; printf "  make %-8s%s\n", name, $$0 }'
-	@echo "Settings: PHOTO=my.jpg  ORT=cuda  CMAKE_ARGS=-DGGML_CUDA=on  WHEEL_INDEX=URL  TORCH_INDEX=URL  PYTHON=python3.12"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 \2/p' Makefile | awk '{ name = $$2; $$1 = $$2 = ""; printf "  make %-14s%s\n", name, $$0 }'
+	@echo "Settings: PHOTO=my.jpg  PRESET=cuda  CUDA_ARCH=90  WHEEL_INDEX=URL  TORCH_INDEX=URL  PYTHON=python3.12"
 
 run: $(VENV)/.run ## score and describe a photo: make run PHOTO=my.jpg
 	@$(VENV)/bin/aesedge run $(ARGS) $(if $(PHOTO),"$(PHOTO)")
+
+install-cpu: ## compile llama.cpp for this CPU
+	+@$(call install,cpu)
+
+install-cuda: ## compile llama.cpp for NVIDIA cards, take ONNX Runtime's CUDA build; CUDA_ARCH=90 picks a kind of card
+	@[ -n "$(nvcc)" ] || { echo "missing: nvcc. Install the CUDA toolkit (developer.nvidia.com/cuda-downloads), or" \
+	    "name its nvcc: make install-cuda CUDACXX=/path/to/nvcc" >&2; exit 1; }
+	+@CUDACXX="$(nvcc)" $(call install,cuda)
+
+install-metal: ## compile llama.cpp for Apple's GPUs
+	@[ "$$(uname -s)" = Darwin ] || { echo "Metal is macOS's; here there are: make install-cpu, make install-cuda" >&2; exit 1; }
+	+@$(call install,metal)
 
 test: $(VENV)/.dev ## run all tests
 	@$(PYTHON_VENV) -m pytest $(ARGS)
@@ -61,8 +85,9 @@ format: $(VENV)/.dev ## format the code and fix what can be fixed
 	@$(PYTHON_VENV) -m ruff format .
 	@$(PYTHON_VENV) -m ruff check --fix .
 
-kernels: $(VENV)/.llama ## build and check the native benchmarks (CMake 3.25)
-	@cmake --workflow --preset cpu
+kernels: $(VENV)/.llama ## build and check the native benchmarks (CMake 3.25); PRESET=cuda, metal or cpu-asan for others
+	@CMAKE_PREFIX_PATH=$$($(PYTHON_VENV) -c 'import sysconfig; print(sysconfig.get_path("platlib"))') \
+	    cmake --workflow --preset $(PRESET)
 
 startup: $(VENV)/.run ## time what users wait for: import, score, run, from process start to exit
 	@$(PYTHON_VENV) tests/measure_startup.py

@@ -80,7 +80,7 @@ class Model:
         tower_path, llm_path = bundle.path("vision", self.vision), bundle.path("llm", self.gguf)
         fit = check_fit(bundle, plan, options.memory)
         plan = self.plan = fit.estimate.plan
-        n_gpu_layers = fit.estimate.gpu_layers
+        n_gpu_layers = self.n_gpu_layers = fit.estimate.gpu_layers
         turns = Turns()
         with ExitStack() as stack:
             with ThreadPoolExecutor(1) as pool:  # tower and language model load at the same time

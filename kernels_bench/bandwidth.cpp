@@ -1,152 +1,71 @@
 // Memory bandwidth of the CPU: the ceiling under which decoding a language model lives, since each token reads every
 // weight once. Plain loops over 256 MiB arrays, split over threads; read, copy and triad (a = b + s * c).
-//
-//   bandwidth [--threads N] [--repetitions N]    check, then time
-//   bandwidth --check                            check only
-//
-// Excluded: allocation and first touch. Included: starting the threads, below 0.1 ms.
 
+#include "arguments.h"
 #include "bench.h"
-
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include <thread>
+#include "memory.h"
 
 namespace {
 
-constexpr float scale = 3.0F;
+const char * const usage = "bandwidth [--check] [--ops read,copy,triad] [--threads N] [--repetitions N] [--seconds S]\n"
+                           "  without --check: check, then time each for at most S seconds";
 
-// Arrays that nobody has touched yet: each thread's pages come to lie near it.
-struct Arrays {
-    explicit Arrays(size_t n) : n(n), a(new float[n]), b(new float[n]), c(new float[n]), words(new uint64_t[n / 2]) {}
+const std::vector<std::string> all_ops = {"read", "copy", "triad"};
 
-    size_t n;
-    std::unique_ptr<float[]> a, b, c;
-    std::unique_ptr<uint64_t[]> words; // as many bytes as each of the others
-};
-
-// Calls work(first, last, thread) on n elements in equal slices.
-template <typename Work> void in_slices(size_t n, size_t n_threads, Work && work) {
-    std::vector<std::thread> threads;
-    for (size_t t = 0; t < n_threads; ++t) {
-        threads.emplace_back([&, t] { work(n * t / n_threads, n * (t + 1) / n_threads, t); });
-    }
-    for (std::thread & thread : threads) {
-        thread.join();
-    }
-}
-
-// Small whole numbers, so that float arithmetic is exact whether or not it is fused.
-float b_at(size_t i) { return static_cast<float>(i % 1000); }
-float c_at(size_t i) { return static_cast<float>(i % 7); }
-uint64_t word_at(size_t i) { return i * 0x9E3779B97F4A7C15U; }
-
-void fill(Arrays & arrays, size_t n_threads) {
-    in_slices(arrays.n, n_threads, [&](size_t first, size_t last, size_t) {
-        for (size_t i = first; i < last; ++i) {
-            arrays.a[i] = -1;
-            arrays.b[i] = b_at(i);
-            arrays.c[i] = c_at(i);
-        }
-    });
-    in_slices(arrays.n / 2, n_threads, [&](size_t first, size_t last, size_t) {
-        for (size_t i = first; i < last; ++i) {
-            arrays.words[i] = word_at(i);
-        }
-    });
-}
-
-uint64_t read(const Arrays & arrays, size_t n_threads) {
-    std::vector<uint64_t> sums(n_threads);
-    in_slices(arrays.n / 2, n_threads, [&](size_t first, size_t last, size_t t) {
-        uint64_t sum = 0;
-        for (size_t i = first; i < last; ++i) {
-            sum += arrays.words[i];
-        }
-        sums[t] = sum;
-    });
-    uint64_t sum = 0;
-    for (const uint64_t part : sums) {
-        sum += part;
-    }
-    return sum;
-}
-
-void copy(Arrays & arrays, size_t n_threads) {
-    in_slices(arrays.n, n_threads, [&](size_t first, size_t last, size_t) {
-        std::memcpy(&arrays.a[first], &arrays.b[first], (last - first) * sizeof(float));
-    });
-}
-
-void triad(Arrays & arrays, size_t n_threads) {
-    in_slices(arrays.n, n_threads, [&](size_t first, size_t last, size_t) {
-        float * a = arrays.a.get();
-        const float * b = arrays.b.get();
-        const float * c = arrays.c.get();
-        for (size_t i = first; i < last; ++i) {
-            a[i] = b[i] + scale * c[i];
-        }
-    });
-}
-
-template <typename Expected> bool holds(const char * op, const Arrays & arrays, Expected && expected) {
-    for (size_t i = 0; i < arrays.n; ++i) {
-        if (arrays.a[i] != expected(i)) {
-            std::fprintf(stderr, "%s: element %zu is %g, must be %g\n", op, i, arrays.a[i], expected(i));
-            return false;
-        }
-    }
-    return true;
-}
-
-uint64_t expected_sum(size_t n_words) {
-    uint64_t sum = 0;
-    for (size_t i = 0; i < n_words; ++i) {
-        sum += word_at(i);
-    }
-    return sum;
-}
-
-bool check(Arrays & arrays, size_t n_threads) {
-    if (read(arrays, n_threads) != expected_sum(arrays.n / 2)) {
+bool check(memory::Words & words, memory::Arrays & arrays) {
+    if (!words.read()) {
         std::fprintf(stderr, "read: wrong sum\n");
         return false;
     }
-    copy(arrays, n_threads);
-    if (!holds("copy", arrays, b_at)) {
+    arrays.copy();
+    if (!arrays.holds("copy", memory::b_at)) {
         return false;
     }
-    triad(arrays, n_threads);
-    return holds("triad", arrays, [](size_t i) { return b_at(i) + scale * c_at(i); });
+    arrays.triad();
+    return arrays.holds("triad", [](size_t i) { return memory::b_at(i) + memory::scale * memory::c_at(i); });
 }
 
 } // namespace
 
 int main(int argc, char ** argv) {
-    const bool check_only = bench::flag(argc, argv, "--check");
-    const size_t n_threads =
-        bench::count_option(argc, argv, "--threads", std::max(1U, std::thread::hardware_concurrency()));
-    const size_t n_repetitions = bench::count_option(argc, argv, "--repetitions", 20);
+    const bench::Arguments arguments(argc, argv, usage);
+    const size_t n_threads = arguments.count("--threads", std::max(1U, std::thread::hardware_concurrency()));
+    const bench::Effort effort{arguments.count("--repetitions", 20), arguments.number("--seconds", "1")};
+    const std::vector<std::string> ops = arguments.list("--ops", "read,copy,triad");
+    for (const std::string & op : ops) {
+        if (std::count(all_ops.begin(), all_ops.end(), op) == 0) {
+            bench::wrong_call("--ops knows " + bench::joined(all_ops) + ", not '" + op + "'");
+        }
+    }
 
-    Arrays arrays(check_only ? 100'003 : bench::cold_bytes / sizeof(float)); // 100003: slices of unequal length
-    fill(arrays, n_threads);
-    if (!check(arrays, n_threads)) {
+    memory::Words few_words(50'001, n_threads);
+    memory::Arrays few_floats(100'003, n_threads); // slices of unequal length
+    if (!check(few_words, few_floats)) {
         return 1;
     }
-    if (check_only) {
+    if (arguments.flag("--check")) {
         std::puts("read, copy and triad equal the scalar reference");
         return 0;
     }
 
-    const size_t n_bytes = arrays.n * sizeof(float);
-    const uint64_t right = expected_sum(arrays.n / 2);
-    bool sums_right = true; // looked at, so that no compiler may drop the reading
-    bench::Report report("bandwidth", "CPU", n_threads);
-    report.row("read", n_bytes,
-               bench::measure(2, n_repetitions, [&] { sums_right &= read(arrays, n_threads) == right; }));
-    report.row("copy", 2 * n_bytes, bench::measure(2, n_repetitions, [&] { copy(arrays, n_threads); }));
-    report.row("triad", 3 * n_bytes, bench::measure(2, n_repetitions, [&] { triad(arrays, n_threads); }));
+    bench::Report report("bandwidth",
+                         {{"device", "\"CPU\""},
+                          {"n_threads", std::to_string(n_threads)},
+                          {"excluded", "\"allocation and first touch; starting the threads, below 0.1 ms, is included\""}},
+                         {{"op", 8}});
+    bool right = true;
+    for (const std::string & op : ops) {
+        if (op == "read") {
+            memory::Words words(bench::cold_bytes / sizeof(uint64_t), n_threads);
+            const auto n_bytes = static_cast<double>(words.n_bytes());
+            report.row({op}, {n_bytes}, bench::measure(effort, 1, [&] { right &= words.read(); }));
+        } else { // bytes are counted as STREAM does: no write-allocate traffic
+            memory::Arrays arrays(bench::cold_bytes / sizeof(float), n_threads);
+            const auto n_bytes = static_cast<double>(arrays.n_bytes());
+            report.row({op}, {n_bytes * (op == "copy" ? 2 : 3)},
+                       bench::measure(effort, 1, [&] { op == "copy" ? arrays.copy() : arrays.triad(); }));
+        }
+    }
     report.finish();
-    return sums_right ? 0 : 1;
+    return right ? 0 : 1;
 }

@@ -1,4 +1,15 @@
-"""How fast is this machine, from the kernel to the photo? Measures a loaded bundle; prints nothing.
+"""How fast is this machine, from the kernel to the photo? Measures a bundle; prints nothing.
 
-result.py     what a run found, and its file
+benchmark.py     a run, step by step
+  card.py          machine, libraries, files, settings; ceilings.py, power.py, peak_memory.py
+  subject.py       what is measured: an open model, a photo in its KV cache, photos that it has not seen
+  rounds.py        tests take turns: image_tests.py, language_tests.py, photo_tests.py
+  quality.py       what the measured setting changes in what is said
+  against.py       libmtmd does the same, in turns: pairs.py, opponent_room.py
+  forecast.py      other types and budgets: predict.py by calculation, type_costs.py by small models
+  kernels.py       the programs of kernels_bench (native.py finds them) at the model's shapes (kernel_shapes.py)
+result.py        what a run found, and its JSON file
+  formats.py       the same for people and programs: figures.py, tables.py, kernel_tables.py, records.py
+  chart.py         the same as a picture; roofline.py the kernels
+compare.py       two results: what is faster by more than chance; regression.py for CI, by ratios
 """

@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from aesedge import __version__
+from aesedge.cli.bench import app as bench
 from aesedge.cli.bundles import bundles, info, verify
 from aesedge.cli.cache import cache
 from aesedge.cli.doctor import doctor
@@ -34,6 +35,7 @@ app = typer.Typer(
 for _command in (run, chat, score, export, pull, quantize, bundles, info, verify, cache, doctor, tune):
     app.command()(_command)
 app.command("import")(import_pair)
+app.add_typer(bench, name="bench")
 
 
 def _show_version(asked: bool) -> None:

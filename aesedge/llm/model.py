@@ -107,6 +107,38 @@ class LanguageModel:
         self._lib.llama_model_desc(self.handle, buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace")
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all weights."""
+        return int(self._lib.llama_model_size(self.handle))
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights."""
+        return int(self._lib.llama_model_n_params(self.handle))
+
+    # With the vocabulary alone llama.cpp does not know these, and aborts when it is asked for heads.
+
+    @property
+    def n_layer(self) -> int:
+        """Layers."""
+        return int(self._lib.llama_model_n_layer(self.handle))
+
+    @property
+    def n_head(self) -> int:
+        """Heads of each layer."""
+        return int(self._lib.llama_model_n_head(self.handle))
+
+    @property
+    def n_head_kv(self) -> int:
+        """Heads that have keys and values of their own."""
+        return int(self._lib.llama_model_n_head_kv(self.handle))
+
+    @property
+    def n_values_per_position(self) -> int:
+        """Numbers that a position has in the KV cache: a key and a value of every layer."""
+        return 2 * self.n_layer * self.n_head_kv * (self.n_embd // self.n_head)
+
     def tokenize(self, text: str, *, parse_special: bool = False) -> list[int]:
         """Return the token ids of one piece of text, without BOS, with the tokenizer's dummy-prefix space.
 

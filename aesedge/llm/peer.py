@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MARKER = "<__media__>"
 """Where the image stands in a text."""
+N_CTX = 2048
+"""Positions of its KV cache: an image, a question, and what is written about it."""
 
 
 class Prompted(NamedTuple):
@@ -58,6 +60,8 @@ class Settings(NamedTuple):
     repack: bool | None = None
     flash_attention: bool | None = None
     n_ubatch: int | None = None
+    gpu_layers: int | None = None
+    """Layers on the GPU, where one may be used; -1 for all, as is the default."""
 
 
 DEFAULTS = Settings()
@@ -88,6 +92,7 @@ class Peer:
         mmproj: the image encoder; None can read no photos.
         llm: the language model's GGUF file; None can only encode.
         n_threads: CPU threads.
+        n_threads_batch: CPU threads that prefill and encode; None takes as many.
         n_ctx: positions of the KV cache.
         gpu: whether it may use a GPU.
         settings: how the language model is run.
@@ -102,7 +107,8 @@ class Peer:
         llm: Path | None = None,
         *,
         n_threads: int,
-        n_ctx: int = 2048,
+        n_threads_batch: int | None = None,
+        n_ctx: int = N_CTX,
         gpu: bool = False,
         settings: Settings = DEFAULTS,
     ) -> None:
@@ -119,7 +125,8 @@ class Peer:
         )
         try:
             files = {"mmproj": mmproj and str(mmproj), "llm": llm and str(llm)}
-            self._ask("open", **files, n_threads=n_threads, n_ctx=n_ctx, gpu=gpu, settings=settings._asdict())
+            threads = {"n_threads": n_threads, "n_threads_batch": n_threads_batch or n_threads}
+            self._ask("open", **files, **threads, n_ctx=n_ctx, gpu=gpu, settings=settings._asdict())
         except BaseException:
             self.close()
             raise
@@ -154,14 +161,16 @@ class Peer:
         """Write on after the prompt: so many of the likeliest tokens, whatever they are."""
         return Generated(**self._ask("generate", n_tokens=n_tokens))
 
-    def llama_bench(self, n_prompt: int, n_generate: int) -> Rates:
+    def llama_bench(self, n_prompt: int, n_generate: int, n_depth: int = 0) -> Rates:
         """Do what llama-bench times: the calls of its ``pp`` and ``tg`` tests (tools/llama-bench/llama-bench.cpp).
 
         Args:
-            n_prompt: random tokens that are prefilled into an empty cache.
-            n_generate: random tokens that are decoded one by one into an empty cache.
+            n_prompt: random tokens that are prefilled into an empty cache; 0 leaves the cache as it is.
+            n_generate: random tokens that are decoded one by one.
+            n_depth: positions in the cache before them, whatever they hold: more are cut off, and what is missing is
+                prefilled, both without being timed.
         """
-        return Rates(**self._ask("llama_bench", n_prompt=n_prompt, n_generate=n_generate))
+        return Rates(**self._ask("llama_bench", n_prompt=n_prompt, n_generate=n_generate, n_depth=n_depth))
 
     def _ask(self, command: str, **values: object) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout

@@ -27,6 +27,7 @@ class _Peer:
         mmproj: str | None,
         llm: str | None,
         n_threads: int,
+        n_threads_batch: int,
         n_ctx: int,
         gpu: bool,
         settings: dict[str, Any],
@@ -38,13 +39,15 @@ class _Peer:
         self._model = self._context = None
         if llm is not None:
             of_model = self._llama.llama_model_default_params()
-            of_model.n_gpu_layers = 2**31 - 1 if gpu else 0
+            asked = settings["gpu_layers"]
+            n_layers = 2**31 - 1 if asked is None or asked < 0 else asked
+            of_model.n_gpu_layers = n_layers if gpu else 0
             if settings["repack"] is not None:
                 of_model.use_extra_bufts = settings["repack"]
             self._model = _loaded(self._llama.llama_model_load_from_file(llm.encode(), of_model), llm)
             of_context = self._llama.llama_context_default_params()
             of_context.n_ctx = n_ctx
-            of_context.n_threads = of_context.n_threads_batch = n_threads
+            of_context.n_threads, of_context.n_threads_batch = n_threads, n_threads_batch
             if settings["flash_attention"] is not None:
                 of_context.flash_attn_type = int(settings["flash_attention"])
             if settings["n_ubatch"] is not None:
@@ -57,7 +60,7 @@ class _Peer:
         options.use_gpu = gpu
         options.warmup = False
         options.print_timings = False
-        options.n_threads = n_threads
+        options.n_threads = n_threads_batch
         options.media_marker = MARKER.encode()
         self._encoder = _loaded(mtmd_cpp.mtmd_init_from_file(mmproj.encode(), self._model, options), mmproj)
         return {}
@@ -157,23 +160,41 @@ class _Peer:
         self._likeliest()
         return {"decode_s": time.perf_counter() - started, "tokens": tokens}
 
-    def llama_bench(self, *, n_prompt: int, n_generate: int) -> dict[str, Any]:
-        """Prefill and decode random tokens, each from an empty cache."""
-        lib = self._llama
-        vocabulary = lib.llama_model_get_vocab(self._model)
-        tokens = np.random.default_rng().integers(lib.llama_vocab_n_tokens(vocabulary), size=max(n_prompt, n_generate))
-        steps = {"prompt_s": (n_prompt, self._n_batch), "generate_s": (n_generate, 1)}
-        took = {}
-        for name, (n, n_at_once) in steps.items():
-            lib.llama_memory_clear(lib.llama_get_memory(self._context), False)
-            started = time.perf_counter()
-            for start in range(0, n, n_at_once):
-                part = np.ascontiguousarray(tokens[start : min(n, start + n_at_once)], np.int32)
-                pointer = part.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-                _check(lib.llama_decode(self._context, lib.llama_batch_get_one(pointer, len(part))), "llama.cpp failed")
-                lib.llama_synchronize(self._context)
-            took[name] = time.perf_counter() - started
+    def llama_bench(self, *, n_prompt: int, n_generate: int, n_depth: int) -> dict[str, Any]:
+        """Prefill random tokens into an empty cache, and decode random tokens behind so many positions."""
+        took = {"prompt_s": 0.0, "generate_s": 0.0}
+        if n_prompt:
+            self._hold(0)
+            took["prompt_s"] = self._append(n_prompt, self._n_batch)
+        if n_generate:
+            self._hold(n_depth)
+            took["generate_s"] = self._append(n_generate, 1)
         return took
+
+    def _hold(self, n_positions: int) -> None:
+        """Let the cache hold so many positions."""
+        lib = self._llama
+        memory = lib.llama_get_memory(self._context)
+        n_held = lib.llama_memory_seq_pos_max(memory, 0) + 1
+        if n_positions == 0:
+            lib.llama_memory_clear(memory, False)
+        elif n_held > n_positions:
+            lib.llama_memory_seq_rm(memory, 0, n_positions, -1)
+        elif n_held < n_positions:
+            self._append(n_positions - n_held, self._n_batch)
+
+    def _append(self, n: int, n_at_once: int) -> float:
+        """Append random tokens; return the seconds it took."""
+        lib = self._llama
+        n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
+        tokens = np.random.default_rng().integers(n_vocab, size=n).astype(np.int32)
+        started = time.perf_counter()
+        for start in range(0, n, n_at_once):
+            part = np.ascontiguousarray(tokens[start : start + n_at_once])
+            pointer = part.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+            _check(lib.llama_decode(self._context, lib.llama_batch_get_one(pointer, len(part))), "llama.cpp failed")
+            lib.llama_synchronize(self._context)
+        return time.perf_counter() - started
 
     def _likeliest(self) -> int:
         vocabulary = self._llama.llama_model_get_vocab(self._model)

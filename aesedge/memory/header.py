@@ -41,6 +41,7 @@ class Weight(NamedTuple):
     """Where it begins in the file."""
     n_bytes: int
     n_columns: int
+    n_rows: int
     repacks: bool
     """Whether llama.cpp, where it may, copies it into a layout that suits this CPU."""
 
@@ -49,6 +50,11 @@ class Weight(NamedTuple):
         """The layer it belongs to; None for the token embeddings and the head."""
         found = re.match(r"blk\.(\d+)\.", self.name)
         return int(found[1]) if found else None
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether positions are multiplied with it, and not only scaled or looked up."""
+        return self.n_rows > 1 and not self.is_input
 
     @property
     def is_input(self) -> bool:
@@ -85,9 +91,8 @@ def _weights(header: int, tensors: Any) -> list[Weight]:
     for i in range(ggml_function("gguf_get_n_tensors", _int, _pointer)(header)):
         name, tensor = name_of(header, i), find(tensors, name_of(header, i))
         n_bytes, shape = size_of(header, i), tensor.contents.ne
-        is_matrix = shape[1] > 1 and name != b"token_embd.weight"  # a table is looked up, not multiplied
-        repacks = is_matrix and repacking.takes(tensor)
-        found.append(Weight(name.decode(), start + offset_of(header, i), n_bytes, shape[0], repacks))
+        weight = Weight(name.decode(), start + offset_of(header, i), n_bytes, shape[0], shape[1], repacks=False)
+        found.append(weight._replace(repacks=weight.is_matrix and repacking.takes(tensor)))
     return found
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 LAYOUTS: dict[Reading, str] = {"trained": "llama.cpp pair", "llama.cpp": "llama.cpp pair, seen as llama.cpp does"}
 TEMPLATES = ("llava_v1", "vicuna_v1")
+MMPROJ_NAME = "mmproj.gguf"
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _check_room(plan: _Plan, out: Path) -> None:
     if plan.parity:
         n_bytes += mmproj.file.path.stat().st_size  # the copy for libmtmd
     if not plan.link:
-        n_bytes += sum(file.path.stat().st_size for file in plan.pair.llms.values())
+        n_bytes += sum(file.path.stat().st_size for file in (mmproj.file, *plan.pair.llms.values()))
     require_space(out.parent, n_bytes, "the bundle")
 
 
@@ -172,6 +173,10 @@ def _build(plan: _Plan, folder: Path, report: Report) -> Manifest:
         step = f"{'link' if plan.link else 'copy'} {kind}"
         place(file.path, llms[kind], link=plan.link, progress=lambda share, step=step: report(step, share))  # type: ignore[misc]
     mmproj, shape = plan.pair.mmproj, plan.pair.mmproj.shape(plan.reading)
+    # llama.cpp's form of the tower stays beside ours: 'aesedge bench --against mtmd' compares the two.
+    place(
+        mmproj.file.path, folder / MMPROJ_NAME, link=plan.link, progress=lambda share: report("copy the mmproj", share)
+    )
     photos = [(path.name, read_image(path)) for path in plan.photos]
     facts = {"checkpoint": mmproj.file.path.name}
     with vision_files(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ..progress import Report
 
-_RECIPE = 1
+_RECIPE = 2
 """Number of the way in which weights are made; another way is another model, and gets another number."""
 _CHECKPOINT = "random weights"
 _LICENSE = "none needed: the weights are random numbers, made by aesedge for benchmarks; what they say means nothing"
@@ -62,7 +62,12 @@ class _Plan:
     @property
     def source(self) -> Source:
         """Everything that the weights follow from."""
-        return Source(checkpoint=_CHECKPOINT, revision=f"{self.shape}, seed {self.seed}, recipe {_RECIPE}")
+        return shape_source(self.shape, self.seed)
+
+
+def shape_source(shape: Shape, seed: int = 0) -> Source:
+    """Return what the manifest of a bundle of a shape says of where its weights come from."""
+    return Source(checkpoint=_CHECKPOINT, revision=f"{shape}, seed {seed}, recipe {_RECIPE}")
 
 
 def write_shape(  # noqa: PLR0913 (one argument for each option of the command)
@@ -171,6 +176,7 @@ def _build(plan: _Plan, folder: Path, report: Report) -> Manifest:
         plan.vision_types,
         folder,
         photos=[read_image(SAMPLE_PHOTOS[0])],  # what a range of random weights is on one photo, it is on all
+        calibrate=False,
         image=plan.tower.image,
         reduction=plan.image_tokens.method,
         report=report,

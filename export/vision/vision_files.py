@@ -11,7 +11,7 @@ from aesedge.machine import give_back_freed
 
 from ..plan import BYTES_PER_WEIGHT
 from .reduction import NONE, write_reduced
-from .vision_precision import optimize, write_fp16, write_int8
+from .vision_precision import optimize, write_fp16, write_int8, write_int8_unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,8 +37,8 @@ class VisionFiles:
 
     @property
     def limits(self) -> dict[str, dict[str, float]]:
-        """Precision to the least cosine of a row that it was made to hold."""
-        return {precision: {"min_cosine": made["limit"]} for precision, made in self.made.items()}
+        """Precision to the least cosine of a row that it was made to hold, where it was."""
+        return {precision: {"min_cosine": made["limit"]} for precision, made in self.made.items() if "limit" in made}
 
 
 def vision_bytes(n_parameters: int, asked: Sequence[str]) -> int:
@@ -55,6 +55,7 @@ def vision_files(
     photos: Sequence[Image.Image],
     image: ImageSpec,
     reduction: str = NONE,
+    calibrate: bool = True,
     report: Report,
 ) -> Iterator[VisionFiles]:
     """Write the graphs.
@@ -66,6 +67,8 @@ def vision_files(
         photos: RGB images that fp16 and int8 are calibrated and measured on.
         image: their preprocessing.
         reduction: how image tokens are reduced, see :data:`.reduction.METHODS`.
+        calibrate: whether int8 is calibrated and measured; it is most of the work, and of random weights it says
+            nothing.
         report: called with step and share done.
 
     Yields:
@@ -92,15 +95,19 @@ def vision_files(
         report("vision fp16", 1.0)
     if "int8" in asked:
         report("vision int8", 0.0)
-        made["int8"] = asdict(
-            write_int8(
-                plain,
-                paths["int8"],
-                pixels,
-                reduction=reduction,
-                progress=lambda share: report("vision int8", share),
+        if calibrate:
+            made["int8"] = asdict(
+                write_int8(
+                    plain,
+                    paths["int8"],
+                    pixels,
+                    reduction=reduction,
+                    progress=lambda share: report("vision int8", share),
+                )
             )
-        )
+        else:
+            write_int8_unseen(plain, paths["int8"], reduction=reduction)
+            made["int8"] = {"layers_in_fp32": []}
         give_back_freed()
         report("vision int8", 1.0)
     if reduction == NONE:

@@ -43,6 +43,7 @@ __all__ = [
     "variations",
     "write_fp16",
     "write_int8",
+    "write_int8_unseen",
 ]
 
 FP16_MIN_COSINE = 0.9999
@@ -160,6 +161,24 @@ def write_int8(
     report(1.0)
     order = [linear.name for linear in plan.linears]
     return Int8Report(least, mean, min_cosine, sorted(in_fp32, key=order.index), len(pixels), len(images))
+
+
+def write_int8_unseen(fp32: Path, path: Path, *, reduction: str = NONE) -> None:
+    """Write a vision graph whose linears compute in 8 bits, all of them and without looking at photos.
+
+    For weights that mean nothing: speed depends on operators and sizes, and these are what :func:`write_int8` writes
+    where every linear holds the limit and no division needs a Mul, as it finds with random weights at ViT-L/336 size.
+    What folds into norms and values changes numbers alone. How near the rows are to fp32 nobody has measured.
+
+    Args:
+        fp32: an optimised graph without reduction.
+        path: the file to write.
+        reduction: how its image tokens are reduced.
+    """
+    graph = Graph(fp32)
+    vision_int8.quantize(graph, vision_int8.find_linears(graph))
+    add_reduction(graph, reduction)
+    graph.save(path)
 
 
 def variations(pixels: Sequence[FloatArray]) -> list[FloatArray]:

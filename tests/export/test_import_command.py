@@ -18,6 +18,7 @@ from aesedge_export.pair.importer import import_pair
 from conftest import drawn_photo
 
 import aesedge
+from aesedge.bench.opponent_room import find_mmproj
 from aesedge.bundle import open_bundle
 from aesedge.cli import main
 from aesedge.errors import BundleError, CheckpointError, ParityError, UsageError
@@ -61,6 +62,7 @@ def test_the_command_makes_a_bundle_that_scores_a_photo(
     assert shown.err.splitlines() == [
         "read files: done",
         "copy F32: done",
+        "copy the mmproj: done",
         "vision fp32: done",
         *(["parity: libmtmd: done"] if mtmd_version() else []),
         "hashes: done",
@@ -164,6 +166,13 @@ def test_several_types_are_compared_with_the_most_precise(pair: tuple[Path, Path
     assert figures["against"] == "F32"
     assert 0 < figures["mean_kl"] < 1e-2
     assert "F32" not in manifest.fidelity["types"]
+
+
+def test_llama_cpp_s_form_of_the_tower_stays_beside_the_bundle(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    import_pair(pair, tmp_path / "b", parity=False, vision_types=["fp32"])
+    kept = find_mmproj(open_bundle(tmp_path / "b"))
+    assert kept.parent == tmp_path / "b"
+    assert kept.read_bytes() == pair[1].read_bytes()
 
 
 def test_link_shares_the_bytes(pair: tuple[Path, Path], tmp_path: Path) -> None:

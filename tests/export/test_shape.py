@@ -16,6 +16,7 @@ from aesedge_export.language.gguf_output import plan_layout
 from aesedge_export.language.language_gguf import language_bytes, write_language
 from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
 from aesedge_export.pair.pair import read_pair
+from aesedge_export.progress import silent
 from aesedge_export.proof.gguf_runtime import GgufRuntime
 from aesedge_export.questions import default_prompt, default_rating
 from aesedge_export.shape import __main__ as command
@@ -27,16 +28,20 @@ from aesedge_export.shape.shapes import SHAPES, Shape, Tower, parse_shape
 from aesedge_export.shape.tower import RandomTower
 from aesedge_export.shape.vocabulary import make_vocabulary, prompt_texts
 from aesedge_export.vision.onnx_graph import Graph
+from aesedge_export.vision.vision_builder import write_from_tensors
+from aesedge_export.vision.vision_files import vision_files
 from conftest import SHARED, open_tiny
 
 import aesedge
 from aesedge.bundle import open_bundle
 from aesedge.errors import BundleError, UsageError
+from aesedge.image import preprocess, read_image
 from aesedge.llm import LanguageModel
 from aesedge.prompt import TEMPLATES
 from aesedge.rating import label_tokens
 from aesedge.reply import Writing
 from aesedge.samples import SAMPLE_PHOTOS
+from aesedge.vision import VisionTower
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -222,6 +227,39 @@ def test_equal_arguments_give_equal_files(folder: Path, tmp_path: Path) -> None:
     write_shape(TINY, tmp_path / "other", seed=1, **options)
     theirs = contents(tmp_path / "other")
     assert not [name for name, data in contents(folder).items() if theirs[name] == data]
+
+
+def test_int8_has_the_operators_of_an_export(folder: Path, tmp_path: Path) -> None:
+    """Nothing is calibrated, so it takes seconds; what runs is what a calibrated graph runs, size by size."""
+    image, reduction = RandomTower(TINY, seed=0).image, open_bundle(folder).manifest.image_tokens.method
+    tower = RandomTower(TINY, seed=0)
+    with vision_files(
+        lambda path: write_from_tensors(tower.shape, tower.tensor, path, facts={"checkpoint": "random weights"}),
+        ["int8"],
+        tmp_path,
+        photos=[read_image(path) for path in SAMPLE_PHOTOS],
+        image=image,
+        reduction=reduction,
+        report=silent,
+    ) as exported:
+        assert exported.made["int8"]["layers_in_fp32"] == []
+        assert operators(exported.asked["int8"]) == operators(folder / "vision-int8.onnx")
+    pixels = preprocess(read_image(SAMPLE_PHOTOS[0]), image)
+    rows = []
+    for precision in ("fp32", "int8"):
+        with VisionTower(folder / f"vision-{precision}.onnx", device="cpu", n_threads=1) as opened:
+            rows.append(opened.encode(pixels).astype(np.float64))
+    cosines = (rows[0] * rows[1]).sum(axis=1) / np.linalg.norm(rows[0], axis=1) / np.linalg.norm(rows[1], axis=1)
+    assert cosines.min() > 0.99
+
+
+def operators(path: Path) -> list[tuple[str, str, list[tuple[int, ...]]]]:
+    """Return kind, name and weights' sizes of every node."""
+    graph = Graph(path)
+    return [
+        (node.op_type, node.name, [graph.weights[name].shape for name in node.input if name in graph.weights])
+        for node in graph.nodes
+    ]
 
 
 def test_a_bundle_that_is_there_is_taken(tmp_path: Path) -> None:

@@ -1,0 +1,261 @@
+"""The parts of a run, in the order in which they need one another; knows what is done when, not how it is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from aesedge.bench import quality
+from aesedge.bench.against import Opponent
+from aesedge.bench.card import add_shares, make_card
+from aesedge.bench.forecast import forecast
+from aesedge.bench.image_tests import image_tests
+from aesedge.bench.kernel_shapes import shapes_file
+from aesedge.bench.kernels import run_kernels
+from aesedge.bench.language_tests import language_tests, open_bare
+from aesedge.bench.native import require_native
+from aesedge.bench.pairs import Record, run_pairs
+from aesedge.bench.peak_memory import PeakMemory
+from aesedge.bench.photo_tests import photo_tests
+from aesedge.bench.result import Quality, Result, Row
+from aesedge.bench.rounds import run_rounds
+from aesedge.bench.subject import NewPhotos, Subject, Watch
+from aesedge.engine import Model
+from aesedge.errors import UsageError
+from aesedge.llm.placement import gpu_devices
+from aesedge.machine import give_back_freed
+from aesedge.reply import Writing
+from aesedge.samples import SAMPLE_PHOTOS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aesedge.bench.native import Device
+    from aesedge.bench.type_costs import WriteProbe
+    from aesedge.bundle import Bundle
+    from aesedge.options import Options
+
+    Show = Callable[[float], None]
+    Step = Callable[[Show], None]
+
+_MOST_LOADS, _LOADING_S = 3, 10.0
+"""It is loaded again while this much time is left for it."""
+_SLOW_S = 5.0
+"""Where a photo takes longer, what is said is compared on one photo and the score question alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is measured, and for how long."""
+
+    repetitions: int = 5
+    """Of each row, where there is time."""
+    seconds: float = 300.0
+    """For all rows together; every row is measured once in any case."""
+    against: bool = False
+    """Whether libmtmd does the same, in turns."""
+    quality: bool = True
+    """Whether what is said is compared with the bundle's reference."""
+    kernels: bool = False
+    """Whether the native kernels are run too."""
+
+    def __post_init__(self) -> None:
+        if self.repetitions < 1:
+            raise UsageError(f"--repetitions {self.repetitions}: give 1 or more")
+        if not self.seconds > 0:
+            raise UsageError(f"--seconds {self.seconds:g}: give more than 0")
+
+
+KERNEL_SECONDS = 60.0
+"""For all native kernels together; making their data comes on top."""
+
+
+class Benchmark:
+    """One run. Use it as a context manager, and run its steps one by one; what is measured stands in ``result``.
+
+    Args:
+        bundle: what is measured.
+        options: how it is run; where things are kept is the benchmark's business, which keeps nothing.
+        photos: what it is shown; none takes the samples.
+        wanted: which rows, and how often.
+        write_probe: makes small models of other types, to predict from.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: Options,
+        photos: Sequence[Path],
+        wanted: Wanted,
+        write_probe: WriteProbe | None = None,
+    ) -> None:
+        for path in photos:
+            if not path.is_file():
+                raise UsageError(f"{path}: there is no such photo")
+        if wanted.kernels:
+            require_native("gpu" if options.device != "cpu" and gpu_devices() else "cpu")
+        self.bundle = bundle
+        self.options = dataclasses.replace(options, cache="0")
+        self.photos = list(photos or SAMPLE_PHOTOS)
+        self.wanted = wanted
+        self._write_probe = write_probe
+        self.result: Result | None = None
+        self._reference: quality.Reference | Quality | None = None
+        self._record = Record()
+        self._photo_s = 0.0
+        self._rows: list[Row] = []
+        self._stack = ExitStack()
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Benchmark:
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="aesedge-bench-")))
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stack.close()
+
+    def steps(self) -> list[tuple[str, Step]]:
+        """Return what is to be done, each with its name; a step takes a function that hears how much of it is done."""
+        steps: list[tuple[str, Step]] = [("loading", self._load)]
+        if self.wanted.quality:
+            steps.append(("asking the reference", self._ask_reference))
+        steps += [("looking at the machine", self._look), ("measuring", self._measure)]
+        if self.wanted.quality:
+            steps.append(("comparing what is said", self._compare_quality))
+        if self.wanted.against:
+            steps.append(("taking turns with libmtmd", self._take_turns))
+        steps.append(("predicting", self._predict))
+        if self.wanted.kernels:
+            steps.append(("timing kernels", self._time_kernels))
+        return steps
+
+    def finish(self) -> Result | None:
+        """Return what there is, with what follows from it; None where it was stopped before anything was known."""
+        if self.result is not None:
+            self.result.rows = [row for row in self._rows if row.samples_ns or row.n_bytes is not None]
+            self.result.against = self._record.against()
+            add_shares(self.result.rows, self.result.card)
+            self.result.card.took_s = round(time.monotonic() - self._began, 1)
+        return self.result
+
+    def _load(self, show: Show) -> None:
+        """Load it as users do, look at a photo, and see what that takes."""
+        row = Row(
+            test="load",
+            group="load",
+            excludes="reading the disk: the files were read before",
+        )
+        self._rows.append(row)
+        left = _LOADING_S
+        peak = PeakMemory()
+        while True:
+            watch = Watch()
+            with Model(self.bundle, self.options) as model:
+                row.samples_ns.append(watch.sample().ns)
+                left -= 2 * watch.seconds  # as long again, as far as is known
+                if not row.n_warm_up:  # it read the disk, and wakes everything: no repetition
+                    row.samples_ns.clear()
+                    row.n_warm_up = 1
+                    self._see(model)
+                    self._rows += _memory_rows(peak)
+            show(len(row.samples_ns) / _MOST_LOADS)
+            if len(row.samples_ns) >= _MOST_LOADS or (left < 0 and row.samples_ns):
+                break
+        give_back_freed()
+
+    def _see(self, model: Model) -> None:
+        watch = Watch()
+        with model.look(self.photos[0]) as photo:
+            photo.score()
+            self._photo_s = watch.seconds
+            photo.critique(Writing(max_tokens=4)).read()
+
+    def _ask_reference(self, show: Show) -> None:
+        is_slow = self._photo_s > _SLOW_S
+        photos = self.photos[:1] if is_slow else self.photos
+        self._reference = quality.read_reference(
+            self.bundle, self.options, photos=photos, attributes=not is_slow, progress=show
+        )
+
+    def _look(self, show: Show) -> None:
+        """Open it with room for a photo more, and write the card."""
+        self.model = self._stack.enter_context(Model(self.bundle, dataclasses.replace(self.options, photos=2)))
+        show(0.3)
+        wanted = self.wanted
+        card = make_card(
+            *(self.bundle, self.model.plan, self.photos, self.model),
+            repetitions=wanted.repetitions,
+            seconds=wanted.seconds,
+        )
+        self.result = Result(card=card, rows=self._rows)
+
+    def _measure(self, show: Show) -> None:
+        subject = self._subject = Subject(self.model, self.photos, NewPhotos(self.photos, self._folder))
+        self._stack.callback(subject.close)
+        bare = self._stack.enter_context(open_bare(subject))
+        tests = [*image_tests(subject), *language_tests(subject, bare), *photo_tests(subject)]
+        self._rows += [test.row for test in tests]
+        run_rounds(tests, repetitions=self.wanted.repetitions, seconds=self.wanted.seconds, show=show)
+
+    def _compare_quality(self, show: Show) -> None:
+        if self.result is not None:
+            found = self._reference
+            self.result.quality = (
+                quality.compare(found, self.model, progress=show) if isinstance(found, quality.Reference) else found
+            )
+
+    def _predict(self, show: Show) -> None:
+        if self.result is not None:
+            self.result.predictions, notes = forecast(self.model, self._rows, self._write_probe, show)
+            self.result.notes += notes
+
+    def _time_kernels(self, show: Show) -> None:
+        """Run the native kernels at the model's shapes; the tower's too, where those are known."""
+        model = self.model
+        device: Device = "gpu" if model.n_gpu_layers else "cpu"
+        n_lines = 0
+
+        def progress(_line: str) -> None:
+            nonlocal n_lines
+            n_lines += 1
+            show(n_lines / (n_lines + 20))
+
+        found = run_kernels(
+            str(shapes_file(model, self._folder)),
+            [model.gguf.lower()],
+            n_threads=model.plan.threads_batch,
+            seconds=KERNEL_SECONDS,
+            device=device,
+            progress=progress,
+        )
+        if self.result is not None:
+            self.result.kernels = msgspec.to_builtins(found)
+
+    def _take_turns(self, show: Show) -> None:
+        with Opponent(self._subject) as opponent:
+            if self.result is not None:
+                self.result.reference = opponent.reference
+                self.result.notes += [f"against: {opponent.left_out}"] if opponent.left_out else []
+            run_pairs(
+                opponent.pairs,
+                seconds=self.wanted.seconds,
+                repetitions=self.wanted.repetitions,
+                progress=show,
+                record=self._record,
+            )
+
+
+def _memory_rows(peak: PeakMemory) -> list[Row]:
+    excludes = "other photos: it was loaded, and has scored one and written a few words"
+    if not peak.began_anew:
+        excludes += "; counted from the start of the process, which may have done other things"
+    rows = [Row(test="peak RSS", group="memory", n_bytes=peak.ram_bytes, excludes=excludes)]
+    rows.append(Row(test="device memory", group="memory", n_bytes=peak.gpu_bytes, excludes=excludes))
+    return rows

@@ -1,0 +1,145 @@
+"""What this machine could do at best: reading memory, float and 8-bit arithmetic; knows no model and no kernel.
+
+A ceiling is the best of several runs, not their median: what disturbs a run only lowers it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from aesedge.bench.native import Device, native_folder, run_native
+from aesedge.errors import AesedgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_ARRAY_BYTES = 256 << 20  # beyond the caches of common machines
+_N_SQUARE = 1536
+_TIMEOUT_S = 60.0
+_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
+    """The best that was measured; None for what was not."""
+
+    read_bytes_per_s: float | None
+    """Reading memory, all threads."""
+    fma_flops_per_s: float | None
+    """Float multiply-add, an addition and a multiplication being two; on a GPU a large product of f16 weights."""
+    int8_ops_per_s: float | None
+    """8-bit dot products, counted likewise."""
+    source: str
+    """What measured it, and with which instructions."""
+
+
+def measure_ceilings(n_threads: int, device: Device = "cpu") -> Ceilings:
+    """Measure for two to three seconds, with the native programs where they are built."""
+    folder = native_folder(device)
+    reason = ""
+    if folder is not None:
+        try:
+            return _gpu_ceilings(folder) if device == "gpu" else _native_ceilings(folder, n_threads)
+        except AesedgeError as error:
+            reason = f" ({error})"
+    if device == "gpu":
+        source = f"not measured: kernels_bench is not built for a GPU{reason}; make kernels PRESET=cuda (or metal)"
+        return Ceilings(read_bytes_per_s=None, fma_flops_per_s=None, int8_ops_per_s=None, source=source)
+    return _numpy_ceilings(n_threads, reason)
+
+
+def _native_ceilings(folder: Path, n_threads: int) -> Ceilings:
+    threads = ["--threads", str(n_threads)]
+    memory = run_native(
+        [folder / "bandwidth", "--ops", "read", "--seconds", "0.6", "--repetitions", "100", *threads],
+        timeout_s=_TIMEOUT_S,
+    )
+    peak = run_native(
+        [folder / "peak", "--seconds", "0.3", "--repetitions", "100", *threads],
+        timeout_s=_TIMEOUT_S,
+    )
+    by_op = {row["op"]: row for row in peak["rows"]}
+    instructions = ", ".join(str(by_op[op]["instruction"]) for op in ("fma_f32", "dot_int8"))
+    return Ceilings(
+        read_bytes_per_s=_best(memory["rows"][0], "n_bytes"),
+        fma_flops_per_s=_best(by_op["fma_f32"], "n_operations"),
+        int8_ops_per_s=_best(by_op["dot_int8"], "n_operations"),
+        source=f"kernels_bench, {n_threads} threads: bandwidth (read), peak ({instructions})",
+    )
+
+
+def _gpu_ceilings(folder: Path) -> Ceilings:
+    on_gpu = ["--device", "gpu", "--seconds", "0.5", "--repetitions", "50"]
+    memory = run_native([folder / "device_bandwidth", *on_gpu], timeout_s=_TIMEOUT_S)
+    peak = run_native([folder / "device_peak", *on_gpu], timeout_s=_TIMEOUT_S)
+    product = peak["rows"][0]
+    flops_per_s = _best(product, "n_operations")
+    return Ceilings(
+        read_bytes_per_s=_best(memory["rows"][0], "n_bytes"),
+        fma_flops_per_s=flops_per_s,
+        int8_ops_per_s=flops_per_s,  # ggml does not tell which units it uses
+        source=f"kernels_bench on {peak['device']}: ggml's copy, ggml's product {product['op']} for all arithmetic",
+    )
+
+
+def _best(row: dict[str, Any], amount: str) -> float:
+    return float(row[amount]) / float(row["min_s"])
+
+
+def _numpy_ceilings(n_threads: int, reason: str) -> Ceilings:
+    """Measure in a process of its own: BLAS takes its number of threads from the environment, when it is loaded."""
+    script = (
+        f"import msgspec\nfrom {__name__} import numpy_rates\n"
+        f"print(msgspec.json.encode(numpy_rates({n_threads})).decode())"
+    )
+    environment = os.environ | dict.fromkeys(_BLAS_THREADS, str(n_threads))
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+            timeout=_TIMEOUT_S,
+        )
+        read, fma = msgspec.json.decode(done.stdout, type=tuple[float, float])
+    except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
+        source = f"not measured: kernels_bench is not built{reason}, and numpy failed: {error}"
+        return Ceilings(read_bytes_per_s=None, fma_flops_per_s=None, int8_ops_per_s=None, source=source)
+    source = (
+        f"numpy, {n_threads} threads: sums of 256 MiB, BLAS's float product; lower bounds, and none for 8 bits. "
+        f"`make kernels` builds what measures all of it{reason}"
+    )
+    return Ceilings(read_bytes_per_s=read, fma_flops_per_s=fma, int8_ops_per_s=None, source=source)
+
+
+def numpy_rates(n_threads: int) -> tuple[float, float]:
+    """Return bytes read and float operations per second, as numpy reaches them."""
+    import numpy as np
+
+    values = np.ones(_ARRAY_BYTES // 8, np.int64)
+    slices = np.array_split(values, n_threads)
+    with ThreadPoolExecutor(n_threads) as pool:  # numpy lets other threads run while it sums
+        read_s = _least_seconds(lambda: sum(int(part) for part in pool.map(np.sum, slices)))
+    square = np.ones((_N_SQUARE, _N_SQUARE), np.float32)
+    result = np.empty_like(square)
+    product_s = _least_seconds(lambda: np.matmul(square, square, out=result))
+    return values.nbytes / read_s, 2 * _N_SQUARE**3 / product_s
+
+
+def _least_seconds(work: Callable[[], object], budget_s: float = 0.7) -> float:
+    """Return the least time of several runs; the first one, which warms up, does not count."""
+    work()
+    taken: list[float] = []
+    while sum(taken) < budget_s or len(taken) < 3:
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return min(taken)

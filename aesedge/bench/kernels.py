@@ -1,0 +1,246 @@
+"""Figures of the very kernels that the runtime runs, from the native programs of kernels_bench; loads no model."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
+
+from aesedge.bench.ceilings import Ceilings, measure_ceilings
+from aesedge.bench.native import (
+    CLONE,
+    Device,
+    native_folder,
+    require_installed_ggml,
+    require_native,
+    run_native,
+)
+from aesedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+__all__ = ["COLUMNS", "KernelReport", "KernelRow", "native_folder", "run_kernels", "tensor_types"]
+
+Kernel = Literal["matmul", "attention", "dequantize", "vision"]
+COLUMNS = (1, 8, 16, 64, 144, 576)
+_DEPTHS = (576, 640)
+_FORMS = ("f16", "q8_0", "plain")
+_VISION_TYPES = ("fp32", "int8")
+_FLOATS = {"f32", "f16", "bf16", "fp32"}  # products that are not computed in 8 bits
+_LEAST_ROW_S = 0.05
+_TIMEOUT_S = 3600.0
+# A GGUF file's type -> those of most of its matrices. What is not here is a type of matrices itself.
+_TENSOR_TYPES = {
+    "q2_k": ("q2_k", "q3_k", "q6_k"),
+    "q3_k_s": ("q3_k", "q6_k"),
+    "q3_k_m": ("q3_k", "q4_k", "q5_k", "q6_k"),
+    "q3_k_l": ("q3_k", "q5_k", "q6_k"),
+    "q4_k_s": ("q4_k", "q5_k", "q6_k"),
+    "q4_k_m": ("q4_k", "q6_k"),
+    "q5_k_s": ("q5_k", "q6_k"),
+    "q5_k_m": ("q5_k", "q6_k"),
+}
+
+
+class KernelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One kernel at one shape."""
+
+    kernel: Kernel
+    name: str
+    """Of the matrix or the heads in the file of shapes."""
+    type: str
+    """Of the weights; of attention: ``f16`` and ``q8_0`` fused, ``plain`` in f16 and not fused."""
+    columns: int
+    """Tokens that are computed together; 0 for dequantization."""
+    repacked: bool
+    memory: str
+    """ggml's name of the kind of memory that the weights lie in."""
+    depth: int
+    """Positions in the KV cache; 0 but for attention."""
+    count: int
+    """How often the model has it."""
+    n_bytes: float
+    """What must be read once: weights, keys and values; of dequantization what is written too."""
+    n_operations: float
+    seconds: float
+    """Median of the samples."""
+    seconds_min: float
+    gflop_per_s: float
+    gb_per_s: float
+    percent_of_bandwidth: float | None
+    percent_of_peak: float | None
+    """Of the float peak for float types and attention, of the 8-bit peak for all others."""
+    samples_s: list[float]
+
+
+class KernelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All rows of a run."""
+
+    shape: str
+    device: str
+    host: str
+    n_threads: int
+    ggml: str
+    """Version and commit."""
+    ceilings: Ceilings
+    rows: list[KernelRow]
+    skipped: list[str]
+    """What there is no kernel or no room for."""
+    excluded: dict[str, str]
+    """By kernel: what its figures do not contain."""
+
+    def products_s(self, type: str, columns: int, *, repacked: bool) -> float | None:  # noqa: A002 - the row's field
+        """Return the seconds of all products of the model in one type, or None if one of them was not measured."""
+        rows = [row for row in self.rows if row.kernel == "matmul" and row.columns == columns]
+        fitting = {row.name: row for row in rows if row.type == type and row.repacked == repacked}
+        if not fitting or fitting.keys() != {row.name for row in rows}:
+            return None
+        return sum(row.count * row.seconds for row in fitting.values())
+
+
+class _Part(NamedTuple):
+    kernel: Kernel
+    command: list[str | Path]
+    n_rows: int
+
+
+def tensor_types(gguf: str) -> tuple[str, ...]:
+    """Return the types of most matrices in a GGUF file of this type: ``q4_k_m`` -> q4_k, q6_k."""
+    return _TENSOR_TYPES.get(gguf.lower(), (gguf.lower(),))
+
+
+def run_kernels(
+    shape: str,
+    types: Sequence[str],
+    columns: Sequence[int] = COLUMNS,
+    *,
+    n_threads: int,
+    seconds: float = 60.0,
+    device: Device = "cpu",
+    progress: Callable[[str], None] | None = None,
+) -> KernelReport:
+    """Check and time every kernel at the shapes of a model.
+
+    Args:
+        shape: name of a file in kernels_bench/shapes, or the path of another one.
+        types: of GGUF files (``q4_k_m``) or of matrices (``q4_k``).
+        columns: how many tokens at once.
+        n_threads: threads of the CPU.
+        seconds: about how long the timing may take in all. Making the data comes on top, and large shapes are run
+            three times however long it takes.
+        device: where.
+        progress: gets each line of the tables as it comes.
+
+    Raises:
+        UsageError: there is no such type, shape or device.
+        AesedgeError: the programs are not built or not with this ggml, or a kernel's results are wrong.
+    """
+    if not types or not columns or min(columns) < 1:
+        raise UsageError("give at least one type, and numbers of columns from 1")
+    folder = require_native(device)
+    ceilings = measure_ceilings(n_threads, device)
+    common = ["--shapes", shape, "--threads", str(n_threads), *_ceilings_option(ceilings)]
+    skipped: list[str] = []
+    parts = _native_parts(folder, types, columns, ["--device", device, *common])
+    vision = _vision_part(common) if device == "cpu" else "vision: measured on the CPU only"
+    if isinstance(vision, str):
+        skipped.append(vision)
+    else:
+        parts.append(vision)
+    per_row = max(_LEAST_ROW_S, seconds / sum(part.n_rows for part in parts))
+    measured: list[tuple[Kernel, dict[str, Any]]] = []
+    excluded: dict[str, str] = {}
+    head: dict[str, Any] = {}
+    for part in parts:
+        command = [*part.command, "--seconds", f"{per_row:.3f}"]
+        report = run_native(command, timeout_s=_TIMEOUT_S, progress=progress)
+        if part.kernel != "vision":
+            require_installed_ggml(report)
+            head = report
+        measured += [(part.kernel, found) for found in report["rows"]]
+        skipped += [f"{part.kernel}: {reason}" for reason in report["skipped"]]
+        excluded[part.kernel] = report["excluded"]
+    ceilings = _higher(ceilings, measure_ceilings(n_threads, device))
+    return KernelReport(
+        shape=head["shapes"],
+        device=head["device"],
+        host=head["host"],
+        n_threads=n_threads,
+        ggml=f"{head['ggml_version']} {head['ggml_commit']}",
+        ceilings=ceilings,
+        rows=[_row(kernel, found, ceilings) for kernel, found in measured],
+        skipped=skipped,
+        excluded=excluded,
+    )
+
+
+def _ceilings_option(ceilings: Ceilings) -> list[str]:
+    """Return the option that tells the programs the ceilings; without it each would measure them again."""
+    named = {
+        "read": ceilings.read_bytes_per_s,
+        "fma_f32": ceilings.fma_flops_per_s,
+        "dot_int8": ceilings.int8_ops_per_s,
+    }
+    known = [f"{name}={value / 1e9:.4f}" for name, value in named.items() if value]
+    return ["--ceilings", ",".join(known)] if known else []
+
+
+def _native_parts(folder: Path, types: Sequence[str], columns: Sequence[int], common: list[str]) -> list[_Part]:
+    matrices = list(dict.fromkeys(type_ for gguf in types for type_ in tensor_types(gguf)))
+    of_types, of_columns = ["--types", ",".join(matrices)], ["--columns", ",".join(map(str, columns))]
+    n_products = 4 * len(matrices) * len(columns)
+    return [
+        _Part("matmul", [folder / "matmul", *of_types, *of_columns, *common], 2 * n_products),
+        _Part("attention", [folder / "attention", *of_columns, *common], len(_FORMS) * len(_DEPTHS) * len(columns)),
+        _Part("dequantize", [folder / "dequantize", *of_types, *common], len(matrices)),
+    ]
+
+
+def _vision_part(common: list[str]) -> _Part | str:
+    """Return the tower's products, or why they are left out."""
+    script = CLONE / "kernels_bench" / "vision_products.py"
+    if not script.is_file():
+        return "vision: kernels_bench/vision_products.py is in the clone only"
+    for package in ("onnx", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            return f"vision: the package {package} is not installed"
+    return _Part("vision", [sys.executable, script, *common], 6 * len(_VISION_TYPES))
+
+
+def _higher(before: Ceilings, after: Ceilings) -> Ceilings:
+    """Return the best of both: other programs take less from one of them, often much less."""
+    return Ceilings(
+        read_bytes_per_s=max(before.read_bytes_per_s or 0, after.read_bytes_per_s or 0) or None,
+        fma_flops_per_s=max(before.fma_flops_per_s or 0, after.fma_flops_per_s or 0) or None,
+        int8_ops_per_s=max(before.int8_ops_per_s or 0, after.int8_ops_per_s or 0) or None,
+        source=f"{after.source}; the better of before and after the kernels",
+    )
+
+
+def _row(kernel: Kernel, found: dict[str, Any], ceilings: Ceilings) -> KernelRow:
+    is_float = kernel == "attention" or found["type"] in _FLOATS
+    peak = ceilings.fma_flops_per_s if is_float else ceilings.int8_ops_per_s
+    bytes_per_s, flops_per_s = (found[amount] / found["median_s"] for amount in ("n_bytes", "n_operations"))
+    return KernelRow(
+        kernel=kernel,
+        name=found["name"],
+        type=found["type"],
+        columns=found.get("columns", 0),
+        repacked=found.get("repacked", False),
+        memory=found.get("memory", ""),
+        depth=found.get("depth", 0),
+        count=found.get("count", 0),
+        n_bytes=found["n_bytes"],
+        n_operations=found["n_operations"],
+        seconds=found["median_s"],
+        seconds_min=found["min_s"],
+        gflop_per_s=flops_per_s / 1e9,
+        gb_per_s=bytes_per_s / 1e9,
+        percent_of_bandwidth=100 * bytes_per_s / ceilings.read_bytes_per_s if ceilings.read_bytes_per_s else None,
+        percent_of_peak=100 * flops_per_s / peak if peak and flops_per_s else None,
+        samples_s=found["samples_s"],
+    )

@@ -1,0 +1,158 @@
+"""The programs of kernels_bench, where they are built: finding and running them; knows nothing of what they measure."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from aesedge.errors import AesedgeError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Device = Literal["cpu", "gpu"]
+CLONE = Path(__file__).resolve().parent.parent.parent
+"""The clone, if the package is installed from one in place."""
+_PRESETS: dict[Device, tuple[str, ...]] = {"cpu": ("cpu", "cuda", "metal"), "gpu": ("cuda", "metal")}
+_WRONG_CALL = 2
+
+
+def native_folder(device: Device = "cpu") -> Path | None:
+    """Return the folder of the programs, or None where they are not built for this device.
+
+    ``AESEDGE_KERNELS`` names it; otherwise it is where the presets build, beside a package that is installed in place.
+    """
+    named = os.environ.get("AESEDGE_KERNELS")
+    if named:
+        folders = [Path(named)]
+    else:
+        folders = [CLONE / "build" / "kernels" / preset / "kernels_bench" for preset in _PRESETS[device]]
+    return next((folder for folder in folders if (folder / "bandwidth").is_file()), None)
+
+
+def require_native(device: Device = "cpu") -> Path:
+    """Return the folder of the programs.
+
+    Raises:
+        AesedgeError: they are not built, or with another ggml than the installed one.
+    """
+    folder = native_folder(device)
+    build = "make kernels" if device == "cpu" else "make kernels PRESET=cuda (or metal)"
+    if folder is None:
+        raise AesedgeError(f"the native benchmarks are not built for the {device}. In a clone, type: {build}")
+    if not (folder / "matmul").is_file():
+        raise AesedgeError(f"{folder}: built without llama-cpp-python's ggml. Install that, then type: {build}")
+    return folder
+
+
+def installed_ggml() -> str:
+    """Return version and commit of the ggml in the installed llama-cpp-python, or an empty text if it does not tell."""
+    with suppress(importlib.metadata.PackageNotFoundError, OSError):
+        wheel = importlib.metadata.distribution("llama-cpp-python")
+        config = Path(str(wheel.locate_file("lib/cmake/ggml/ggml-config.cmake"))).read_text(encoding="utf-8")
+        found = dict(re.findall(r'set\((GGML_VERSION|GGML_BUILD_COMMIT) "([^"]*)"\)', config))
+        return f"{found['GGML_VERSION']} {found['GGML_BUILD_COMMIT']}" if len(found) == 2 else ""
+    return ""
+
+
+def run_native(
+    command: Sequence[str | Path],
+    *,
+    timeout_s: float,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Run a program to its end and return the object on its last line.
+
+    Args:
+        command: the program and its arguments.
+        timeout_s: how long it may take.
+        progress: gets each line before the last, as it comes.
+
+    Raises:
+        UsageError: the program says that the call is wrong.
+        AesedgeError: it fails, takes too long, or says nothing that can be read.
+    """
+    name = Path(command[1] if str(command[0]).endswith(("python", "python3", "python.exe")) else command[0]).name
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        raise AesedgeError(f"{command[0]} does not start: {error}") from error
+    last, complaints, late = _listen(process, timeout_s, progress)
+    said = ([line for line in complaints if line.strip()] or ["it does not say why"])[-1].strip()
+    if late:
+        raise AesedgeError(f"{name} took longer than {timeout_s:.0f} s and was ended")
+    if process.returncode == _WRONG_CALL:
+        raise UsageError(f"{name}: {said}")
+    if process.returncode != 0:
+        raise AesedgeError(f"{name} failed (exit code {process.returncode}): {said}")
+    try:
+        report = msgspec.json.decode(last, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise AesedgeError(f"{name}: its last line is no JSON object: {error}") from error
+    return report
+
+
+def _listen(
+    process: subprocess.Popen[str],
+    timeout_s: float,
+    progress: Callable[[str], None] | None,
+) -> tuple[str, list[str], bool]:
+    """Return the last line, what was written to stderr, and whether the process took too long and was ended."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(timeout_s, end)
+    complaints: list[str] = []
+    # What is written to stderr is read at once: a full pipe would stop the program.
+    listener = threading.Thread(target=lambda: complaints.extend(process.stderr or ()), daemon=True)
+    last = ""
+    try:
+        timer.start()
+        listener.start()
+        for line in process.stdout or ():
+            if last and progress is not None:
+                progress(last)
+            last = line.rstrip("\n")
+        process.wait()
+    finally:  # Ctrl-C too: nothing goes on behind the terminal
+        timer.cancel()
+        process.kill()
+        process.wait()
+        listener.join()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+    return last, complaints, late.is_set()
+
+
+def require_installed_ggml(report: dict[str, Any]) -> None:
+    """Hold the ggml that a program ran against the installed one.
+
+    Raises:
+        AesedgeError: they are not the same: the figures would not be those of this runtime.
+    """
+    installed, ran = installed_ggml(), f"{report.get('ggml_version')} {report.get('ggml_commit')}"
+    if installed and installed != ran:
+        raise AesedgeError(
+            f"the native benchmarks run ggml {ran}, the installed llama-cpp-python has {installed}. "
+            f"Build them for it: make kernels"
+        )

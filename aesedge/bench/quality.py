@@ -1,0 +1,241 @@
+"""What a setting changes in what is said, against the most precise that its bundle has; measures no speed.
+
+Both sides are open one after the other, the reference first: what it writes is what both then read. Who has the
+measured model open for something else anyway uses the two halves, :func:`read_reference` and :func:`compare`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aesedge.bench.result import Quality
+from aesedge.doctor import probe
+from aesedge.engine import Model
+from aesedge.reply import Writing
+from aesedge.samples import SAMPLE_PHOTOS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from aesedge.bundle import Bundle
+    from aesedge.manifest import Manifest
+    from aesedge.options import Options
+    from aesedge.photo import Photo
+    from aesedge.plan import Plan
+
+N_SAID = 48
+"""Tokens of the reference's critique that both sides read."""
+_GGUF_ORDER = ("f32", "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q4_0", "iq4_nl", "q3_k_m", "q2_k")
+"""The most precise first. bf16 stands before f16: weights are trained in it, and it loses nothing of those."""
+_VISION_ORDER = ("fp32", "fp16", "int8")
+_RANDOM = "random weights"  # how the manifest of a bundle of a shape says what it is
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model said of one photo."""
+
+    scores: list[float]
+    """The score, and those of the attributes if they were asked for; 0..10."""
+    said: Sequence[int]
+    """Tokens of the text that was read."""
+    nll: float
+    """Their mean negative log-likelihood, in nats."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the reference said, photo by photo."""
+
+    name: str
+    """Its types, image tokens and KV cache."""
+    attributes: bool
+    """Whether the attributes were asked for too."""
+    photos: Sequence[Path]
+    readings: Sequence[Reading]
+    """Of the first photos; fewer than those where it was stopped."""
+    note: str
+
+
+def reference_options(manifest: Manifest, options: Options) -> Options:
+    """Return how a bundle's reference is opened: the most precise files, all image tokens, f16 KV, nothing tuned."""
+    return replace(
+        options,
+        gguf=_most_precise(manifest.types("llm"), _GGUF_ORDER, manifest.defaults.gguf),
+        vision=_most_precise(manifest.types("vision"), _VISION_ORDER, manifest.defaults.vision),
+        image_tokens=None,
+        kv_type="f16",
+        ctx=None,
+        photos=1,
+        tuned=False,
+        cache="0",
+    )
+
+
+def setting_name(plan: Plan) -> str:
+    """Return what of a setting changes what is said."""
+    return f"{plan.gguf.lower()}, vision {plan.vision.lower()}, {plan.n_image_tokens} image tokens, KV {plan.kv_type}"
+
+
+def quality(
+    bundle: Bundle,
+    options: Options,
+    *,
+    photos: Sequence[Path] = SAMPLE_PHOTOS,
+    attributes: bool = True,
+    n_said: int = N_SAID,
+    progress: Callable[[float], None] = lambda _share: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Quality | None:
+    """Compare a setting with its bundle's reference, one open after the other; see the two halves for the arguments.
+
+    Returns:
+        What it changes; None where it was stopped before anything was known.
+    """
+    reference = read_reference(
+        bundle,
+        options,
+        photos=photos,
+        attributes=attributes,
+        n_said=n_said,
+        progress=lambda share: progress(share / 2),
+        stop=stop,
+    )
+    if isinstance(reference, Quality):
+        return reference
+    if stop() or not reference.readings:
+        return None
+    with Model(bundle, replace(options, cache="0")) as model:
+        return compare(reference, model, progress=lambda share: progress((1 + share) / 2), stop=stop)
+
+
+def read_reference(
+    bundle: Bundle,
+    options: Options,
+    *,
+    photos: Sequence[Path] = SAMPLE_PHOTOS,
+    attributes: bool = True,
+    n_said: int = N_SAID,
+    progress: Callable[[float], None] = lambda _share: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Reference | Quality:
+    """Open the reference, let it judge photos and write about them, and close it.
+
+    Args:
+        bundle: the bundle.
+        options: of the measured setting.
+        photos: which; the built-in ones.
+        attributes: whether the attributes' scores are compared too: four more questions a photo.
+        n_said: tokens that it writes, which both sides read; 0 takes a fixed text instead, which saves writing.
+        progress: called with the share of the photos that are done, 0..1.
+        stop: asked before every photo; True ends it.
+
+    Returns:
+        What it said; or the result at once, where the measured setting is the reference itself and nothing is opened.
+
+    Raises:
+        MemoryFitError: the reference does not fit this machine's memory.
+    """
+    manifest = bundle.manifest
+    chosen = reference_options(manifest, options)
+    plan, measured = chosen.plan(bundle), options.plan(bundle)
+    name, is_random = setting_name(plan), manifest.source.checkpoint == _RANDOM
+    if name == setting_name(measured):
+        return _same(name, is_random=is_random)
+    note = (
+        "the weights are random: this says how the runtime rounds, nothing about a trained model" if is_random else ""
+    )
+    readings: list[Reading] = []
+    with Model(bundle, chosen) as model:
+        for i, path in enumerate(photos):
+            if stop():
+                break
+            with model.look(path) as photo:
+                said = _written(model, photo, n_said)
+                readings.append(_read(model, photo, said, attributes=attributes))
+            progress((i + 1) / len(photos))
+    return Reference(name, attributes, list(photos), readings, note)
+
+
+def compare(
+    reference: Reference,
+    model: Model,
+    *,
+    progress: Callable[[float], None] = lambda _share: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Quality | None:
+    """Let a model judge the reference's photos and read what the reference wrote.
+
+    Args:
+        reference: what it said.
+        model: in the measured setting; it stays open.
+        progress: called with the share of the photos that are done, 0..1.
+        stop: asked before every photo; True ends it.
+
+    Returns:
+        What differs; None where there is no photo that both have seen.
+    """
+    drifts, changes = [], []
+    for i, (path, theirs) in enumerate(zip(reference.photos, reference.readings, strict=False)):
+        if stop():
+            break
+        with model.look(path) as photo:
+            ours = _read(model, photo, theirs.said, attributes=reference.attributes)
+        drifts.append(float(np.mean(np.abs(np.subtract(ours.scores, theirs.scores)))))
+        changes.append(ours.nll - theirs.nll)
+        progress((i + 1) / len(reference.readings))
+    if not drifts:
+        return None
+    return Quality(
+        setting=setting_name(model.plan),
+        reference=reference.name,
+        score_drift=fmean(drifts),
+        worst_score_drift=max(drifts),
+        nll_change=fmean(changes),
+        n_photos=len(drifts),
+        note=reference.note,
+    )
+
+
+def _same(name: str, *, is_random: bool) -> Quality:
+    """Return what comes of comparing the reference with itself, which nobody needs to measure."""
+    why = "the bundle has nothing more precise" if not is_random else "a bundle of random weights with nothing else"
+    return Quality(
+        setting=name,
+        reference=name,
+        score_drift=0.0,
+        worst_score_drift=0.0,
+        nll_change=0.0,
+        n_photos=0,
+        note=f"not measured: the setting is the reference itself ({why})",
+    )
+
+
+def _most_precise(types: Sequence[str], order: Sequence[str], otherwise: str) -> str:
+    by_name = {type_.lower(): type_ for type_ in types}
+    return next((by_name[name] for name in order if name in by_name), otherwise)
+
+
+def _written(model: Model, photo: Photo, n_said: int) -> Sequence[int]:
+    """Return the tokens that both sides read."""
+    if not n_said:
+        return probe.answer(model)
+    critique = photo.critique(Writing(max_tokens=n_said))
+    critique.read()
+    return critique.tokens or [model.llm.eos]
+
+
+def _read(model: Model, photo: Photo, said: Sequence[int], *, attributes: bool) -> Reading:
+    if attributes:
+        score, others = photo.score_and_attributes()
+        scores = [score.score, *(rating.score for rating in others.values())]
+    else:
+        scores = [photo.score().score]
+    work = probe.reading(model.residents, photo.image, [probe.prompt(model)], said)
+    (text,) = model.scheduler.submit(work).wait()
+    return Reading(scores, said, float(np.mean(text.nll)))
