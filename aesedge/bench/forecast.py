@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aesedge.bench.type_costs import WriteProbe
     from aesedge.engine import Model
 
-SECONDS = 60.0
+SECONDS = 45.0
 """For small models of other types."""
 
 
