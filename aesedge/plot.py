@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import math
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
+from aesedge.whole_file import write_whole
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 SIZE, LEFT, TOP, RIGHT, BOTTOM = (1240, 640), 96, 64, 300, 76
 COLORS = ("#1b6ca8", "#c0392b", "#1e8449", "#8e44ad", "#d68910", "#117a65", "#7f8c8d", "#2c3e50", "#a04000")
@@ -40,9 +42,18 @@ class Chart:
         """
         image = Image.new("RGB", SIZE, "white")
         _Drawing(self, ImageDraw.Draw(image)).draw()
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
-            image.save(Path(folder) / "chart.png")
-            (Path(folder) / "chart.png").replace(path)
+        save_png(image, path)
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a picture, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    data = io.BytesIO()
+    image.save(data, format="PNG")
+    write_whole(path, data.getvalue())
 
 
 class _Drawing:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 import tiny
-from conftest import open_tiny
 
 from aesedge.bench import quality as measured
-from aesedge.bench.quality import compare, quality, read_reference, reference_options, setting_name
+from aesedge.bench.quality import compare, read_reference, reference_options, setting_name
 from aesedge.bench.result import Quality
 from aesedge.bundle import POCKET, open_bundle
-from aesedge.doctor import probe
 from aesedge.engine import Model
 from aesedge.options import Options
 from aesedge.samples import SAMPLE_PHOTOS
@@ -23,13 +21,23 @@ from aesedge.samples import SAMPLE_PHOTOS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from aesedge.bundle import Bundle
+
 OPTIONS = Options(threads=1, device="cpu", tuned=False)
+
+
+def quality(bundle: Bundle, options: Options, **chosen: Any) -> Quality:
+    """Open one after the other."""
+    reference = read_reference(bundle, options, **chosen)
+    if isinstance(reference, Quality):
+        return reference
+    with Model(bundle, replace(options, cache="0")) as model:
+        return compare(reference, model)
 
 
 def test_pocket_s_smaller_type_says_nearly_the_same() -> None:
     shares: list[float] = []
     found = quality(open_bundle(POCKET), replace(OPTIONS, gguf="q4_k_m"), progress=shares.append)
-    assert found is not None
     assert found.setting == "q4_k_m, vision fp32, 196 image tokens, KV f16"
     assert found.reference == "q8_0, vision fp32, 196 image tokens, KV f16"
     assert 0 < found.score_drift <= found.worst_score_drift < 0.5
@@ -44,8 +52,6 @@ def test_pocket_s_smaller_type_says_nearly_the_same() -> None:
 def test_few_image_tokens_cost_more() -> None:
     bundle = open_bundle(POCKET)
     few, many = (quality(bundle, replace(OPTIONS, image_tokens=n), attributes=False) for n in (16, 147))
-    assert few is not None
-    assert many is not None
     assert few.nll_change > many.nll_change
     assert "16 image tokens" in few.setting
 
@@ -67,28 +73,10 @@ def test_the_measured_model_may_be_open_already() -> None:
     assert 0 < len(reading.said) <= measured.N_SAID
     with Model(open_bundle(POCKET), options) as model:
         found = compare(reference, model)
-        assert found is not None
         assert found.n_photos == 1
         assert model.look(SAMPLE_PHOTOS[0]).score()  # it stays open
     whole = quality(open_bundle(POCKET), options, photos=SAMPLE_PHOTOS[:1], attributes=False)
     assert whole == found
-
-
-def test_who_is_stopped_gets_what_is_known() -> None:
-    bundle, options = open_bundle(POCKET), replace(OPTIONS, gguf="q4_k_m")
-    assert quality(bundle, options, stop=lambda: True) is None
-    shares: list[float] = []
-    found = quality(bundle, options, progress=shares.append, stop=lambda: len(shares) == 3, n_said=0)
-    assert found is not None
-    assert found.n_photos == 1
-
-
-def test_the_fixed_text_is_read_where_nothing_is_to_be_written() -> None:
-    options = replace(OPTIONS, gguf="q4_k_m")
-    reference = read_reference(open_bundle(POCKET), options, photos=SAMPLE_PHOTOS[:1], n_said=0)
-    assert not isinstance(reference, Quality)
-    with open_tiny(POCKET) as model:
-        assert list(reference.readings[0].said) == probe.answer(model)
 
 
 def test_random_weights_say_so(tmp_path: Path) -> None:
@@ -98,7 +86,6 @@ def test_random_weights_say_so(tmp_path: Path) -> None:
     source = msgspec.structs.replace(bundle.manifest.source, checkpoint="random weights")
     bundle = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, source=source))
     found = quality(bundle, replace(OPTIONS, gguf="Q4_K_M"))  # other random weights
-    assert found is not None
     assert found.score_drift > 0
     assert "the weights are random" in found.note
 

@@ -19,7 +19,7 @@ from PIL import Image
 import aesedge
 from aesedge.bench.ceilings import Ceilings, measure_ceilings
 from aesedge.bench.power import PowerMeter
-from aesedge.bench.result import Card
+from aesedge.bench.result import RANDOM_WEIGHTS, Card
 from aesedge.doctor.backends import libraries
 from aesedge.doctor.disturbance import disturbances
 from aesedge.doctor.hardware import hardware
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from aesedge.manifest import BundleFile
     from aesedge.plan import Plan
 
-RANDOM_WEIGHTS = "random weights"
-"""What a manifest calls the checkpoint of a bundle that was made for benchmarks (``aesedge_export.shape``)."""
 _KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 READ, INT8, FMA = "read bandwidth", "int8 peak", "fma peak"
 _METER_S = 0.2

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
 from aesedge.bench.figures import digits, parameters, rate_text, time_text, words
-from aesedge.bench.tables import RANDOM, machine_name, part_name
+from aesedge.bench.result import RANDOM_WEIGHTS
+from aesedge.bench.tables import machine_name, part_name
 from aesedge.errors import UsageError
-from aesedge.plot import COLORS
-from aesedge.whole_file import write_whole
+from aesedge.plot import COLORS, save_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,9 +55,7 @@ def save_chart(result: Result, path: Path) -> None:
     times, shares = _times(result.rows), _shares(result.rows)
     if not times and not shares:
         raise UsageError(f"{path}: nothing was measured that could be drawn")
-    written = io.BytesIO()
-    _Picture(result, times, shares).image().save(written, format="PNG")
-    write_whole(path, written.getvalue())
+    save_png(_Picture(result, times, shares).image(), path)
 
 
 def _times(rows: Sequence[Row]) -> list[_Bar]:
@@ -103,7 +100,7 @@ class _Picture:
     def image(self) -> Image.Image:
         """Draw everything."""
         card = self._result.card
-        random = f" ({RANDOM} of shape {card.random_weights})" if card.random_weights else ""
+        random = f" ({RANDOM_WEIGHTS} of shape {card.random_weights})" if card.random_weights else ""
         self._write((_MARGIN, 46), f"{card.model_type}{random}", self._large)
         facts = [
             card.bundle, f"{parameters(card.model_n_params)} parameters", f"vision {card.plan.get('vision', '-')}",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aesedge.bench.result import Quality
+from aesedge.bench.result import RANDOM_WEIGHTS, Quality
 from aesedge.doctor import probe
 from aesedge.engine import Model
 from aesedge.reply import Writing
@@ -33,7 +33,6 @@ N_SAID = 48
 _GGUF_ORDER = ("f32", "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q4_0", "iq4_nl", "q3_k_m", "q2_k")
 """The most precise first. bf16 stands before f16: weights are trained in it, and it loses nothing of those."""
 _VISION_ORDER = ("fp32", "fp16", "int8")
-_RANDOM = "random weights"  # how the manifest of a bundle of a shape says what it is
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,6 @@ class Reference:
     """Whether the attributes were asked for too."""
     photos: Sequence[Path]
     readings: Sequence[Reading]
-    """Of the first photos; fewer than those where it was stopped."""
     note: str
 
 
@@ -82,47 +80,13 @@ def setting_name(plan: Plan) -> str:
     return f"{plan.gguf.lower()}, vision {plan.vision.lower()}, {plan.n_image_tokens} image tokens, KV {plan.kv_type}"
 
 
-def quality(
-    bundle: Bundle,
-    options: Options,
-    *,
-    photos: Sequence[Path] = SAMPLE_PHOTOS,
-    attributes: bool = True,
-    n_said: int = N_SAID,
-    progress: Callable[[float], None] = lambda _share: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Quality | None:
-    """Compare a setting with its bundle's reference, one open after the other; see the two halves for the arguments.
-
-    Returns:
-        What it changes; None where it was stopped before anything was known.
-    """
-    reference = read_reference(
-        bundle,
-        options,
-        photos=photos,
-        attributes=attributes,
-        n_said=n_said,
-        progress=lambda share: progress(share / 2),
-        stop=stop,
-    )
-    if isinstance(reference, Quality):
-        return reference
-    if stop() or not reference.readings:
-        return None
-    with Model(bundle, replace(options, cache="0")) as model:
-        return compare(reference, model, progress=lambda share: progress((1 + share) / 2), stop=stop)
-
-
 def read_reference(
     bundle: Bundle,
     options: Options,
     *,
     photos: Sequence[Path] = SAMPLE_PHOTOS,
     attributes: bool = True,
-    n_said: int = N_SAID,
     progress: Callable[[float], None] = lambda _share: None,
-    stop: Callable[[], bool] = lambda: False,
 ) -> Reference | Quality:
     """Open the reference, let it judge photos and write about them, and close it.
 
@@ -131,9 +95,7 @@ def read_reference(
         options: of the measured setting.
         photos: which; the built-in ones.
         attributes: whether the attributes' scores are compared too: four more questions a photo.
-        n_said: tokens that it writes, which both sides read; 0 takes a fixed text instead, which saves writing.
         progress: called with the share of the photos that are done, 0..1.
-        stop: asked before every photo; True ends it.
 
     Returns:
         What it said; or the result at once, where the measured setting is the reference itself and nothing is opened.
@@ -144,7 +106,7 @@ def read_reference(
     manifest = bundle.manifest
     chosen = reference_options(manifest, options)
     plan, measured = chosen.plan(bundle), options.plan(bundle)
-    name, is_random = setting_name(plan), manifest.source.checkpoint == _RANDOM
+    name, is_random = setting_name(plan), manifest.source.checkpoint == RANDOM_WEIGHTS
     if name == setting_name(measured):
         return _same(name, is_random=is_random)
     note = (
@@ -153,10 +115,8 @@ def read_reference(
     readings: list[Reading] = []
     with Model(bundle, chosen) as model:
         for i, path in enumerate(photos):
-            if stop():
-                break
             with model.look(path) as photo:
-                said = _written(model, photo, n_said)
+                said = _written(model, photo)
                 readings.append(_read(model, photo, said, attributes=attributes))
             progress((i + 1) / len(photos))
     return Reference(name, attributes, list(photos), readings, note)
@@ -167,30 +127,21 @@ def compare(
     model: Model,
     *,
     progress: Callable[[float], None] = lambda _share: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Quality | None:
+) -> Quality:
     """Let a model judge the reference's photos and read what the reference wrote.
 
     Args:
         reference: what it said.
         model: in the measured setting; it stays open.
         progress: called with the share of the photos that are done, 0..1.
-        stop: asked before every photo; True ends it.
-
-    Returns:
-        What differs; None where there is no photo that both have seen.
     """
     drifts, changes = [], []
-    for i, (path, theirs) in enumerate(zip(reference.photos, reference.readings, strict=False)):
-        if stop():
-            break
+    for i, (path, theirs) in enumerate(zip(reference.photos, reference.readings, strict=True)):
         with model.look(path) as photo:
             ours = _read(model, photo, theirs.said, attributes=reference.attributes)
         drifts.append(float(np.mean(np.abs(np.subtract(ours.scores, theirs.scores)))))
         changes.append(ours.nll - theirs.nll)
         progress((i + 1) / len(reference.readings))
-    if not drifts:
-        return None
     return Quality(
         setting=setting_name(model.plan),
         reference=reference.name,
@@ -221,11 +172,9 @@ def _most_precise(types: Sequence[str], order: Sequence[str], otherwise: str) ->
     return next((by_name[name] for name in order if name in by_name), otherwise)
 
 
-def _written(model: Model, photo: Photo, n_said: int) -> Sequence[int]:
+def _written(model: Model, photo: Photo) -> Sequence[int]:
     """Return the tokens that both sides read."""
-    if not n_said:
-        return probe.answer(model)
-    critique = photo.critique(Writing(max_tokens=n_said))
+    critique = photo.critique(Writing(max_tokens=N_SAID))
     critique.read()
     return critique.tokens or [model.llm.eos]
 

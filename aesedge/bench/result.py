@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
+RANDOM_WEIGHTS = "random weights"
+"""What a manifest calls the checkpoint of a bundle that was made for benchmarks (``aesedge_export.shape``)."""
 Group = Literal["load", "image", "language", "photo", "memory"]
 Unit = Literal["t", "photos", "questions", "MP", ""]
 

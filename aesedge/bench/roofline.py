@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from aesedge.plot import BOTTOM, COLORS, LEFT, RIGHT, SIZE, TOP
+from aesedge.plot import BOTTOM, COLORS, LEFT, RIGHT, SIZE, TOP, save_png
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aesedge.bench.kernels import KernelReport
 
 _INK, _FAINT, _GRID = "#222222", "#888888", "#e2e2e2"
@@ -33,9 +33,7 @@ def draw_roofline(report: KernelReport, path: Path) -> None:
     """
     image = Image.new("RGB", SIZE, "white")
     _Drawing(report, ImageDraw.Draw(image)).draw()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
-        image.save(Path(folder) / "roofline.png")
-        (Path(folder) / "roofline.png").replace(path)
+    save_png(image, path)
 
 
 class _Drawing:

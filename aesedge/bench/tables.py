@@ -16,13 +16,13 @@ from aesedge.bench.figures import (
     value_text,
     words,
 )
+from aesedge.bench.result import RANDOM_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aesedge.bench.result import Against, Card, Quality, Result, Row
 
-RANDOM = "random weights"
 _SHORT = 12
 
 
@@ -35,13 +35,13 @@ class Table(NamedTuple):
 
 def model_text(card: Card) -> str:
     """Return what was measured, as it stands in every row: nobody shall take random weights for a model."""
-    return f"{card.model_type} ({RANDOM})" if card.random_weights else card.model_type
+    return f"{card.model_type} ({RANDOM_WEIGHTS})" if card.random_weights else card.model_type
 
 
 def title_text(result: Result) -> str:
     """Return a result's heading."""
     card = result.card
-    unlike = f", {RANDOM} of shape {card.random_weights}" if card.random_weights else ""
+    unlike = f", {RANDOM_WEIGHTS} of shape {card.random_weights}" if card.random_weights else ""
     return f"{card.bundle}: {card.model_type}{unlike}, on {machine_name(card)}"
 
 
@@ -85,7 +85,10 @@ def card_facts(card: Card) -> list[tuple[str, str]]:
         ("machine", machine_text(card)),
         ("backend", card.backend),
         ("libraries", value_text(card.libraries)),
-        ("bundle", f"{card.bundle}: {RANDOM} of shape {card.random_weights}" if card.random_weights else card.bundle),
+        (
+            "bundle",
+            f"{card.bundle}: {RANDOM_WEIGHTS} of shape {card.random_weights}" if card.random_weights else card.bundle,
+        ),
         *((f"file {_role(file)}", _file_text(file)) for file in card.files),
         ("model", f"{model_text(card)}, {binary_size(card.model_size)}, {parameters(card.model_n_params)} parameters"),
         ("a decoded token", decode_text(card)),

@@ -13,8 +13,8 @@ from aesedge.bench.formats import INTERRUPTED
 from aesedge.bench.kernel_tables import kernel_tables
 from aesedge.bench.kernels import KernelReport
 from aesedge.bench.records import commit
+from aesedge.bench.result import RANDOM_WEIGHTS
 from aesedge.bench.tables import (
-    RANDOM,
     against_table,
     decode_text,
     disturbing,
@@ -91,7 +91,7 @@ def card_text(card: Card) -> str:
                 f"{card.bundle}: {card.model_type}, {binary_size(card.model_size)}, {parameters(card.model_n_params)}"
             )
         ),
-        bold(f"{RANDOM} of shape {shown(card.random_weights)}: times hold, what it says means nothing")
+        bold(f"{RANDOM_WEIGHTS} of shape {shown(card.random_weights)}: times hold, what it says means nothing")
         if card.random_weights
         else "",
         _wrapped("machine", machine_text(card, in_short=True)),
@@ -115,7 +115,7 @@ def rows_text(rows: Sequence[Row], *, random_weights: str = "") -> str:
         [[line[i] for i in used] for line in cells], header=[_HEADER[i].rjust(widths[0] if i == 1 else 0) for i in used]
     ).splitlines()
     told = [header]
-    marked = f" ({RANDOM})" if random_weights else ""
+    marked = f" ({RANDOM_WEIGHTS})" if random_weights else ""
     for group, members in groupby(zip(ordered, lines, strict=True), key=lambda pair: pair[0].group):
         told.append(dim(f"{group}{marked}"))
         for row, line in members:
