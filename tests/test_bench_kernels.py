@@ -1,0 +1,98 @@
+"""What `bench --kernels` runs and shows: the model's own shapes, all its matrices together, an error where not built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conftest import open_tiny
+
+from aesedge.bench.ceilings import Ceilings
+from aesedge.bench.kernel_shapes import shapes_file
+from aesedge.bench.kernel_tables import kernel_tables
+from aesedge.bench.kernels import KernelReport, KernelRow
+from aesedge.bench.native import CLONE
+from aesedge.bundle import POCKET
+from aesedge.cli import main
+from aesedge.engine import open_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def lines_of(path: Path) -> set[str]:
+    lines = [" ".join(line.partition("#")[0].split()) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {line for line in lines if line}
+
+
+def test_shapes_of_pocket_are_those_of_the_shipped_file(tmp_path: Path) -> None:
+    with open_model(POCKET, threads=1, cache="0") as model:
+        written = lines_of(shapes_file(model, tmp_path))
+    assert written == lines_of(CLONE / "kernels_bench" / "shapes" / "pocket.txt")
+
+
+def test_another_model_has_its_own_shapes_and_no_tower(bundle_folder: Path, tmp_path: Path) -> None:
+    with open_tiny(bundle_folder, cache="0") as model:
+        written = lines_of(shapes_file(model, tmp_path))
+        assert f"language output {model.llm.n_vocab} {model.llm.n_embd} 1" in written
+        assert f"attention heads {model.llm.n_head} {model.llm.n_head_kv} " in " ".join(written)
+    assert not [line for line in written if line.startswith("vision")]
+
+
+def row(name: str, **values: object) -> KernelRow:
+    given: dict[str, object] = {
+        "kernel": "matmul",
+        "type": "q4_k",
+        "columns": 1,
+        "repacked": False,
+        "memory": "CPU",
+        "depth": 0,
+        "count": 2,
+        "n_bytes": 1e6,
+        "n_operations": 4e6,
+        "seconds": 1e-3,
+        "seconds_min": 1e-3,
+        "gflop_per_s": 4.0,
+        "gb_per_s": 1.0,
+        "percent_of_bandwidth": 10.0,
+        "percent_of_peak": 2.0,
+        "samples_s": [1e-3],
+    }
+    return KernelRow(name=name, **(given | values))  # type: ignore[arg-type]
+
+
+def test_matrices_of_a_model_are_one_line() -> None:
+    ceilings = Ceilings(read_bytes_per_s=1e10, fma_flops_per_s=1e11, int8_ops_per_s=2e11, source="")
+    rows = [
+        row("attn"),
+        row("ffn", count=1, seconds=2e-3, percent_of_bandwidth=5.0),
+        row("attn", repacked=True),
+        row("one", kernel="dequantize", count=0, columns=0, n_operations=0.0, percent_of_peak=None),
+    ]
+    report = KernelReport(
+        shape="s",
+        device="d",
+        host="h",
+        n_threads=1,
+        ggml="g",
+        ceilings=ceilings,
+        rows=rows,
+        skipped=[],
+        excluded={},
+    )
+    (_, products), (_, dequantized) = kernel_tables(report)
+    assert products.header == ["type", "weights", "tokens", "time", "GFLOP/s", "GB/s", "% of bandwidth", "% of peak"]
+    # 2 of 1 ms and one of 2 ms; 12 MFLOP and 3 MB in 4 ms; half the time at 10 %, half at 5 %.
+    assert products.rows[0] == ["q4_k", "as in the file", "1", "4.00 ms", "3.00", "0.750", "7.5", "2.0"]
+    assert products.rows[1][1] == "repacked"
+    assert dequantized.header == ["type", "time", "GB/s", "% of bandwidth"]
+    assert dequantized.rows == [["q4_k", "1.00 ms", "1.00", "10"]]
+
+
+def test_kernels_that_are_not_built_are_named_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AESEDGE_KERNELS", str(tmp_path))
+    assert main(["bench", "--kernels", "--device", "cpu"]) == 2
+    assert "the native benchmarks are not built for the cpu. In a clone, type: make kernels" in capsys.readouterr().err
