@@ -1,4 +1,4 @@
-"""What `bench --kernels` runs and shows: the model's own shapes, all its matrices together, an error where not built."""
+"""What `bench --kernels` runs and shows: the model's own shapes, its matrices together, an error where not built."""
 
 from __future__ import annotations
 
