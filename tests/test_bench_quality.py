@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from aesedge.bundle import Bundle
 
+N = open_bundle(POCKET).manifest.image_tokens.max
 OPTIONS = Options(threads=1, device="cpu", tuned=False)
 
 
@@ -38,8 +39,9 @@ def quality(bundle: Bundle, options: Options, **chosen: Any) -> Quality:
 def test_pocket_s_smaller_type_says_nearly_the_same() -> None:
     shares: list[float] = []
     found = quality(open_bundle(POCKET), replace(OPTIONS, gguf="q4_k_m"), progress=shares.append)
-    assert found.setting == "q4_k_m, vision fp32, 196 image tokens, KV f16"
-    assert found.reference == "q8_0, vision fp32, 196 image tokens, KV f16"
+    plan = OPTIONS.plan(open_bundle(POCKET))
+    assert found.setting == f"q4_k_m, vision {plan.vision.lower()}, {N} image tokens, KV f16"
+    assert found.reference == f"q8_0, vision fp32, {N} image tokens, KV f16"
     assert 0 < found.score_drift <= found.worst_score_drift < 0.5
     assert found.nll_change != 0
     assert abs(found.nll_change) < 0.5
@@ -51,7 +53,7 @@ def test_pocket_s_smaller_type_says_nearly_the_same() -> None:
 
 def test_few_image_tokens_cost_more() -> None:
     bundle = open_bundle(POCKET)
-    few, many = (quality(bundle, replace(OPTIONS, image_tokens=n), attributes=False) for n in (16, 147))
+    few, many = (quality(bundle, replace(OPTIONS, image_tokens=n), attributes=False) for n in (16, 3 * N // 4))
     assert few.nll_change > many.nll_change
     assert "16 image tokens" in few.setting
 
@@ -115,5 +117,5 @@ def test_the_most_precise_is_the_reference(
 
 def test_a_setting_is_named_by_what_it_changes_in_answers() -> None:
     plan = replace(OPTIONS, kv_type="q8_0").plan(open_bundle(POCKET))
-    assert setting_name(plan) == "q8_0, vision fp32, 196 image tokens, KV q8_0"
+    assert setting_name(plan) == f"q8_0, vision {plan.vision.lower()}, {N} image tokens, KV q8_0"
     assert setting_name(replace(plan, repack=not plan.repack)) == setting_name(plan)
