@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -12,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from test_ctrl_c import START
 
 from aesedge.bench.benchmark import Benchmark, Wanted
 from aesedge.bench.predict import budgets_of
@@ -165,28 +167,24 @@ def test_a_shape_is_built_once_and_says_that_it_is_random(tmp_path: Path) -> Non
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     path = tmp_path / "part.json"
-    command = [
-        sys.executable,
-        "-m",
-        "aesedge",
-        "bench",
-        "--seconds",
-        "100",
-        "-r",
-        "100",
-        "--no-quality",
-        "-o",
-        str(path),
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(12)
+    command = [sys.executable, "-c", START, "bench", "--seconds", "100", "-r", "100", "--no-quality", "-o", str(path)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.rglob("*.jpg"))) < 12 and time.monotonic() < deadline:  # new photos: it measures
+            time.sleep(0.2)
+        time.sleep(5)
         process.send_signal(signal.SIGINT)
+        asked = time.monotonic()
         _, said = process.communicate(timeout=30)
+    assert time.monotonic() - asked < 10
     assert process.returncode == 130, said
     assert "what was measured by then was kept" in said
+    assert "Traceback" not in said
     result = load_result(path)
     assert not result.complete
-    assert any(row.test == "preprocess" and row.samples_ns for row in result.rows)
+    assert any(row.samples_ns for row in result.rows if row.group != "load")
+    assert not list(tmp_path.rglob("*.jpg"))
 
 
 @pytest.mark.parametrize(
