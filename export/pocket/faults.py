@@ -78,11 +78,12 @@ def largest_upright(width: int, height: int, degrees: float) -> tuple[int, int]:
     return max(8, int(inner[0])), max(8, int(inner[1]))
 
 
-def add_tilt(image: Image.Image, degrees: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:  # noqa: ARG001
+def add_tilt(image: Image.Image, degrees: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
     """Turn the camera, to either side."""
     degrees *= rng.choice((-1, 1))
     width, height = largest_upright(*image.size, degrees)
-    turned = image.rotate(degrees, Image.Resampling.BICUBIC)
+    smooth = not (vary and rng.random() < 0.3)
+    turned = image.rotate(degrees, Image.Resampling.BICUBIC if smooth else Image.Resampling.BILINEAR)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return turned.crop((left, top, left + width, top + height))
 
@@ -90,7 +91,7 @@ def add_tilt(image: Image.Image, degrees: float, rng: np.random.Generator, *, va
 def expose(image: Image.Image, ev: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
     """Multiply the light by 2 to the power of `ev`."""
     # Light adds up before the sRGB curve, which is close to a power of 2.2; some editors ignore that.
-    gamma = 1.0 if vary and rng.random() < 0.3 else 2.2
+    gamma = float(rng.choice((1.0, 1.8, 2.2, 2.4), p=(0.25, 0.1, 0.5, 0.15))) if vary else 2.2
     table = 255 * np.clip((np.arange(256) / 255) ** gamma * 2.0**ev, 0, 1) ** (1 / gamma)
     return image.point([round(v) for v in table] * 3)
 
@@ -108,7 +109,7 @@ def add_overexposure(image: Image.Image, ev: float, rng: np.random.Generator, *,
 def add_low_contrast(image: Image.Image, factor: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
     """Draw all tones towards one."""
     grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX))
-    centre = rng.uniform(100, 170) if vary and rng.random() < 0.5 else float(grey.mean())
+    centre = rng.uniform(100, 170) if vary and rng.random() < 0.4 else float(grey.mean())
     return image.point([round(min(255.0, max(0.0, centre + (v - centre) * factor))) for v in range(256)] * 3)
 
 
@@ -116,20 +117,31 @@ def add_color_cast(image: Image.Image, share: float, rng: np.random.Generator, *
     """Move red and blue apart, either way."""
     sign = rng.choice((-1, 1))
     gains = [1 + sign * share, 1.0, 1 - sign * share]
-    if vary and rng.random() < 0.3:  # green or magenta light, as under fluorescent tubes
+    if vary and rng.random() < 0.15:  # green or magenta light, as under fluorescent tubes
         gains = [1 - sign * share / 2, 1 + sign * share / 2, 1 - sign * share / 2]
+    if vary and rng.random() < 0.2:  # an editor's slider adds instead
+        return image.point([round(min(255.0, max(0.0, v + 118 * (gain - 1)))) for gain in gains for v in range(256)])
+    if vary and rng.random() < 0.2:  # light that is balanced without changing its brightness
+        gains = [gain / (0.299 * gains[0] + 0.587 * gains[1] + 0.114 * gains[2]) for gain in gains]
     return image.point([round(min(255.0, v * gain)) for gain in gains for v in range(256)])
 
 
 def add_defocus(image: Image.Image, sigma: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
     """Spread every point evenly."""
-    if vary and rng.random() < 0.3:  # a lens out of focus spreads light over a disc
+    if vary and rng.random() < 0.25:  # a lens out of focus spreads light over a disc
         return convolve(image, disc(2 * sigma))
+    if vary and rng.random() < 0.3:  # Pillow's is a row of boxes; this is the true curve
+        from scipy.ndimage import gaussian_filter
+
+        soft = gaussian_filter(np.asarray(image, dtype=np.float32), (sigma, sigma, 0), truncate=3, mode="nearest")
+        return Image.fromarray(np.clip(soft + 0.5, 0, 255).astype(np.uint8))
     return image.filter(ImageFilter.GaussianBlur(sigma))
 
 
-def add_motion(image: Image.Image, length: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:  # noqa: ARG001
+def add_motion(image: Image.Image, length: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
     """Smear every point along a straight path."""
+    if vary and rng.random() < 0.35:  # along the rows or the columns, as a pan or a stumble does
+        return convolve(image, streak(length, 0.5 * math.pi * float(rng.integers(2))))
     return convolve(image, streak(length, rng.uniform(0, math.pi)))
 
 
@@ -147,15 +159,19 @@ def add_noise(image: Image.Image, deviation: float, rng: np.random.Generator, *,
 def add_low_resolution(image: Image.Image, divisor: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
     """Keep fewer pixels and blow them up again."""
     small = (max(4, round(image.width / divisor)), max(4, round(image.height / divisor)))
-    kinds = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.NEAREST)
-    up = kinds[int(rng.choice(3, p=(0.5, 0.25, 0.25)))] if vary else Image.Resampling.BICUBIC
-    return image.resize(small, Image.Resampling.BOX).resize(image.size, up)
+    way = Image.Resampling
+    ups = (way.BICUBIC, way.BILINEAR, way.NEAREST, way.LANCZOS)
+    downs = (way.BOX, way.BICUBIC, way.BILINEAR, way.NEAREST)
+    up = ups[int(rng.choice(4, p=(0.4, 0.3, 0.2, 0.1)))] if vary else way.BICUBIC
+    down = downs[int(rng.choice(4, p=(0.4, 0.3, 0.15, 0.15)))] if vary else way.BOX
+    return image.resize(small, down).resize(image.size, up)
 
 
-def add_jpeg(image: Image.Image, quality: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:  # noqa: ARG001
+def add_jpeg(image: Image.Image, quality: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
     """Compress as JPEG with this quality."""
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=max(1, round(quality)))
+    subsampling = int(rng.choice((0, 1, 2), p=(0.25, 0.1, 0.65))) if vary else 2
+    image.save(stream, "JPEG", quality=max(1, round(quality)), subsampling=subsampling)
     return Image.open(stream).convert("RGB")
 
 
@@ -186,10 +202,15 @@ def convolve(image: Image.Image, kernel: npt.NDArray[np.float32]) -> Image.Image
     return Image.fromarray(np.clip(spread + 0.5, 0, 255).astype(np.uint8))
 
 
+DRAWN = {"tilt": 1.7, "motion": 1.5, "jpeg": 1.3, "low resolution": 1.3, "defocus": 1.2}
+"""How often faults are drawn for training, 1 for the others: the harder to see, the oftener."""
+
+
 def draw_strengths(rng: np.random.Generator, n_faults: int) -> dict[str, float]:
     """Return `n_faults` faults that do not hide each other, with random strengths; the first is the main one."""
+    often = np.array([DRAWN.get(fault, 0.9) for fault in FAULTS])
     chosen: dict[str, float] = {}
-    for fault in rng.permutation(FAULTS):
+    for fault in rng.choice(FAULTS, len(FAULTS), replace=False, p=often / often.sum()):
         if len(chosen) < n_faults and not any({fault, other} in EXCLUSIVE for other in chosen):
-            chosen[str(fault)] = float(rng.uniform(0.15, 1.0) * (0.75 if chosen else 1.0))
+            chosen[str(fault)] = float(rng.uniform(0.12, 1.0) * (0.75 if chosen else 1.0))
     return chosen

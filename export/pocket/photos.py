@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONG_SIDE = 960
-"""Photographs are stored with at most this long side: the tower sees 224 pixels."""
+"""Photographs are stored with at most this long side: the tower sees 480 pixels."""
 SHORT_SIDE_MIN = 200
 
 # Package -> patterns of the files that are photographs. Drawings, renderings and interface pictures are left
@@ -54,7 +54,6 @@ SKIMAGE_FILES = {
     "chelsea.png": ("CC0", "Stefan van der Walt"),
     "coffee.png": ("CC0", "Rachel Michetti"),
     "rocket.jpg": ("public-domain", "SpaceX"),
-    "motorcycle_left.png": ("BSD-3-Clause", "Middlebury 2014 stereo benchmark, as distributed by scikit-image"),
 }
 """Licence and author as the docstrings of ``skimage.data`` state them, or else as the package is licensed."""
 STATED = {
@@ -175,7 +174,7 @@ def assign_splits(photos: list[Photo], hashes: list[npt.NDArray[np.bool_]], seed
         members = [photos[k] for k in range(len(photos)) if group[k] == number]
         leader = min(m.name for m in members)
         draw = int(hashlib.sha256(f"{seed}:{leader}".encode()).hexdigest()[:8], 16) / 2**32
-        split = "test" if draw < 0.11 else "validation" if draw < 0.16 else "train"
+        split = "test" if draw < 0.11 else "validation" if draw < 0.27 else "train"
         if any(m.package in HELD_OUT for m in members):
             split = "test"
         result.append(replace(photo, group=leader, split=split))
