@@ -1,10 +1,13 @@
-"""Make and cache the spoilt crops that training looks at: pixels as the tower sees them, strengths as labels.
+"""Make and cache the spoilt crops that training looks at: what the tower's filters read of them, strengths as labels.
 
-It knows photographs and faults; it does not know models or words.
+It knows photographs, faults and filters; it does not know models or words. The filters are not learnt, so that
+their answers (74 kB a picture, where pixels are 691 kB) can be kept.
 """
 
 from __future__ import annotations
 
+import io
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,15 +17,22 @@ import numpy.typing as npt
 from PIL import Image
 
 from . import faults, photos
+from .filters import N_FILTERS, PATCH, design
+from .looks import LOOKS, looks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-IMAGE_SIZE = 224
+IMAGE_SIZE = 480
+N_PATCHES = (IMAGE_SIZE // PATCH) ** 2
 PAD_COLOUR = (122, 116, 104)
-PER_CROP = 4
-"""Versions of one crop: clean, one fault twice (two strengths), several faults."""
+PER_CROP = 6
+"""Versions of one crop: clean, clean and handled once more, one fault twice (two strengths), another, several."""
+PER_PART = 100
+"""Crops in one file."""
+N_SPREAD = 150
+"""Clean crops that say how loud each filter is."""
 
 
 def to_tower(image: Image.Image) -> Image.Image:
@@ -33,9 +43,20 @@ def to_tower(image: Image.Image) -> Image.Image:
     return square.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
 
 
+def read_patches(pixels: npt.NDArray[np.uint8], filters: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return what filters for RGB of 0 to 1 read of a picture less the pad colour, float32 [N_PATCHES, filters]."""
+    n = IMAGE_SIZE // PATCH
+    levels = (pixels.astype(np.float32) - np.array(PAD_COLOUR, np.float32)) / 255
+    patches = levels.reshape(n, PATCH, n, PATCH, 3).transpose(0, 2, 4, 1, 3).reshape(n * n, -1)
+    return np.asarray(patches @ filters.reshape(len(filters), -1).T)
+
+
 def random_crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Return the whole photograph (a third of the time) or a large part of it, at about faults.LONG_SIDE."""
-    long_side = round(faults.LONG_SIDE * rng.uniform(0.9, 1.1))
+    """Return the whole photograph (a third of the time) or a large part of it, mostly at faults.LONG_SIDE."""
+    exact = rng.random() < 0.6
+    long_side = faults.LONG_SIDE if exact else round(faults.LONG_SIDE * rng.uniform(0.85, 1.2))
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.33:
         return faults.fit(image, long_side)
     area, ratio = rng.uniform(0.35, 0.95), np.exp(rng.uniform(np.log(0.6), np.log(1.8)))
@@ -45,55 +66,126 @@ def random_crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return faults.fit(image.crop((left, top, left + width, top + height)), long_side)
 
 
+def handled(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Return a photograph after what spoils nobody's pleasure: a hint of fault, saved with good quality."""
+    hint = {k: 0.3 * v * v for k, v in faults.draw_strengths(rng, 2).items() if k not in ("tilt", "jpeg", "noise")}
+    image = faults.spoil(image, {k: min(0.06, v) for k, v in hint.items()}, rng, vary=True)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=int(rng.integers(82, 97)), subsampling=int(rng.integers(3)))
+    return Image.open(stream).convert("RGB")
+
+
 def versions(crop: Image.Image, rng: np.random.Generator) -> Iterator[tuple[Image.Image, dict[str, float]]]:
-    """Yield PER_CROP versions of one crop: clean, the same fault at two strengths, two or three faults."""
+    """Yield PER_CROP versions of one crop."""
     yield crop, {}
+    yield handled(crop, rng), {}
     single = faults.draw_strengths(rng, 1)
-    for strengths in (single, {k: float(rng.uniform(0.08, 1)) for k in single}):
-        yield faults.spoil(crop, strengths, rng, vary=True), strengths
-    several = faults.draw_strengths(rng, int(rng.choice((1, 2, 3), p=(0.4, 0.4, 0.2))))
-    yield faults.spoil(crop, several, rng, vary=True), several
+    another = faults.draw_strengths(rng, 1)
+    several = faults.draw_strengths(rng, int(rng.choice((2, 3), p=(0.7, 0.3))))
+    for strengths in (single, {k: float(rng.uniform(0.05, 1)) for k in single}, another, several):
+        # Faults come on top of how a photo was kept, too.
+        start = handled(crop, rng) if rng.random() < 0.2 else crop
+        yield faults.spoil(start, strengths, rng, vary=True), strengths
 
 
-def make_chunk(
-    start: int, count: int, *, cache: Path, split: str, seed: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Return pixels uint8 [count * PER_CROP, 224, 224, 3], strengths float32 [.., 10] of crops start.. ."""
-    import zlib
-
+def crop_of(number: int, *, cache: Path, split: str, seed: int) -> tuple[Image.Image, np.random.Generator]:
+    """Return one clean crop, and the generator that goes on with it."""
     sources = [p for p in photos.gather(cache) if p.split == split]
-    pixels = np.empty((count * PER_CROP, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    labels = np.zeros((count * PER_CROP, len(faults.FAULTS)), np.float32)
-    for i in range(count):
-        rng = np.random.default_rng((seed, zlib.crc32(split.encode()), start + i))
-        photo = sources[int(rng.integers(len(sources)))]
-        image = photos.load(cache, photo)
-        for k, (version, strengths) in enumerate(versions(random_crop(image, rng), rng)):
-            pixels[i * PER_CROP + k] = np.asarray(to_tower(version))
-            labels[i * PER_CROP + k] = [strengths.get(f, 0.0) for f in faults.FAULTS]
-    return pixels, labels
+    rng = np.random.default_rng((seed, zlib.crc32(split.encode()), number))
+    photo = sources[int(rng.integers(len(sources)))]
+    return random_crop(photos.load(cache, photo), rng), rng
 
 
-def make_crops(cache: Path, split: str, n_crops: int, *, seed: int = 0, workers: int = 2, chunk: int = 50) -> Path:
-    """Write (or reuse) the crops of one split; pixels and strengths lie in two .npy files."""
-    base = cache / f"crops-{split}-{n_crops}-{seed}"
-    if (base / "done").exists():
-        return base
+def loud_filters(cache: Path, *, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Return the filters, each divided by the spread of what it reads of clean training crops.
+
+    So the faint high frequencies, where blur, noise and compression show, are as loud as the rest.
+    """
+    path = cache / f"filters-{seed}.npy"
+    if not path.exists():
+        filters = design()
+        read = [read_patches(np.asarray(to_tower(crop_of(i, cache=cache, split="train", seed=seed)[0])), filters)
+                for i in range(N_SPREAD)]  # fmt: skip
+        inside = np.concatenate([r[np.abs(r).max(1) > 0.02] for r in read])
+        spread = np.sqrt((inside**2).mean(0))
+        np.save(path, filters / spread[:, None, None, None])
+    return np.asarray(np.load(path), np.float32)
+
+
+def make_part(number: int, *, base: Path, cache: Path, split: str, seed: int) -> None:
+    """Write the crops of one part: rows float16 [n, N_PATCHES, filters], strengths and looks float32 [n, ..]."""
+    path = base / f"{number:05d}-rows.npy"
+    if path.exists():
+        return
+    filters = loud_filters(cache, seed=seed)
+    rows = np.empty((PER_PART * PER_CROP, N_PATCHES, N_FILTERS), np.float16)
+    facts = np.zeros((PER_PART * PER_CROP, len(faults.FAULTS) + len(LOOKS)), np.float32)
+    at = 0
+    for i in range(PER_PART):
+        crop, rng = crop_of(number * PER_PART + i, cache=cache, split=split, seed=seed)
+        for version, strengths in versions(crop, rng):
+            pixels = np.asarray(to_tower(version))
+            rows[at] = np.clip(read_patches(pixels, filters), -6e4, 6e4)
+            facts[at] = [*(strengths.get(f, 0.0) for f in faults.FAULTS), *has(looks_of(pixels))]
+            at += 1
+    np.save(base / f"{number:05d}-facts.npy", facts)
+    np.save(path.with_suffix(".new.npy"), rows)
+    path.with_suffix(".new.npy").replace(path)
+
+
+def has(looks: Sequence[str]) -> list[float]:
+    """Return 1 for each look that is there."""
+    return [float(look in looks) for look in LOOKS]
+
+
+def make_crops(cache: Path, split: str, n_parts: int, *, seed: int = 0, workers: int = 2) -> Path:
+    """Write the parts of one split that are not there; each is seeded by its number alone."""
+    base = cache / f"crops-{split}-{seed}"
     base.mkdir(parents=True, exist_ok=True)
-    total = n_crops * PER_CROP
-    shape = (total, IMAGE_SIZE, IMAGE_SIZE, 3)
-    pixels = np.lib.format.open_memmap(base / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
-    labels = np.zeros((total, len(faults.FAULTS)), np.float32)
-    work = partial(make_chunk, cache=cache, split=split, seed=seed)
+    loud_filters(cache, seed=seed)
+    work = partial(make_part, base=base, cache=cache, split=split, seed=seed)
     with ProcessPoolExecutor(workers) as pool:
-        starts = range(0, n_crops, chunk)
-        counts = [min(chunk, n_crops - s) for s in starts]
-        for start, count, (part, strengths) in zip(starts, counts, pool.map(work, starts, counts), strict=True):
-            pixels[start * PER_CROP : (start + count) * PER_CROP] = part
-            labels[start * PER_CROP : (start + count) * PER_CROP] = strengths
-            if start % 1000 == 0:
-                print(f"crops {split}: {start}/{n_crops}", flush=True)
-    pixels.flush()
-    np.save(base / "labels.npy", labels)
-    (base / "done").touch()
+        for number, _ in enumerate(pool.map(work, range(n_parts))):
+            print(f"crops {split}: part {number + 1} of {n_parts}", flush=True)
     return base
+
+
+class Crops:
+    """The parts of one split that are there, memory-mapped; `look_again` finds those written since."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.rows: list[npt.NDArray[np.float16]] = []
+        self.facts: npt.NDArray[np.float32] = np.zeros((0, len(faults.FAULTS) + len(LOOKS)), np.float32)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Find new parts."""
+        paths = sorted(p for p in self.base.glob("*-rows.npy"))
+        if len(paths) == len(self.rows):
+            return
+        self.rows = [np.load(p, mmap_mode="r") for p in paths]
+        self.facts = np.concatenate([np.load(str(p).replace("-rows", "-facts")) for p in paths])
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.facts)
+
+    @property
+    def labels(self) -> npt.NDArray[np.float32]:
+        """Strengths, float32 [n, faults]."""
+        return self.facts[:, : len(faults.FAULTS)]
+
+    def looks(self, index: int) -> list[str]:
+        """Return the looks of one picture."""
+        return [look for look, there in zip(LOOKS, self.facts[index, len(faults.FAULTS) :], strict=True) if there]
+
+    def take(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return rows of some pictures, float32 [n, N_PATCHES, filters]."""
+        n = PER_PART * PER_CROP
+        return np.stack([self.rows[i // n][i % n] for i in indices]).astype(np.float32)
+
+
+def labels_of(strengths: Mapping[str, float]) -> list[float]:
+    """Return strengths in the order of faults.FAULTS."""
+    return [strengths.get(fault, 0.0) for fault in faults.FAULTS]

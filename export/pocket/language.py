@@ -7,12 +7,13 @@ because nobody taught it that.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from aesedge_export.questions import OPTIONS
 
+from .impression import MENTIONED, Impression, Strengths, severity
 from .looks import DISTURBED_BY
 from .phrases import (
     ADVERBS,
@@ -42,26 +43,17 @@ from .questions import (
     YES_NO,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 LABELS = ("High", "Medium", "Low")
 SCORED = ("aesthetic quality", "technical quality", "color and light", "composition", "content")
-MENTIONED = 0.15
-"""A fault weaker than this is left unsaid."""
-Strengths = Mapping[str, float]
 Turn = tuple[str, str]
 
 
 def score_question(about: str) -> str:
     """Return AesBench's question with its options, byte for byte, about the whole or one attribute."""
     return f"How is the {about} of this image?{OPTIONS}"
-
-
-def severity(strengths: Strengths, faults: Sequence[str] | None = None) -> float:
-    """Return how spoilt a photograph is by these faults (all by default), 0..1, rising with every strength."""
-    left = 1.0
-    for fault, strength in strengths.items():
-        if faults is None or fault in faults:
-            left *= 1 - 0.9 * strength
-    return 1 - left
 
 
 def severity_about(about: str, strengths: Strengths) -> float:
@@ -73,8 +65,8 @@ def severity_about(about: str, strengths: Strengths) -> float:
 
 def label_probabilities(total: float) -> tuple[float, float, float]:
     """Return the probabilities of High, Medium and Low; they move smoothly and monotonically with severity."""
-    high = 1 / (1 + math.exp((total - 0.25) / 0.08))
-    low = 1 / (1 + math.exp((0.62 - total) / 0.09))
+    high = 1 / (1 + math.exp((total - 0.27) / 0.1))
+    low = 1 / (1 + math.exp((0.62 - total) / 0.11))
     return high, max(0.0, 1 - high - low), low
 
 
@@ -106,6 +98,8 @@ class Speaker:
     rng: np.random.Generator
     looks: Sequence[str] = ()
     """What plainly shows in the colors (see looks.py)."""
+    total: float | None = None
+    """How spoilt the photograph is altogether; by default what its faults make."""
 
     def pick_near(self, options: Sequence[str], place: float) -> str:
         """Pick the phrasing that belongs to a place between 0 and 1, with some play: other photos, other words."""
@@ -143,8 +137,10 @@ class Speaker:
     def critique(self) -> str:
         """Return two to four sentences: verdict, faults, what works, what to do."""
         faults = mentioned(self.strengths)
-        verdict = label_of(severity(self.strengths))
-        if verdict == "High" and faults:
+        verdict = label_of(severity(self.strengths) if self.total is None else self.total)
+        if not faults:
+            verdict = "High"
+        elif verdict == "High":
             verdict = "Medium"
         sentences = [self.pick(OPENINGS[verdict]), *(self.statement(f) for f in faults[:2])]
         if not faults:
@@ -204,6 +200,13 @@ class Speaker:
             return f"{word}, it is {self.predicate(strongest)}."
         return f"{word}."
 
+    def question(self, *, there: bool) -> Turn:
+        """Return a yes/no question about a fault that is there, or about any that is not, with its answer."""
+        named = mentioned(self.strengths)
+        fitting = [q for q, (faults, _) in YES_NO.items() if there == any(f in named for f in faults)]
+        asked = self.pick(fitting or tuple(YES_NO))
+        return asked, self.yes_no(asked)
+
     def choice(self) -> Turn:
         """Return a multiple choice question about the main fault, with letters, and its answer."""
         faults = mentioned(self.strengths)
@@ -247,9 +250,24 @@ def turn(speaker: Speaker) -> Turn:
     return pick(questions), answer()
 
 
-def conversation(strengths: Strengths, rng: np.random.Generator, looks: Sequence[str] = ()) -> list[Turn]:
-    """Return one to three turns about a photograph with these fault strengths and looks."""
-    speaker = Speaker(strengths, rng, looks)
+def drill(seen: Impression, rng: np.random.Generator) -> list[Turn]:
+    """Return short questions, each a talk of its own, that nobody can answer who has not looked.
+
+    Half of the yes/no questions are about what is there: drawn at random, nearly all answers would be no.
+    """
+    speaker = Speaker(seen.faults, rng, (), seen.total)
+    wrong = (WRONG_QUESTIONS, speaker.wrong) if rng.random() < 0.5 else (MAIN_QUESTIONS, speaker.main)
+    return [
+        speaker.question(there=True),
+        speaker.question(there=False),
+        speaker.choice(),
+        (speaker.pick(wrong[0]), wrong[1]()),
+    ]
+
+
+def conversation(seen: Impression, rng: np.random.Generator, looks: Sequence[str] = ()) -> list[Turn]:
+    """Return one to three turns about a photograph with these faults and looks."""
+    speaker = Speaker(seen.faults, rng, looks, seen.total)
     turns = [turn(speaker)]
     n_more = int(rng.choice(3, p=(0.75, 0.18, 0.07)))
     turns.extend(("Why?", speaker.why()) if rng.random() < 0.3 else turn(speaker) for _ in range(n_more))

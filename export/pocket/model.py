@@ -22,6 +22,8 @@ from transformers import (
     LlavaForConditionalGeneration,
 )  # fmt: skip
 
+from .crops import IMAGE_SIZE, N_PATCHES
+from .filters import PATCH
 from .tokenizer import BOS, EOS, N_PIECES
 
 if TYPE_CHECKING:
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
 
 IMAGE_TOKEN, PAD_TOKEN = N_PIECES, N_PIECES + 1
 VOCAB = 2048
-N_IMAGE = 196
 N_LAYERS = 4
+STEP = 1.5
+"""How steeply a projector unit rises around the threshold of a fault, for each unit of the logit."""
 
 
 def llava_config(vision: CLIPVisionConfig) -> LlavaConfig:
@@ -44,11 +47,12 @@ def llava_config(vision: CLIPVisionConfig) -> LlavaConfig:
     )  # fmt: skip
     return LlavaConfig(
         vision_config=vision, text_config=text, image_token_index=IMAGE_TOKEN, projector_hidden_act="gelu",
-        vision_feature_select_strategy="default", vision_feature_layer=-2, image_seq_length=N_IMAGE,
+        vision_feature_select_strategy="default", vision_feature_layer=-2, image_seq_length=N_PATCHES,
         pad_token_id=PAD_TOKEN, tie_word_embeddings=False,
     )  # fmt: skip
 
 
+@torch.no_grad()
 def build_llava(tower: FaultTower, features: Tensor, seed: int) -> LlavaForConditionalGeneration:
     """Return LLaVA with this tower; its projector starts by levelling `features`, float32 [n, width]."""
     torch.manual_seed(seed)
@@ -56,15 +60,68 @@ def build_llava(tower: FaultTower, features: Tensor, seed: int) -> LlavaForCondi
     model.model.vision_tower.load_state_dict(tower.model.state_dict())
     first, second = model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2
     mean, spread = features.mean(0), features.std(0).clamp(min=1e-3)
-    with torch.no_grad():
-        first.weight.normal_(std=first.in_features**-0.5).div_(spread)
-        first.bias.copy_(-first.weight @ mean)
-        second.weight.normal_(std=0.1 * second.in_features**-0.5)
-        second.bias.zero_()
-        for name, weight in model.model.language_model.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
-                weight.mul_((2 * N_LAYERS) ** -0.5)
+    first.weight.normal_(std=first.in_features**-0.5).div_(spread)
+    first.bias.copy_(-first.weight @ mean)
+    second.weight.normal_(std=0.1 * second.in_features**-0.5)
+    second.bias.zero_()
+    for name, weight in model.model.language_model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            weight.mul_((2 * N_LAYERS) ** -0.5)
     return model
+
+
+@torch.no_grad()
+def read_judgement(features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weight [out, width] and bias [out] that read the judgement of a picture from any one of its rows.
+
+    Args:
+        features: rows of some pictures, float32 [n, rows, width].
+        logits: what the head says of each picture, float32 [n, out].
+    """
+    n, n_rows, width = features.shape
+    rows = torch.cat([features.reshape(-1, width), torch.ones(n * n_rows, 1)], 1).double()
+    wanted = logits.repeat_interleave(n_rows, 0).double()
+    square = rows.T @ rows
+    square += 1e-4 * square.diagonal().mean() * torch.eye(width + 1)
+    found = torch.linalg.solve(square, rows.T @ wanted).float()
+    return found[:-1].T.contiguous(), found[-1]
+
+
+@torch.no_grad()
+def prime_projector(
+    model: LlavaForConditionalGeneration, reading: tuple[Tensor, Tensor], thresholds: Tensor, words: list[list[int]],
+    *, outputs: bool = True,
+) -> None:  # fmt: skip
+    """Let the first units of the projector say what the head says, in the words that the language model knows.
+
+    Two units whose difference is a step at the threshold bring the name of a fault; two more how strong it is;
+    steps at several heights how spoilt the photo is altogether.
+
+    Args:
+        model: changed.
+        reading: as read_judgement returns it.
+        thresholds: the logit of presence from which each fault is named, [faults].
+        words: the tokens of each fault's name.
+        outputs: whether the second layer is set too; without, it keeps what it has learnt to say.
+    """
+    weight, bias = reading
+    n = len(words)
+    first, second = model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2
+    table = model.get_input_embeddings().weight
+    names = torch.stack([table[tokens].mean(0) for tokens in words])
+    names = names * (0.6 / names.norm(dim=1, keepdim=True))
+    units: list[tuple[Tensor, Tensor, Tensor]] = []
+    for k in range(n):
+        for side in (1.0, -1.0):
+            there = n + k
+            units.append((STEP * weight[there], STEP * (bias[there] - thresholds[k]) + side, 0.5 * side * names[k]))
+            units.append((side * weight[k], side * bias[k], 0.05 * torch.randn(table.shape[1])))
+    heights = torch.linspace(-3.0, 3.0, 8)
+    units += [(weight[-1], bias[-1] - height, 0.05 * torch.randn(table.shape[1])) for height in heights]
+    for at, (row, start, out) in enumerate(units):
+        first.weight[at], first.bias[at] = row, start
+        if outputs:
+            second.weight[:, at] = out
 
 
 def save_checkpoint(model: LlavaForConditionalGeneration, tokenizer_model: Path, out: Path) -> None:
@@ -81,11 +138,11 @@ def save_checkpoint(model: LlavaForConditionalGeneration, tokenizer_model: Path,
         raise ValueError(f"<image> is token {tokenizer.convert_tokens_to_ids('<image>')}, expected {IMAGE_TOKEN}")
     tokenizer.save_pretrained(out)
     CLIPImageProcessor(
-        size={"shortest_edge": 224}, crop_size={"height": 224, "width": 224}, image_mean=list(CLIP_MEAN),
-        image_std=list(CLIP_STD),
+        size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD),
     ).save_pretrained(out)  # fmt: skip
     processor = {
-        "image_token": "<image>", "num_additional_image_tokens": 1, "patch_size": 16,
+        "image_token": "<image>", "num_additional_image_tokens": 1, "patch_size": PATCH,
         "processor_class": "LlavaProcessor", "vision_feature_select_strategy": "default",
     }  # fmt: skip
     (out / "processor_config.json").write_text(json.dumps(processor, indent=2), "utf-8")

@@ -12,6 +12,7 @@ import numpy as np
 import sentencepiece
 
 from .faults import draw_strengths
+from .impression import known
 from .language import LABELS, SCORED, conversation, score_question
 from .looks import LOOKS
 from .questions import YES_NO
@@ -49,7 +50,7 @@ def corpus(n_conversations: int, seed: int) -> Iterator[str]:
         yield SYSTEM
     for i in range(n_conversations):
         strengths = draw_strengths(rng, int(rng.integers(0, 4)))
-        for question, answer in conversation(strengths, rng, list(rng.permutation(LOOKS)[:3])):
+        for question, answer in conversation(known(strengths), rng, list(rng.permutation(LOOKS)[:3])):
             yield from f"{first_chunk(question)} {answer}".split("\n")
         if i % 4 == 0:
             label = int(rng.integers(3))

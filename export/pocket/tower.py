@@ -1,116 +1,141 @@
-"""Build the CLIP-shaped tower and start it where it can see faults: a whitened cosine basis and its energies.
+"""Build the CLIP-shaped tower and start it where it can see faults: designed filters and their energies.
 
-It knows the tower's weights and clean pixels; it does not know how either is trained or stored.
+It knows the tower's weights and what the filters read; it does not know how either is trained or stored.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from aesedge_export.checkpoint.checkpoint import CLIP_MEAN, CLIP_STD
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-PATCH = 16
-LUMA, RED_BLUE, GREEN = (0.299, 0.587, 0.114), (0.5, 0.0, -0.5), (-0.5, 1.0, -0.5)
+from .crops import IMAGE_SIZE
+from .faults import FAULTS
+from .filters import N_FILTERS, N_LINEAR, PATCH
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 N_CONSTANT = 4
-"""Channels that hold a constant, so that the layer norm behind the embeddings does not lose absolute energy."""
+"""Channels that hold a constant, so that the layer norms behind the embeddings do not lose absolute energy."""
+WIDTH = N_FILTERS + N_CONSTANT
+N_LAYERS = 4
+"""The last one is never used: LLaVA reads hidden state -2."""
+ENERGY_GAIN = 3.0
+N_OUT = 2 * len(FAULTS) + 1
+"""What the head says: the strength of each fault, whether it is there, how spoilt the photo is altogether."""
 
 
-def tower_config(width: int, n_layers: int) -> CLIPVisionConfig:
-    """Return the shape of a tower; its last layer is never used (LLaVA reads hidden state -2)."""
+def tower_config() -> CLIPVisionConfig:
+    """Return the shape of the tower."""
     return CLIPVisionConfig(
-        hidden_size=width, intermediate_size=4 * width, num_hidden_layers=n_layers, num_attention_heads=width // 64,
-        image_size=224, patch_size=PATCH, hidden_act="quick_gelu", projection_dim=width,
+        hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=N_LAYERS, num_attention_heads=WIDTH // 64,
+        image_size=IMAGE_SIZE, patch_size=PATCH, hidden_act="quick_gelu", projection_dim=WIDTH,
     )  # fmt: skip
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """Turn uint8 [n, 224, 224, 3] into CLIP's pixel values, float32 [n, 3, 224, 224]."""
+    """Turn uint8 [n, size, size, 3] into CLIP's pixel values, float32 [n, 3, size, size]."""
     mean, std = torch.tensor(CLIP_MEAN) * 255, torch.tensor(CLIP_STD) * 255
     return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
-def cosine_basis() -> Tensor:
-    """Return the 2-D DCT-II basis, float32 [16, 16, 16, 16] (vertical, horizontal frequency, y, x)."""
-    k = torch.arange(PATCH).float()
-    rows = torch.cos(math.pi / PATCH * (k[None] + 0.5) * k[:, None]) * math.sqrt(2 / PATCH)
-    rows[0] /= math.sqrt(2)
-    return torch.einsum("uy,vx->uvyx", rows, rows)
-
-
-def cosine_filters(n_filters: int) -> tuple[Tensor, Tensor]:
-    """Return colour DCT filters, float32 [n_filters, 3, 16, 16], and how loud each starts.
-
-    Low frequencies are all there, high ones in a checkerboard; mean light and colour start loudest. The factor
-    CLIP_STD undoes the scale of the normalisation.
-    """
-    basis = cosine_basis()
-    cells = [(u, v) for u in range(PATCH) for v in range(PATCH)]
-    low = sorted((c for c in cells if max(c) < 7), key=lambda c: (c[0] + c[1], c))
-    high = [(u, v) for u, v in cells if max(u, v) >= 7 and (u + v) % 2 == 0]
-    chosen = [(LUMA, c) for c in low]
-    for colour in (RED_BLUE, GREEN):
-        chosen += [(colour, c) for c in [*low[:8], (4, 4), (8, 0), (0, 8), (7, 7), (10, 10)]]
-    chosen += [(LUMA, c) for c in high]
-    filters = [torch.tensor(colour)[:, None, None] * basis[u, v] for colour, (u, v) in chosen[:n_filters]]
-    loudness = torch.tensor([1 + 2.5 * math.exp(-(u + v) / 1.5) for _, (u, v) in chosen[:n_filters]])
-    return torch.stack(filters) * torch.tensor(CLIP_STD)[None, :, None, None], loudness
-
-
 @torch.no_grad()
-def start_tower(model: CLIPVisionModel, clean: Tensor) -> None:
-    """Set the starting weights from clean pixel values, float32 [n, 3, 224, 224].
+def start_tower(model: CLIPVisionModel, filters: npt.NDArray[np.float32]) -> None:
+    """Set the starting weights; `filters` as crops.loud_filters gives them.
 
-    Each cosine filter is divided by the spread of its coefficient over clean photographs, so that the faint
-    high frequencies (where blur, noise and compression show) are as loud as the rest. The first layer's MLP
-    starts with pairs of units +x and -x: their sum is the energy |x| of one coefficient.
+    The patch embedding is the filters and stays so. The first MLP turns each answer x into about |x|: of the units
+    of a pair, quick_gelu(x) and quick_gelu(-x), twice the second is added to x. The second attention starts as the
+    mean over the picture.
     """
     vision = model.vision_model
-    embeddings, width = vision.embeddings, model.config.hidden_size
-    filters, loudness = cosine_filters(width - N_CONSTANT)
-    n = len(filters)
-    spread = nn.functional.conv2d(clean, filters, stride=PATCH).float().std(dim=(0, 2, 3))
-    weight = embeddings.patch_embedding.weight
-    weight.normal_(std=0.002)
-    weight[:n] = filters * (loudness / spread.clamp(min=1e-3))[:, None, None, None]
+    embeddings = vision.embeddings
+    gain = torch.full((N_FILTERS,), ENERGY_GAIN)
+    gain[:N_LINEAR] = 1.0
+    embeddings.patch_embedding.weight.zero_()
+    # The normalisation divides by CLIP_STD, the filters were made for plain RGB.
+    undo = torch.tensor(CLIP_STD)[None, :, None, None]
+    embeddings.patch_embedding.weight[:N_FILTERS] = torch.from_numpy(filters) * undo * gain[:, None, None, None]
+    embeddings.patch_embedding.weight.requires_grad_(requires_grad=False)
+    constant = torch.tensor([8.0, -8.0, 8.0, -8.0])
     embeddings.position_embedding.weight.normal_(std=0.05)
-    embeddings.position_embedding.weight[:, -N_CONSTANT:] = 3.0
-    embeddings.class_embedding.normal_(std=0.5)
-    mlp = vision.encoder.layers[0].mlp
-    gain = 2.0
-    pairs = min(n, mlp.fc1.out_features // 2)
-    unit = torch.eye(width)[:pairs] * gain
-    mlp.fc1.weight[: 2 * pairs] = torch.cat([unit, -unit]) + 0.02 * torch.randn(2 * pairs, width)
-    mlp.fc1.bias.zero_()
-    spread_out = torch.randn(width, pairs) * (0.3 / math.sqrt(pairs))
-    mlp.fc2.weight[:, : 2 * pairs] = torch.cat([spread_out, spread_out], 1)
-    mlp.fc2.bias.zero_()
+    embeddings.position_embedding.weight[:, -N_CONSTANT:] = constant
+    embeddings.class_embedding.normal_(std=0.3)
+    embeddings.class_embedding[-N_CONSTANT:] = 0
+    first, *later = vision.encoder.layers
+    sharpness = 4.0
+    units = torch.zeros(4 * WIDTH, WIDTH)
+    for sign, at in ((-1, 0), (1, N_FILTERS)):
+        units[at : at + N_FILTERS, :N_FILTERS] = sign * sharpness * torch.eye(N_FILTERS)
+    rest = 2 * N_FILTERS
+    chosen = torch.arange(4 * WIDTH - rest) % N_FILTERS
+    signs = 1 - 2 * ((torch.arange(4 * WIDTH - rest) // N_FILTERS) % 2).float()
+    units[rest + torch.arange(len(chosen)), chosen] = signs * sharpness
+    first.mlp.fc1.weight.copy_(units + 0.01 * torch.randn_like(units))
+    first.mlp.fc1.bias.zero_()
+    first.mlp.fc1.bias[rest:] = -3.0  # only what is loud
+    first.mlp.fc2.weight.normal_(std=0.01)
+    energy = torch.arange(N_LINEAR, N_FILTERS)
+    first.mlp.fc2.weight[energy, energy] += 2 / sharpness
+    first.mlp.fc2.bias.zero_()
+    first.self_attn.out_proj.weight.mul_(0.1)
+    for layer in later:
+        attention = layer.self_attn
+        attention.q_proj.weight.mul_(0.5)
+        attention.v_proj.weight.copy_(torch.eye(WIDTH))
+        nn.init.orthogonal_(attention.out_proj.weight, gain=0.7)
+        layer.mlp.fc1.weight.normal_(std=1.0 / math.sqrt(WIDTH))
+        layer.mlp.fc2.weight.normal_(std=0.4 / math.sqrt(4 * WIDTH))
 
 
 class FaultTower(nn.Module):
-    """The tower with two heads that read fault strengths, from the mean of all patches and from each patch."""
+    """The tower with a head that reads faults from every patch; what the head says of the picture is the mean.
 
-    def __init__(self, model: CLIPVisionModel, n_faults: int) -> None:
+    So each row that the language model gets holds the judgement of the whole picture, whatever rows are left out.
+    """
+
+    def __init__(self, model: CLIPVisionModel) -> None:
         super().__init__()
         self.model = model
-        width = model.config.hidden_size
-        self.norm = nn.LayerNorm(width)
-        self.pooled = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, n_faults + 1))
-        self.local = nn.Linear(width, n_faults)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, N_OUT)
+        gain = torch.full((WIDTH,), ENERGY_GAIN)
+        gain[:N_LINEAR] = 1.0
+        self.register_buffer("gain", gain, persistent=False)
 
     def features(self, pixel_values: Tensor) -> Tensor:
-        """Return hidden_states[-2] without [CLS], [n, 196, width]: what LLaVA hands to its projector."""
+        """Return hidden_states[-2] without [CLS], [n, patches, width]: what LLaVA hands to its projector."""
+        return self.layers(self.model.vision_model.embeddings(pixel_values))
+
+    def features_of_rows(self, rows: Tensor, patches: Tensor | None = None) -> Tensor:
+        """Return the same from what the filters read, float32 [n, patches, filters], of all patches or of some."""
+        embeddings = self.model.vision_model.embeddings
+        wide = nn.functional.pad(rows, (0, N_CONSTANT)) * self.gain
+        first = embeddings.class_embedding.expand(len(rows), 1, -1)
+        place = embeddings.position_embedding.weight
+        if patches is not None:
+            place = torch.cat([place[:1], place[1 + patches]])
+        return self.layers(torch.cat([first, wide], 1) + place)
+
+    def layers(self, embedded: Tensor) -> Tensor:
+        """Run all layers but the last."""
         vision = self.model.vision_model
-        hidden = vision.pre_layrnorm(vision.embeddings(pixel_values))
+        hidden = vision.pre_layrnorm(embedded)
         for layer in vision.encoder.layers[:-1]:
             hidden = layer(hidden, attention_mask=None, causal_attention_mask=None)
             hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         return hidden[:, 1:]
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits of strengths and of the total [n, faults + 1], and of strengths per patch [n, 196, faults]."""
-        patches = self.norm(self.features(pixel_values))
-        pooled = torch.cat([patches.mean(1), patches.amax(1)], -1)
-        return self.pooled(pooled), self.local(patches)
+    def judge(self, features: Tensor) -> Tensor:
+        """Return the head's logits per patch, [n, patches, N_OUT]."""
+        return self.head(self.norm(features))
+
+    def forward(self, rows: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return logits of the picture [n, N_OUT] and of each patch [n, patches, N_OUT]."""
+        local = self.judge(self.features_of_rows(rows, patches))
+        return local.mean(1), local

@@ -1,9 +1,10 @@
-"""One command from nothing to the pocket checkpoint: photographs, crops, tower, features, language, folder.
+"""One command from nothing to the pocket checkpoint: photographs, crops, tower, thresholds, language, folder.
 
-    python -m aesedge_export.pocket.train --cache DIR --out DIR [--minutes 60]
+    python -m aesedge_export.pocket.train --cache DIR --out DIR
 
 It knows the order of the stages and where each leaves its result; the stages know the rest. A run that was cut
-off goes on where it stopped: every stage keeps its result in --cache.
+off goes on where it stopped: every stage keeps its result in --cache. Lengths are counted in steps, so that a run
+that was slowed down or stopped for a while ends with the same weights.
 """
 
 from __future__ import annotations
@@ -18,18 +19,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from . import crops, photos
-from .looks import looks_of
-from .model import build_llava, save_checkpoint
+from .faults import FAULTS
+from .impression import Impression, find_thresholds, impressions
+from .model import build_llava, prime_projector, read_judgement, save_checkpoint
+from .phrases import NAMES
 from .tokenizer import train_tokenizer
 from .train_language import Lessons, Texts, train_language
-from .train_tower import build, read_crops, train_tower, write_features
+from .train_tower import build, features_of, judge, train_tower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-WIDTH, N_LAYERS = 192, 6
+    import numpy.typing as npt
+    import sentencepiece
+    from transformers import LlavaForConditionalGeneration
+
+    from .tower import FaultTower
+
+FALSE_ALARMS = 0.06
+"""Share of clean validation pictures in which the tower may see a fault."""
 
 
 @contextmanager
@@ -42,36 +53,107 @@ def stage(name: str, times: dict[str, float]) -> Iterator[None]:
     print(f"== {name} took {times[name]} s", flush=True)
 
 
-def train(cache: Path, out: Path, *, minutes: float, n_crops: int, seed: int, workers: int) -> None:
-    """Run all stages; half of `minutes` goes to the tower, half to the language."""
+def calibrate(tower: FaultTower, validation: crops.Crops, path: Path) -> npt.NDArray[np.float64]:
+    """Set and keep the thresholds from which faults are named, on validation pictures."""
+    logits = judge(tower, validation, np.arange(len(validation)))
+    labels = validation.labels.astype(np.float64)
+    found = find_thresholds(logits, labels, false_alarms=FALSE_ALARMS)
+    path.write_text(json.dumps({"false_alarms": FALSE_ALARMS, "logits": found.tolist()}), "utf-8")
+    return found
+
+
+def look_at(
+    tower: FaultTower, train: crops.Crops, thresholds: npt.NDArray[np.float64], *, n_pictures: int, seed: int
+) -> Lessons:
+    """Return what the tower sees of some training pictures."""
+    picked = np.random.default_rng((seed, 5)).permutation(len(train))[:n_pictures]
+    features, seen, looks = [], list[Impression](), []
+    for start in range(0, len(picked), 600):
+        part = np.sort(picked[start : start + 600])
+        features.append(features_of(tower, train, part))
+        with torch.no_grad():
+            logits = torch.cat([tower.judge(torch.from_numpy(f).float()[None]).mean(1) for f in features[-1]])
+        seen += impressions(logits.double().numpy(), thresholds)
+        looks += [train.looks(int(i)) for i in part]
+        print(f"looked at {start + len(part)} of {len(picked)}", flush=True)
+    return Lessons(np.concatenate(features), seen, looks)
+
+
+def take_language(model: LlavaForConditionalGeneration, checkpoint: Path) -> None:
+    """Start with the language model of an earlier checkpoint; tower and projector stay."""
+    earlier = load_file(checkpoint / "model.safetensors")
+    own = {plain_name(name): p for name, p in model.named_parameters() if is_language(name)}
+    wanted = {plain_name(name): weight for name, weight in earlier.items() if is_language(name)}
+    if set(own) != set(wanted):
+        raise ValueError(f"{checkpoint}: not this language model: {sorted(set(own) ^ set(wanted))}")
+    with torch.no_grad():
+        for name, weight in wanted.items():
+            own[name].copy_(weight)
+
+
+@torch.no_grad()
+def prime(
+    model: LlavaForConditionalGeneration, tower: FaultTower, lessons: Lessons, thresholds: npt.NDArray[np.float64],
+    tokenizer: sentencepiece.SentencePieceProcessor, *, outputs: bool = True,
+) -> None:  # fmt: skip
+    """Let the projector start with what the tower's head says."""
+    some = torch.from_numpy(lessons.features[:: max(1, len(lessons.features) // 600)]).float()
+    reading = read_judgement(some[:, ::4], tower.judge(some).mean(1))
+    words = [tokenizer.encode(NAMES[fault]) for fault in FAULTS]
+    prime_projector(model, reading, torch.from_numpy(thresholds).float(), words, outputs=outputs)
+
+
+def is_language(name: str) -> bool:
+    """Tell whether a tensor belongs to the language model."""
+    return "vision_tower" not in name and "projector" not in name
+
+
+def plain_name(name: str) -> str:
+    """Return a tensor's name without what transformers puts in front, which is not the same in every version."""
+    return ".".join(part for part in name.split(".") if part not in ("model", "language_model"))
+
+
+def train(cache: Path, out: Path, options: argparse.Namespace) -> None:
+    """Run all stages; `options` as main reads them."""
     times: dict[str, float] = {}
+    seed = options.seed
     with stage("photographs", times):
         found = photos.gather(cache, seed=seed)
         counts = {split: sum(p.split == split for p in found) for split in ("train", "validation", "test")}
         print(f"photographs: {counts}", flush=True)
     with stage("crops", times):
-        folders = [crops.make_crops(cache, split, n, seed=seed, workers=workers)
-                   for split, n in (("train", n_crops), ("validation", 250))]  # fmt: skip
-        (pixels, labels), validation = (read_crops(folder) for folder in folders)
+        pictures, validation = (
+            crops.Crops(crops.make_crops(cache, split, n, seed=seed, workers=options.workers))
+            for split, n in (("train", options.parts), ("validation", 4))
+        )
     state = cache / "training"
     with stage("tower", times):
-        tower = build(WIDTH, N_LAYERS, pixels, seed)
-        train_tower(tower, (pixels, labels), validation, state / "tower.pt", minutes=minutes / 2, seed=seed)
+        tower = build(crops.loud_filters(cache, seed=seed), seed)
+        train_tower(tower, pictures, validation, state / "tower.pt", steps=options.tower_steps, seed=seed)
+        tower.eval()
+    with stage("thresholds", times):
+        thresholds = calibrate(tower, validation, state / "thresholds.json")
     with stage("features", times):
-        path = state / "features.npy"
-        features = np.load(path, mmap_mode="r") if path.exists() else write_features(tower, pixels, path)
-        looks = [looks_of(np.asarray(picture)) for picture in pixels]
+        lessons = look_at(tower, pictures, thresholds, n_pictures=options.pictures, seed=seed)
     with stage("tokenizer", times):
         tokenizer_model = state / "tokenizer.model"
+        if options.language:
+            shutil.copyfile(options.language / "tokenizer.model", tokenizer_model)
         tokenizer = train_tokenizer(tokenizer_model, seed=seed)
     with stage("language", times):
-        some = torch.from_numpy(np.array(features[:64])).float().reshape(-1, features.shape[-1])
+        some = torch.from_numpy(lessons.features[:64]).float().reshape(-1, lessons.features.shape[-1])
         model = build_llava(tower, some, seed)
-        lessons = Lessons(features, labels, looks)
-        train_language(model, lessons, Texts(tokenizer), state / "language.pt", minutes=minutes / 2, seed=seed)
+        if options.language:
+            take_language(model, options.language)
+        prime(model, tower, lessons, thresholds, tokenizer)
+        steps = options.language_steps
+        train_language(model, lessons, Texts(tokenizer), state / "language.pt", steps=steps, seed=seed)
     save_checkpoint(model, tokenizer_model, out)
     shutil.copyfile(cache / "provenance.json", out / "provenance.json")
-    record = {"seconds": times, "seed": seed, "minutes": minutes, "n_crops": n_crops, "photographs": counts}
+    record = {
+        "seconds": times, "seed": seed, "tower_steps": options.tower_steps, "language_steps": steps,
+        "n_crops": options.parts * crops.PER_PART, "photographs": counts,
+    }  # fmt: skip
     (out / "training.json").write_text(json.dumps(record, indent=1), "utf-8")
     print(f"checkpoint: {out}", flush=True)
 
@@ -81,15 +163,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="packages, photographs, crops, training state")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished checkpoint")
-    parser.add_argument("--minutes", type=float, default=60, help="training time, tower and language together")
-    parser.add_argument("--crops", type=int, default=9000, help="training crops; each is stored in four versions")
+    parser.add_argument("--tower-steps", type=int, default=2600, help="of 60 pictures each")
+    parser.add_argument("--language-steps", type=int, default=3000, help="of 12 pictures each")
+    parser.add_argument("--parts", type=int, default=100, help="training crops in hundreds, each in six versions")
+    parser.add_argument("--pictures", type=int, default=14000, help="training pictures that are talked about")
+    parser.add_argument("--language", type=Path, help="checkpoint whose language model to start from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes that make crops")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch; 1 where the cores are shared")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    train(options.cache, options.out, minutes=options.minutes, n_crops=options.crops, seed=options.seed,
-          workers=options.workers)  # fmt: skip
+    train(options.cache, options.out, options)
 
 
 if __name__ == "__main__":

@@ -16,34 +16,35 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .faults import FAULTS
+from .crops import N_PATCHES
 from .language import (
     LABELS,
     SCORED,
     Speaker,
     conversation,
+    drill,
     label_probabilities,
     score_question,
     severity_about,
 )  # fmt: skip
-from .model import N_IMAGE
-from .progress import resume, save, set_rate
+from .progress import rank, resume, save, set_rate, share_gradients
 from .questions import CRITIQUE_QUESTION
 from .tokenizer import BOS, EOS, SYSTEM, first_chunk, next_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import sentencepiece
     from transformers import LlavaForConditionalGeneration
 
+    from .impression import Impression
+
 IGNORED = -100
-ALL_ROWS_FROM = 0.75
-"""Share of the training time after which all rows of the image are read."""
-SAVE_EVERY_S = 120
-MORE_CLEAN = 0.15
-"""Share of clean pictures drawn beyond the quarter that the crops hold: most photos are not spoilt."""
+IMAGE_TOKENS, HOW_OFTEN = (16, 36, 64, 100, N_PATCHES), (0.25, 0.3, 0.2, 0.05, 0.2)
+"""Rows of the image that a batch sees: the runtime may leave rows out, and fewer are learnt faster."""
+SAVE_EVERY = 100
+SCORE_WEIGHT = 2.0
 WORD_SHARE = 0.85
 """Share of score answers in words ("High"); the rest name the letter ("A) High")."""
 
@@ -74,9 +75,10 @@ class Texts:
         branch.targets += [IGNORED] * len(prompt) + reply
         return branch
 
-    def score(self, about: str, strengths: Mapping[str, float], rng: np.random.Generator) -> Branch:
+    def score(self, about: str, seen: Impression, rng: np.random.Generator) -> Branch:
         """Return a score question whose first answer token is taught as a distribution."""
-        probabilities = np.array(label_probabilities(severity_about(about, strengths)))
+        severity = seen.total if about == SCORED[0] else severity_about(about, seen.estimate)
+        probabilities = np.array(label_probabilities(severity))
         label = int(rng.choice(3, p=probabilities / probabilities.sum()))
         answer = LABELS[label] if rng.random() < WORD_SHARE else f"{'ABC'[label]}) {LABELS[label]}"
         branch = self.say(Branch(), score_question(about), answer)
@@ -85,16 +87,16 @@ class Texts:
         branch.score = (at - 1, [*(WORD_SHARE * probabilities), *((1 - WORD_SHARE) * probabilities)])
         return branch
 
-    def branches(
-        self, strengths: Mapping[str, float], looks: Sequence[str], rng: np.random.Generator, n_talks: int
-    ) -> list[Branch]:
-        """Return one score of the whole, one of an attribute, the critique, and `n_talks` conversations."""
+    def branches(self, seen: Impression, looks: Sequence[str], rng: np.random.Generator, n_talks: int) -> list[Branch]:
+        """Return one score of the whole, one of an attribute, the critique, drill, and `n_talks` conversations."""
         about = SCORED[1 + int(rng.integers(len(SCORED) - 1))]
-        found = [self.score(SCORED[0], strengths, rng), self.score(about, strengths, rng)]
-        found.append(self.say(Branch(), CRITIQUE_QUESTION, Speaker(strengths, rng, looks).critique()))
+        found = [self.score(SCORED[0], seen, rng), self.score(about, seen, rng)]
+        speaker = Speaker(seen.faults, rng, looks, seen.total)
+        found.append(self.say(Branch(), CRITIQUE_QUESTION, speaker.critique()))
+        found += [self.say(Branch(), question, answer) for question, answer in drill(seen, rng)]
         for _ in range(n_talks):
             branch = Branch()
-            for question, answer in conversation(strengths, rng, looks):
+            for question, answer in conversation(seen, rng, looks):
                 self.say(branch, question, answer)
             found.append(branch)
         return found
@@ -113,16 +115,15 @@ class Batch:
     scores: list[tuple[int, int, list[float]]]
 
 
-def collate(rows: list[list[Branch]], prefix: list[int], image_positions: npt.NDArray[np.int64]) -> Batch:
-    """Lay the branches of each photograph behind the shared prefix."""
-    n_prefix, n_image = len(prefix), len(image_positions)
+def collate(rows: list[list[Branch]], prefix: list[int], n_image: int) -> Batch:
+    """Lay the branches of each photograph behind the shared prefix; positions are counted as the runtime does."""
+    n_prefix = len(prefix)
     start = n_prefix + n_image
     length = start + max(sum(len(b.ids) for b in row) for row in rows)
     ids, positions = torch.zeros(len(rows), length, dtype=torch.long), torch.zeros(len(rows), length, dtype=torch.long)
     segment, targets = torch.full((len(rows), length), -1), torch.full((len(rows), length), IGNORED)
     ids[:, :n_prefix] = torch.tensor(prefix)
-    positions[:, :n_prefix] = torch.arange(n_prefix)
-    positions[:, n_prefix:start] = n_prefix + torch.from_numpy(image_positions)
+    positions[:, :start] = torch.arange(start)
     segment[:, :start] = 0
     scores = []
     for i, row in enumerate(rows):
@@ -130,7 +131,7 @@ def collate(rows: list[list[Branch]], prefix: list[int], image_positions: npt.ND
         for number, branch in enumerate(row, 1):
             end = at + len(branch.ids)
             ids[i, at:end] = torch.tensor(branch.ids)
-            positions[i, at:end] = n_prefix + N_IMAGE + torch.arange(len(branch.ids))
+            positions[i, at:end] = start + torch.arange(len(branch.ids))
             segment[i, at:end] = number
             targets[i, at : end - 1] = torch.tensor(branch.targets[1:])  # the token that comes next
             if branch.score:
@@ -161,28 +162,26 @@ def loss_of(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor
     rows, columns, targets = zip(*batch.scores, strict=True)
     logits = model.lm_head(hidden[list(rows), list(columns)]).float().log_softmax(-1)[:, label_tokens]
     target = torch.tensor(targets)
-    return loss + 0.5 * (target * (target.clamp(min=1e-6).log() - logits)).sum(-1).mean()
+    return loss + SCORE_WEIGHT * (target * (target.clamp(min=1e-6).log() - logits)).sum(-1).mean()
 
 
 @dataclass
 class Lessons:
-    """What is talked about: features float16 [n, 196, width], strengths float32 [n, faults], looks of each picture."""
+    """What is talked about: features float16 [n, N_PATCHES, width], impression and looks of each picture."""
 
     features: npt.NDArray[np.float16]
-    labels: npt.NDArray[np.float32]
+    seen: Sequence[Impression]
     looks: Sequence[Sequence[str]]
 
     def draw(
         self, texts: Texts, rng: np.random.Generator, *, rows: int, n_image: int, n_talks: int
     ) -> tuple[Batch, Tensor]:
         """Return talk about random pictures, and the features of `n_image` of their patches, float32."""
-        patches = np.sort(rng.permutation(N_IMAGE)[:n_image])
-        clean = np.flatnonzero(self.labels.max(1) == 0)
-        picked = rng.integers(len(self.labels), size=rows)
-        picked = np.where(rng.random(rows) < MORE_CLEAN, rng.choice(clean, rows), picked)
-        talk = [texts.branches(dict_of(self.labels[i]), self.looks[i], rng, n_talks) for i in picked]
+        patches = np.sort(rng.permutation(N_PATCHES)[:n_image])
+        picked = rng.integers(len(self.seen), size=rows)
+        talk = [texts.branches(self.seen[i], self.looks[i], rng, n_talks) for i in picked]
         features = np.stack([self.features[i][patches] for i in picked]).astype(np.float32)
-        return collate(talk, texts.prefix, patches), torch.from_numpy(features)
+        return collate(talk, texts.prefix, n_image), torch.from_numpy(features)
 
 
 def train_language(
@@ -191,40 +190,33 @@ def train_language(
     texts: Texts,
     checkpoint: Path,
     *,
-    minutes: float,
-    rate: float = 3e-3,
+    steps: int,
+    rate: float = 2e-3,
     rows: int = 12,
     seed: int = 0,
 ) -> None:
-    """Train projector and language model for `minutes`, resumed from `checkpoint` if it is there."""
+    """Train projector and language model for `steps`, resumed from `checkpoint` if it is there."""
     model.model.vision_tower.requires_grad_(requires_grad=False)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.95), weight_decay=0.05)
-    spent, step = resume(checkpoint, model, optimizer)
-    rng = np.random.default_rng((seed, 3, step))
-    start, last_save, running = time.monotonic() - spent, time.monotonic(), 0.0
-    while (spent := time.monotonic() - start) < 60 * minutes:
-        done = spent / (60 * minutes)
-        # Few of the image's rows at first: the talk is learnt several times faster, and the gaps are harmless.
-        n_image = N_IMAGE if done > ALL_ROWS_FROM else int(rng.choice((32, 49, 98)))
-        batch, seen = lessons.draw(texts, rng, rows=rows, n_image=n_image, n_talks=3)
-        set_rate(optimizer, rate, step=step, n_warm_up=60, done=done)
+    step = resume(checkpoint, model, optimizer)
+    start, running = time.process_time(), 0.0
+    while step < steps:
+        n_image = int(np.random.default_rng((seed, 4, step)).choice(IMAGE_TOKENS, p=HOW_OFTEN))
+        rng = np.random.default_rng((seed, 3, step, rank()))
+        batch, features = lessons.draw(texts, rng, rows=rows, n_image=n_image, n_talks=1)
+        set_rate(optimizer, rate, step=step, n_warm_up=60, done=step / steps)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(model, batch, seen, texts.label_tokens)
+            loss = loss_of(model, batch, features, texts.label_tokens)
         optimizer.zero_grad()
         loss.backward()
+        share_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1
-        running = float(loss.detach()) if step == 1 else 0.97 * running + 0.03 * float(loss.detach())
-        if step % 10 == 0:
-            print(f"language {spent:.0f}s step {step} loss {running:.4f}", flush=True)
-        if time.monotonic() - last_save > SAVE_EVERY_S:
-            save(checkpoint, model, optimizer, spent, step)
-            last_save = time.monotonic()
-    save(checkpoint, model, optimizer, 60 * minutes, step)
-
-
-def dict_of(strengths: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Return the faults that are there, with their strengths."""
-    return {fault: float(s) for fault, s in zip(FAULTS, strengths, strict=True) if s > 0}
+        running = 0.97 * running + 0.03 * float(loss.detach()) if running else float(loss.detach())
+        if step % 20 == 0:
+            spent = f"{time.process_time() - start:.0f} s of processor"
+            print(f"language step {step} of {steps} ({spent}) {running:.4f}", flush=True)
+        if step % SAVE_EVERY == 0 or step == steps:
+            save(checkpoint, model, optimizer, step)

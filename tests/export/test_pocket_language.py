@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from aesedge_export.pocket import language
 from aesedge_export.pocket.faults import FAULTS, draw_strengths
+from aesedge_export.pocket.impression import known
 from aesedge_export.pocket.looks import LOOKS
-from aesedge_export.pocket.phrases import ADVICE, PREDICATES, STATEMENTS
+from aesedge_export.pocket.phrases import ADVICE, OPENINGS, PREDICATES, STATEMENTS
+from aesedge_export.pocket.questions import YES_NO
 
 N = 400
 
@@ -19,7 +21,7 @@ def talks(seed: int = 0) -> list[tuple[dict[str, float], list[tuple[str, str]]]]
     found = []
     for i in range(N):
         strengths = draw_strengths(rng, i % 4)
-        found.append((strengths, language.conversation(strengths, rng, LOOKS[: i % 3])))
+        found.append((strengths, language.conversation(known(strengths), rng, LOOKS[: i % 3])))
     return found
 
 
@@ -107,3 +109,20 @@ def test_multiple_choice_holds_its_answer_once() -> None:
         question, answer = language.Speaker({"noise": 0.6}, np.random.default_rng(seed)).choice()
         assert question.count(answer) == 1
         assert answer.endswith("Noise")
+
+
+def test_half_of_the_drilled_questions_are_about_what_is_there() -> None:
+    for seed in range(60):
+        seen = known({"noise": 0.7})
+        there, away, _, _ = language.drill(seen, np.random.default_rng(seed))
+        assert "noise" in YES_NO[there[0]][0]
+        assert "noise" not in YES_NO[away[0]][0]
+        assert there[1].startswith("Yes" if YES_NO[there[0]][1] else "No")
+        assert away[1].startswith("No" if YES_NO[away[0]][1] else "Yes")
+
+
+def test_verdict_follows_the_severity_that_is_seen_unless_no_fault_can_be_named() -> None:
+    openings = {total: language.Speaker({"noise": 0.5}, np.random.default_rng(0), (), total) for total in (0.1, 0.9)}
+    assert openings[0.1].critique().startswith(tuple(OPENINGS["Medium"]))
+    assert openings[0.9].critique().startswith(tuple(OPENINGS["Low"]))
+    assert language.Speaker({}, np.random.default_rng(0), (), 0.9).critique().startswith(tuple(OPENINGS["High"]))

@@ -1,0 +1,104 @@
+"""Turn what the tower's head says into what pocket may say: faults that it sees reliably, and a severity.
+
+The language is taught to say what the tower sees, not what was done to the photograph: where a fault is too faint
+for the tower, silence is the right answer, and a sentence about it would teach guessing. It knows logits and
+strengths; it does not know pixels or words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .faults import FAULTS
+
+Strengths = Mapping[str, float]
+Numbers = npt.NDArray[np.float64]
+N_FAULTS = len(FAULTS)
+MENTIONED = 0.15
+"""A fault weaker than this is left unsaid."""
+STRONG_FROM = 0.6
+"""Thresholds are set to find faults this strong and stronger."""
+SHARES = (0.0, 0.002, 0.004, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05)
+"""Of clean pictures, that a threshold may let through: what the search tries for each fault."""
+
+
+@dataclass(frozen=True)
+class Impression:
+    """What can be told of one photograph."""
+
+    faults: Strengths
+    """Faults to name, with their strengths."""
+    estimate: Strengths
+    """The expected strength of every fault, to name or not: what the scores are made of."""
+    total: float
+    """How spoilt the photograph is altogether, 0..1."""
+
+
+def severity(strengths: Strengths, faults: Sequence[str] | None = None) -> float:
+    """Return how spoilt a photograph is by these faults (all by default), 0..1, rising with every strength."""
+    left = 1.0
+    for fault, strength in strengths.items():
+        if faults is None or fault in faults:
+            left *= 1 - 0.9 * strength
+    return 1 - left
+
+
+def known(strengths: Strengths) -> Impression:
+    """Return the impression of somebody who knows the faults."""
+    told = {fault: strength for fault, strength in strengths.items() if strength >= MENTIONED}
+    return Impression(told, strengths, severity(strengths))
+
+
+def impressions(logits: Numbers, thresholds: Numbers) -> list[Impression]:
+    """Return what the tower sees of each picture, from its head's logits [n, 2 * faults + 1]."""
+    shares = 1 / (1 + np.exp(-logits))
+    found = []
+    for row, share in zip(logits, shares, strict=True):
+        estimate = {fault: float(share[k]) for k, fault in enumerate(FAULTS)}
+        told = {fault: max(MENTIONED, estimate[fault]) for k, fault in enumerate(FAULTS)
+                if row[N_FAULTS + k] > thresholds[k]}  # fmt: skip
+        found.append(Impression(told, estimate, float(share[-1])))
+    return found
+
+
+def find_thresholds(logits: Numbers, labels: Numbers, *, false_alarms: float) -> Numbers:
+    """Return the logit of presence from which each fault is named.
+
+    As many strong faults as possible are found while at most this share of the clean pictures has any fault named.
+    The budget goes, step by step, to the fault where it buys most.
+
+    Args:
+        logits: of validation pictures, [n, 2 * faults + 1].
+        labels: their strengths, [n, faults].
+        false_alarms: share of clean pictures.
+    """
+    there = logits[:, N_FAULTS : 2 * N_FAULTS]
+    clean = labels.max(1) == 0
+    strong = [there[(labels[:, k] >= STRONG_FROM) & ((labels > 0).sum(1) == 1), k] for k in range(N_FAULTS)]
+    steps = np.quantile(there[clean], [1 - share for share in SHARES], axis=0)  # [shares, faults]
+    steps[0] += 0.1  # above every clean picture
+    at = [0] * N_FAULTS
+
+    def alarms(chosen: list[int]) -> float:
+        limits = steps[chosen, np.arange(N_FAULTS)]
+        return float((there[clean] > limits).any(1).mean())
+
+    while True:
+        now, best, best_worth = alarms(at), None, 0.0
+        for k in range(N_FAULTS):
+            for further in range(at[k] + 1, len(SHARES)):
+                after = [*at[:k], further, *at[k + 1 :]]
+                cost = alarms(after)
+                if cost > false_alarms:
+                    break
+                gain = float((strong[k] > steps[further, k]).mean() - (strong[k] > steps[at[k], k]).mean())
+                worth = gain / max(cost - now, 1e-4)
+                if gain > 0 and worth > best_worth:
+                    best, best_worth = after, worth
+        if best is None:
+            return np.asarray(steps[at, np.arange(N_FAULTS)])
+        at = best

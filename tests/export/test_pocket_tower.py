@@ -1,0 +1,153 @@
+"""Laws of pocket's tower: what its filters read, and what may be said of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch", reason="needs the extra [export]")
+pytest.importorskip("scipy", reason="needs the extra [export]")
+
+import torch
+from aesedge_export.pocket import crops, filters, impression, model, photos
+from aesedge_export.pocket.faults import FAULTS
+from aesedge_export.pocket.tower import N_OUT, normalise
+from aesedge_export.pocket.train_tower import build
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.export
+N_FAULTS = len(FAULTS)
+
+
+def test_filters_have_one_length_and_only_levels_see_a_flat_patch() -> None:
+    designed = filters.design()
+    assert designed.shape == (filters.N_FILTERS, 3, filters.PATCH, filters.PATCH)
+    assert np.allclose((designed**2).sum((1, 2, 3)), 1, atol=1e-5)
+    flat = np.abs(designed.sum((2, 3))).max(1)
+    assert (flat[: filters.N_LINEAR] > 1).all()
+    assert (flat[filters.N_LINEAR :] < 1e-4).all()
+
+
+def test_steps_of_blocks_are_found_at_their_phase() -> None:
+    levels = np.repeat(np.random.default_rng(0).uniform(0, 1, (1, 61)), 8, axis=1)[:, 3:483]
+    picture = np.repeat((255 * np.repeat(levels, 480, axis=0))[..., None], 3, axis=2).astype(np.uint8)
+    columns = np.stack([plane for _, plane in filters.steps()])[0::2]
+    bank = np.stack([np.multiply.outer((1, 1, 1), plane) for plane in columns]).astype(np.float32)
+    strength = np.abs(crops.read_patches(picture, bank)).mean(0).reshape(8, 2).mean(1)
+    assert strength.argmax() == 5
+
+
+def test_tower_sees_the_same_in_pixels_and_in_what_was_kept_of_them() -> None:
+    designed = filters.design()
+    tower = build(designed, 0).eval()
+    pixels = np.random.default_rng(1).integers(0, 255, (480, 480, 3), dtype=np.uint8)
+    with torch.no_grad():
+        seen = tower.features(normalise(torch.from_numpy(pixels[None])))
+        kept = tower.features_of_rows(torch.from_numpy(crops.read_patches(pixels, designed))[None])
+    assert seen.shape == (1, crops.N_PATCHES, filters.N_FILTERS + 4)
+    assert float((seen - kept).abs().max()) < 0.1
+    assert tower.judge(kept).shape == (1, crops.N_PATCHES, N_OUT)
+
+
+def test_patches_that_are_left_out_take_their_places_with_them() -> None:
+    tower = build(filters.design(), 0).eval()
+    rows = torch.randn(2, crops.N_PATCHES, filters.N_FILTERS)
+    order = torch.randperm(crops.N_PATCHES)
+    with torch.no_grad():
+        whole, _ = tower(rows)
+        mixed, _ = tower(rows[:, order], order)
+        half, local = tower(rows[:, ::2], torch.arange(0, crops.N_PATCHES, 2))
+    assert torch.allclose(whole, mixed, atol=1e-3)
+    assert local.shape == (2, crops.N_PATCHES // 2, N_OUT)
+    assert half.shape == whole.shape
+
+
+def test_kept_crops_are_the_same_whoever_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = photos.Photo("p", "p.jpg", "package", "1", "CC0", "me", "0" * 64, "p", "train")
+    cells = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(cells).resize((480, 360), Image.Resampling.BICUBIC).save(photos.photo_path(tmp_path, photo))
+    (tmp_path / "provenance.json").write_text(json.dumps([asdict(photo)]), "utf-8")
+    monkeypatch.setattr(crops, "PER_PART", 1)
+    monkeypatch.setattr(crops, "N_SPREAD", 2)
+    crops.loud_filters(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        crops.make_part(0, base=tmp_path / name, cache=tmp_path, split="train", seed=0)
+    one, two = crops.Crops(tmp_path / "one"), crops.Crops(tmp_path / "two")
+    assert len(one) == crops.PER_CROP
+    everything = np.arange(len(one))
+    assert np.array_equal(one.take(everything), two.take(everything))
+    assert np.array_equal(one.labels, two.labels)
+    assert (one.labels[:2] == 0).all()
+    assert (one.labels[2:].max(1) > 0).all()
+    crops.make_part(1, base=tmp_path / "one", cache=tmp_path, split="train", seed=0)
+    one.look_again()
+    assert len(one) == 2 * crops.PER_CROP
+
+
+def judged(rng: np.random.Generator, labels: np.ndarray, noise: float) -> np.ndarray:
+    """Logits of a head that sees the labels through noise."""
+    there = 10 * (labels - 0.3) + noise * rng.standard_normal(labels.shape)
+    return np.concatenate([4 * labels - 2, there, labels.max(1, keepdims=True)], 1)
+
+
+@pytest.mark.parametrize("noise", [0.1, 2.0, 8.0])
+def test_thresholds_keep_false_alarms_within_the_budget(noise: float) -> None:
+    rng = np.random.default_rng(2)
+    labels = np.zeros((2000, N_FAULTS))
+    labels[np.arange(1000), rng.integers(N_FAULTS, size=1000)] = rng.uniform(0.1, 1, 1000)
+    logits = judged(rng, labels, noise)
+    limits = impression.find_thresholds(logits, labels, false_alarms=0.06)
+    seen = impression.impressions(logits, limits)
+    assert np.mean([bool(s.faults) for s in seen[1000:]]) <= 0.06
+    if noise < 1:
+        strong = np.flatnonzero(labels.max(1) > 0.7)
+        assert all(FAULTS[int(labels[i].argmax())] in seen[i].faults for i in strong)
+
+
+def test_a_named_fault_is_worth_mentioning_and_all_are_estimated() -> None:
+    logits = np.full((1, N_OUT), -6.0)
+    logits[0, N_FAULTS + 2] = 1.0
+    (seen,) = impression.impressions(logits, np.zeros(N_FAULTS))
+    assert seen.faults == {FAULTS[2]: impression.MENTIONED}
+    assert set(seen.estimate) == set(FAULTS)
+    assert impression.known({"tilt": 0.1, "noise": 0.5}).faults == {"noise": 0.5}
+
+
+def test_projector_starts_with_the_name_of_what_the_head_sees() -> None:
+    tower = build(filters.design(), 0)
+    torch.manual_seed(0)
+    features = torch.randn(40, 12, filters.N_FILTERS + 4)
+    truth = torch.randn(N_OUT, features.shape[-1])
+    logits = (features @ truth.T).mean(1) / 4
+    features = features + (logits @ torch.linalg.pinv(truth).T)[:, None]
+    reading = model.read_judgement(features, logits)
+    llava = model.build_llava(tower, features.reshape(-1, features.shape[-1]), 0)
+    words = [[100 + k] for k in range(N_FAULTS)]
+    model.prime_projector(llava, reading, torch.zeros(N_FAULTS), words)
+    projector, table = llava.model.multi_modal_projector, llava.get_input_embeddings().weight
+    steps = torch.arange(0, 4 * N_FAULTS, 2)  # every other unit; between them stand the strengths
+    with torch.no_grad():
+        kept = projector.linear_2.weight[:, steps].clone()
+        projector.linear_2.weight.zero_()
+        projector.linear_2.weight[:, steps] = kept
+        back = torch.linalg.pinv(reading[0])
+        one, other = (projector(back @ (sign(fault) - reading[1])) for fault in (3, 4))
+    near = torch.nn.functional.cosine_similarity(one - other, table[100 : 100 + N_FAULTS])
+    assert near.argmax() == 3
+    assert near.argmin() == 4
+
+
+def sign(fault: int) -> torch.Tensor:
+    """Logits of a picture with one fault."""
+    logits = torch.full((N_OUT,), -4.0)
+    logits[[fault, N_FAULTS + fault]] = 4.0
+    return logits
