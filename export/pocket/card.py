@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import faults
+from .crops import IMAGE_SIZE
+from .evaluate import GOALS, headline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,8 +46,9 @@ taught plain looks only: bright or dark, warm or cool, vivid or muted.
 - It does not know what a photo shows, who is on it, or what it makes people feel. Asked, it says that it can't tell.
 - Of composition it was taught only whether the frame is tilted; see above whether it learnt it.
 {warnings}
-- Its answers to yes/no and multiple choice questions have not been measured; in samples they were often wrong.
-- It sees {size} by {size} pixels. Faults that are not visible at that size are invisible to it.
+{answers}
+- It sees {size} by {size} pixels: the long side of a photo is brought to {size}. Faults that are not visible at that
+  size are invisible to it, and a photo much smaller than that looks to it like one of low resolution.
 - Blur, darkness, brightness or grain that the photographer wanted look like faults to it.
 - It was trained on few photographs, mostly daylight pictures of buildings, animals, tools and landscapes.
 
@@ -67,11 +70,23 @@ Measured on {n_test} photographs that training never saw, each with its long sid
 drawing whole photographs anew. A pair is an original against the same photo with one fault; it is ranked rightly when
 the original's score is higher. Moderate / strong: {strengths}.
 
+{goals}
+
 {figures}
 
-The same pairs, ranked by plain measures instead:
+### Does the score mean something?
+
+{calibration}
+
+### The same with other types, precisions and numbers of image tokens
+
+{settings}
+
+### The same pairs, ranked by plain measures instead
 
 {baselines}
+
+Size and speed stand in `aesedge info pocket` and docs/speed.md.
 """
 
 
@@ -106,6 +121,61 @@ def warnings_text(figures: Mapping[str, Any]) -> str:
     alarms = percent(figures["clean photographs called faulty"])
     wrong = percent(figures["absent fault named in the critique of a spoilt photograph"]["all, all"])
     return f"- It names faults that are not there: in {alarms} of clean and {wrong} of spoilt photographs."
+
+
+def answers_text(figures: Mapping[str, Any]) -> str:
+    """Say how often short questions are answered rightly."""
+    kinds = {name: figures[name] for name in figures if "answered rightly" in name}
+    if not kinds:
+        return "- Its answers to yes/no and multiple choice questions have not been measured."
+    told = ", ".join(f"{name} {percent(figure)}" for name, figure in kinds.items())
+    return f"- It can be asked short questions about faults, and is not always right: {told}."
+
+
+def goals_table(figures: Mapping[str, Any]) -> str:
+    """Return what was wanted and what was reached."""
+    lines = ["| | wanted | reached |", "| --- | --- | --- |"]
+    for name, figure in headline(figures).items():
+        sign = "at most" if name == "clean called faulty" else "at least"
+        wanted = f"{sign} {100 * GOALS[name]:.0f} %" if name in GOALS else ""
+        lines.append(f"| {name} | {wanted} | {percent(figure)} |")
+    return "\n".join(lines)
+
+
+def calibration_text(figures: Mapping[str, Any]) -> str:
+    """Return how the score falls with strength, and what was to be said where it says something."""
+    parts = []
+    if fell := figures.get("score falls with strength"):
+        each = ", ".join(f"{fault} {fell[fault]['value']:.2f}" for fault in faults.FAULTS)
+        parts.append(
+            "Rank correlation of strength with the fall of the score, six strengths from none to the greatest, mean "
+            f"over photographs: {fell['all']['value']:.2f} ({each})."
+        )
+    found = figures["calibration"]
+    parts.append(
+        f"Expected calibration error: {found['expected error of the score']:.2f} points of 10. What the "
+        "strengths stand for, in the mean, where the score lies in a class:"
+    )
+    lines = ["| score | mean score | what it should have been | pictures |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {c['from']:g} to {c['to']:g} | {c['score']:.1f} | {c['true']:.1f} | {c['n']} |" for c in found["classes"]
+    ]
+    parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def settings_table(figures: Mapping[str, Any]) -> str:
+    """Return the main figures of every setting."""
+    settings = figures.get("settings", {})
+    if len(settings) < 2:
+        return "Not measured."
+    tables = {name: headline(of_one) for name, of_one in settings.items()}
+    rows = list(next(iter(tables.values())))
+    lines = ["| setting | " + " | ".join(rows) + " |", "| --- |" + " --- |" * len(rows)]
+    for name, table in tables.items():
+        cells = [f"{100 * table[row]['value']:.1f} %" if row in table else "" for row in rows]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def sources_table(provenance: Sequence[Mapping[str, str]]) -> str:
@@ -156,7 +226,7 @@ def training_text(record: Mapping[str, Any]) -> str:
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in record["seconds"].items())
     text = (
         f"On {record.get('machine', 'CPU')}, seed {record['seed']}: {record['photographs']['train']} photographs, "
-        f"{record['n_crops']} crops in four versions each. Time per stage: {seconds}."
+        f"{record['n_crops']} crops in six versions each. Time per stage: {seconds}."
     )
     return text + (f" {record['note']}" if record.get("note") else "")
 
@@ -178,7 +248,9 @@ def write_card(checkpoint: Path, figures: Mapping[str, Any]) -> str:
     held_out = sorted({p["package"] for p in provenance if all(
         q["split"] == "test" for q in provenance if q["package"] == p["package"])})  # fmt: skip
     return TEXT.format(
-        abilities=abilities_text(figures), warnings=warnings_text(figures), size=224,
+        abilities=abilities_text(figures), warnings=warnings_text(figures), size=IMAGE_SIZE,
+        answers=answers_text(figures), goals=goals_table(figures), calibration=calibration_text(figures),
+        settings=settings_table(figures),
         training=training_text(record), n_photos=len(provenance),
         held_out=", ".join(held_out), sources=sources_table(provenance), n_test=figures["n_photos"],
         strengths=strengths_text(), figures=figures_table(figures), baselines=baselines_table(figures["baselines"]),

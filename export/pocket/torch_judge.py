@@ -93,3 +93,8 @@ class TorchJudge:
         scores = (10 * (probabilities[:, 0] + 0.5 * probabilities[:, 1])).tolist()
         texts = self.answers(cache, len(images), CRITIQUE_QUESTION) if critiques else [""] * len(images)
         return list(zip(scores, texts, strict=True))
+
+    def answers_about(self, image: Image.Image, questions: Sequence[str]) -> list[str]:
+        """Return the answer to each question about one picture."""
+        cache = self.prefill([image])
+        return [self.answers(cache, 1, question)[0] for question in questions]

@@ -12,7 +12,8 @@ from PIL import Image
 
 pytest.importorskip("scipy", reason="needs the extra [export]")
 
-from aesedge_export.pocket import card, evaluate, faults, language, photos
+from aesedge_export.pocket import card, evaluate, faults, language, photos, phrases
+from aesedge_export.pocket.questions import YES_NO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,15 +39,31 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Knowing:
-    """Knows in which order the pictures come."""
+    """Knows in which order the pictures come, and which questions are asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
 
     def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
-        found = [(9.0, language.Speaker({}, np.random.default_rng(0)).critique())]
-        for fault in faults.FAULTS:
-            for strength in evaluate.LEVELS.values():
-                speaker = language.Speaker({fault: strength}, np.random.default_rng(0))
-                found.append((9 - 9 * strength, speaker.critique()))
-        assert len(found) == len(images)
+        levels = evaluate.LEVELS if critiques else evaluate.LADDER
+        known = [(f, s) for f in faults.FAULTS for s in levels.values()]
+        known = [("", 0.0), *known] if critiques else known
+        assert len(known) == len(images)
+        speakers = [language.Speaker({f: s} if f else {}, np.random.default_rng(0)) for f, s in known]
+        scores = [evaluate.taught_score(row(f, s)) for f, s in known]
+        return [(score, speaker.critique()) for score, speaker in zip(scores, speakers, strict=True)]
+
+    def answers_about(self, image: Image.Image, questions: Sequence[str]) -> list[str]:
+        fault = ("", *faults.FAULTS)[self.asked % (1 + len(faults.FAULTS))]
+        self.asked += 1
+        names = {**phrases.NAMES, "": "no clear fault", "defocus": "wrong focus"}
+        name = names[fault].capitalize()
+        found = []
+        for question in questions:
+            if question in YES_NO:
+                found.append("Yes." if (fault != "") == YES_NO[question][1] else "No.")
+            else:
+                found.append(next(line for line in question.splitlines() if line.endswith(name)))
         return found
 
 
@@ -56,10 +73,18 @@ class Silent:
     def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
         return [(5.0, "")] * len(images)
 
+    def answers_about(self, image: Image.Image, questions: Sequence[str]) -> list[str]:
+        return [""] * len(questions)
+
+
+def row(fault: str, strength: float) -> evaluate.Row:
+    level = next(name for name, value in evaluate.STRENGTHS.items() if value == strength)
+    return evaluate.Row("p", "p", "", fault, level, 0.0, "", {})
+
 
 def figures(judge: evaluate.Judge, cache: Path) -> dict:
     sources = photos.gather(cache)
-    return evaluate.summarise(evaluate.judge_all(judge, sources, cache))
+    return evaluate.summarise(evaluate.judge_all(judge, sources, cache, ladder=True, questions=True))
 
 
 def test_a_judge_that_knows_gets_all_pairs_and_names_all_faults(cache: Path) -> None:
@@ -69,12 +94,20 @@ def test_a_judge_that_knows_gets_all_pairs_and_names_all_faults(cache: Path) -> 
     assert result["clean photographs called faulty"]["value"] == 0
     assert result["absent fault named in the critique of a spoilt photograph"]["all, all"]["value"] == 0
     assert result["well formed critiques"]["value"] == 1
+    assert result["score falls with strength"]["all"]["value"] == pytest.approx(1)
+    assert result["calibration"]["expected error of the score"] == pytest.approx(0)
+    for kind in ("yes/no", "multiple choice"):
+        for pictures in ("clean", "strong faults"):
+            assert result[f"{kind} answered rightly, {pictures}"]["value"] == 1
+    assert all(figure["value"] in (0, 1, pytest.approx(1)) for figure in evaluate.headline(result).values())
 
 
 def test_a_judge_that_says_nothing_gets_half_of_the_pairs(cache: Path) -> None:
     result = figures(Silent(), cache)
     assert result["pairs"]["all, all"]["value"] == 0.5
     assert "fault named in the critique" not in result
+    assert result["score falls with strength"]["all"]["value"] == 0
+    assert result["yes/no answered rightly, clean"]["value"] == 0
 
 
 def test_interval_draws_whole_photographs() -> None:
