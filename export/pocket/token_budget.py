@@ -38,7 +38,7 @@ from .language import named_faults
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BUDGETS = (147, 98, 64, 49, 36, 25, 16)
+BUDGETS = (108, 72, 49, 36, 25, 16)
 Setting = tuple[str, int]
 """Method and number of image tokens."""
 

@@ -65,7 +65,7 @@ SHAPES = {
             n_layer=4,
             n_vocab=2048,
             n_ctx=1024,
-            tower=Tower(image_size=224, patch_size=16, hidden=192, n_heads=3, n_layers=5, intermediate=768),
+            tower=Tower(image_size=480, patch_size=40, hidden=256, n_heads=4, n_layers=3, intermediate=1024),
         ),
     )
 }

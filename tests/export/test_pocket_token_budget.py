@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.export
 
 
-OPTIONS = ["--no-critiques", "--methods", "cells,pool", "--tokens", "196,49,16"]
+OPTIONS = ["--no-critiques", "--methods", "cells,pool", "--tokens", "144,49,16"]
 
 
 def rows_of(n_photos: int, right: bool) -> list[evaluate.Row]:
@@ -69,7 +69,7 @@ def test_one_photograph_is_measured_with_every_method_and_budget(
     )
     figures = json.loads(out.read_text("utf-8"))["figures"]
     settings = [(f["method"], f["n_image_tokens"]) for f in figures]
-    assert settings == [("none", 196), ("cells", 49), ("cells", 16), ("pool", 49), ("pool", 16)]
+    assert settings == [("none", 144), ("cells", 49), ("cells", 16), ("pool", 49), ("pool", 16)]
     assert figures[0]["pairs, change"]["value"] == 0
     assert len(json.loads(out.with_suffix(".rows.json").read_text("utf-8"))) == len(settings) * 21
     assert "cells" in capsys.readouterr().out
