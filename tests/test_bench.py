@@ -10,25 +10,24 @@ import sqlite3
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from test_ctrl_c import START
 
 from aesedge.bench.benchmark import Benchmark, Wanted
+from aesedge.bench.language_tests import open_bare
 from aesedge.bench.predict import budgets_of
 from aesedge.bench.result import Result, Row, load_result, percentile
 from aesedge.bench.rounds import Measurement, Sample, run_rounds
-from aesedge.bench.subject import NewPhotos
+from aesedge.bench.subject import NewPhotos, Subject
 from aesedge.bundle import open_bundle
 from aesedge.cli import main
+from aesedge.engine import open_model
 from aesedge.errors import UsageError
 from aesedge.image import read_image
 from aesedge.options import Options
 from aesedge.samples import SAMPLE_PHOTOS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MANIFEST = open_bundle("pocket").manifest
 PLAN = Options().plan(open_bundle("pocket"))
@@ -289,3 +288,21 @@ def test_a_damaged_result_is_refused(written: Path, tmp_path: Path) -> None:
     refuses(json.dumps({**good, "rows": None}), "not a whole result")
     good["rows"][timed]["samples_ns"] = [0]
     refuses(json.dumps(good), "less than a nanosecond")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts the threads that Linux shows")
+def test_bare_calls_compute_on_the_engine_s_threads(tmp_path: Path) -> None:
+    """More of OpenMP's threads than cores would sleep at every barrier, in the engine too."""
+
+    def n_threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    with (
+        open_model("pocket", cache="0", photos=2, threads=2) as model,
+        Subject(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, tmp_path)) as subject,
+    ):
+        before = n_threads()
+        with open_bare(subject) as bare:
+            bare.prefill(64)
+            bare.decode(4)
+            assert n_threads() == before

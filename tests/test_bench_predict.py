@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from aesedge.errors import BundleError
 from aesedge.plan import Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MEASURED = Measured(
@@ -61,11 +63,12 @@ def test_budgets_are_those_that_a_bundle_can_make() -> None:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
     probe = pytest.importorskip("aesedge_export.shape.probe", reason="the extra convert makes models")
     shapes = pytest.importorskip("aesedge_export.shape.shapes")
     shape = shapes.Shape("small", n_embd=256, n_ff=512, n_head=4, n_head_kv=4, n_layer=6, n_vocab=4096, n_ctx=1024)
-    return Workshop(PLAN, probe.ProbeWriter(shape), tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        yield Workshop(PLAN, probe.ProbeWriter(shape), tmp_path, pool.submit)
 
 
 def test_types_are_timed_and_leave_no_file(workshop: Workshop) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -347,7 +348,7 @@ def test_bare_calls_time_what_they_say_and_leave_a_clean_sequence(llm: LanguageM
         source.prefill_tokens(0, [llm.bos, *range(5, 14)])
         state = source.save(0)
     context = Context(llm, n_ctx=512, n_seq_max=1, n_threads=1)
-    with Bare(context, n_batch=64) as bare:
+    with ThreadPoolExecutor(1) as pool, Bare(context, n_batch=64, submit=pool.submit) as bare:
         bare.fill(100, state, 10)
         for _ in range(5):  # each begins anew: 5 times as much would not fit
             assert bare.prefill(150) > 0

@@ -26,6 +26,7 @@ from PIL import Image
 
 from aesedge import hashes
 from aesedge.cli import main
+from aesedge.cli.shape_bundle import shapes_folder
 from aesedge.reply import Writing
 
 if TYPE_CHECKING:
@@ -247,6 +248,9 @@ def test_damaged_files_are_dropped_and_recomputed(kind: str, damage: str, caplog
 
 
 def test_the_command_shows_and_clears_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    shape = shapes_folder() / "small-q4_k_m-int8-0"  # as bench --shape leaves it
+    shape.mkdir(parents=True)
+    (shape / "llm-q4_k_m.gguf").write_bytes(bytes(1000))
     with open_pocket() as model:
         model.look(PHOTOS[0]).close()
         with model.look(PHOTOS[1]) as photo:
@@ -255,7 +259,8 @@ def test_the_command_shows_and_clears_what_is_kept(capsys: pytest.CaptureFixture
     for arguments in ([], ["--clear"], ["--clear", "--unpin"]):
         assert main(["cache", "--json", *arguments]) == 0
         found = json.loads(capsys.readouterr().out)
-        counts.append((found["embeddings"]["entries"], found["kv"]["pinned"]))
-    assert counts == [(2, 1), (0, 1), (0, 0)]
+        counts.append((found["embeddings"]["entries"], found["kv"]["pinned"], found["shapes"]["bytes"]))
+    assert counts == [(2, 1, 1000), (0, 1, 0), (0, 0, 0)]
+    assert not shape.exists()
     assert main(["cache"]) == 0
     assert "image embeddings" in capsys.readouterr().out

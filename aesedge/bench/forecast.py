@@ -68,7 +68,7 @@ def forecast(
     found = predict_budgets(measured, budgets_of(tokens.min, tokens.max))
     if write_probe is not None:
         with tempfile.TemporaryDirectory(prefix="aesedge-bench-") as folder:
-            workshop = Workshop(model.plan, write_probe, Path(folder), model.n_gpu_layers)
+            workshop = Workshop(model.plan, write_probe, Path(folder), model.scheduler.call, model.n_gpu_layers)
             types = measure_types(workshop, seconds=SECONDS, progress=show)
         found += predict_types(measured, types.costs)
         notes += [f"no prediction for {kind}: {why}" for kind, why in types.left_out.items()]

@@ -43,7 +43,7 @@ def open_bare(subject: Subject) -> Bare:
         kv_type=plan.kv_type,
         flash_attention=plan.flash_attention,
     )
-    bare = Bare(context, n_batch=plan.chunk)
+    bare = Bare(context, n_batch=plan.chunk, submit=model.scheduler.call)
     bare.fill(depth, subject.saved(), subject.n_resident)  # the image is prefilled already
     return bare
 

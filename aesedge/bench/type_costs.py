@@ -16,18 +16,21 @@ import numpy as np
 
 from aesedge.errors import BundleError
 from aesedge.llm import Context, LanguageModel, binding
+from aesedge.llm.interrupt import result_unless_stopped
 from aesedge.memory.header import read_weights
 from aesedge.options import repacking_pays
 from aesedge.work import even
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from aesedge.plan import Plan
 
     WriteProbe = Callable[[str, Path], int]
     """Writes a small model of a type; returns the bytes that decoding a token reads in the large one of that type."""
+    Submit = Callable[[Callable[[], "_Took"]], "Future[_Took]"]
 
 TYPES = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q3_k_m", "q2_k")
 """What is tried where nobody says otherwise, the most precise first."""
@@ -69,7 +72,10 @@ class _Took(NamedTuple):
 class _Probe:
     """A small model, open. Close it."""
 
-    def __init__(self, path: Path, plan: Plan, gpu_layers: int, *, repack: bool, full_bytes: int) -> None:
+    def __init__(
+        self, path: Path, plan: Plan, submit: Submit, gpu_layers: int, *, repack: bool, full_bytes: int
+    ) -> None:
+        self._submit = submit
         self.full_bytes = full_bytes
         self.repack = repack
         self.own_bytes = sum(weight.n_bytes for weight in read_weights(path) if not weight.is_input)
@@ -99,6 +105,9 @@ class _Probe:
 
     def turn(self, n_decoded: int = _N_DECODED) -> _Took:
         """Prefill an image, and decode behind it."""
+        return result_unless_stopped(self._submit(lambda: self._turn(n_decoded)), self._context.abort)
+
+    def _turn(self, n_decoded: int) -> _Took:
         context = self._context
         context.truncate(0, 0)
         started = time.perf_counter()
@@ -123,6 +132,8 @@ class Workshop:
     write_probe: WriteProbe
     folder: Path
     """Where they are written; each is removed as soon as it is open."""
+    submit: Submit
+    """Runs work on the one thread that calls llama.cpp, see :class:`aesedge.llm.bare.Bare`."""
     gpu_layers: int = 0
     """Or -1, where the large model was on a GPU."""
 
@@ -131,7 +142,7 @@ class Workshop:
         path = self.folder / f"probe-{kind.lower()}.gguf"
         try:
             full_bytes = self.write_probe(kind, path)
-            probe = _Probe(path, self.plan, self.gpu_layers, repack=repack, full_bytes=full_bytes)
+            probe = _Probe(path, self.plan, self.submit, self.gpu_layers, repack=repack, full_bytes=full_bytes)
         finally:
             _remove(path)
         try:

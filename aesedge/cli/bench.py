@@ -105,7 +105,13 @@ def bench(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Write it into this file.", show_default=False, rich_help_panel=_OUTPUT),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Write it into this file, and print the table.",
+            show_default=False,
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
@@ -212,6 +218,9 @@ def _show(result: Result, form: Format, out: Path | None, plot: Path | None, *, 
         except UsageError:
             print(text)  # what took minutes is not lost
             raise
+        if not quiet:
+            print(result_text(result))
+            print(f"\nWritten to {out}.")
     lost = "" if form is Format.table else left_out(result, form.value)
     if lost and not quiet:
         complain(lost)

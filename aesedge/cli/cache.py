@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -9,8 +10,11 @@ import typer
 
 from aesedge.cli.options import Printing, expand
 from aesedge.cli.terminal import size, table
+from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aesedge.cache.disk_store import Kind
 
 KINDS: dict[Kind, str] = {"embeddings": "image embeddings", "kv": "KV of pinned photos and of the text before images"}
@@ -22,11 +26,13 @@ def cache(
     unpin: Annotated[bool, typer.Option("--unpin", help="Unpin every photo; with --clear, remove them too.")] = False,
     printing: Printing = Printing(),
 ) -> None:
-    """Show what is kept of photos that were seen, or remove it. It is computed again when it is needed."""
+    """Show what is kept of photos that were seen, and of bench --shape, or remove it. It is made again when needed."""
     from aesedge.cache import open_store
+    from aesedge.cli.shape_bundle import shapes_folder
     from aesedge.hashes import cache_folder
 
-    rows, summary = [], {}
+    rows: list[list[str]] = []
+    summary: dict[str, dict[str, int]] = {}
     for kind, what in KINDS.items():
         store = open_store(kind, "100%")  # what it may take is the engine's business
         for entry in store.entries():
@@ -38,9 +44,30 @@ def cache(
         n_bytes, n_pinned = sum(entry.n_bytes for entry in left), sum(entry.pinned for entry in left)
         rows.append([what, str(len(left)), str(n_pinned), size(n_bytes)])
         summary[kind] = {"entries": len(left), "pinned": n_pinned, "bytes": n_bytes}
+    shapes = _bundles_of_shapes(shapes_folder(), clear=clear)
+    rows.append(["random weights of bench --shape", str(len(shapes)), "0", size(sum(shapes))])
+    summary["shapes"] = {"entries": len(shapes), "pinned": 0, "bytes": sum(shapes)}
     if printing.json:
         print(msgspec.json.encode({"folder": str(cache_folder()), **summary}).decode())
         return
     print(table(rows, header=["kept", "entries", "pinned", "size"]))
     if not printing.quiet:
         print(f"\nin {cache_folder()}")
+
+
+def _bundles_of_shapes(folder: Path, *, clear: bool) -> list[int]:
+    """Return the sizes of the bundles that ``bench --shape`` left, in bytes, once they are removed where asked.
+
+    Raises:
+        UsageError: one cannot be removed.
+    """
+    if not folder.is_dir():
+        return []
+    if clear:
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise UsageError(f"{error.filename or folder}: cannot be removed: {error.strerror or error}") from None
+        return []
+    bundles = [path for path in folder.iterdir() if path.is_dir()]
+    return [sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()) for bundle in bundles]

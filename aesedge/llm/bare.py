@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aesedge.errors import InferenceError
 from aesedge.llm import binding
-from aesedge.several import result_of
+from aesedge.llm.interrupt import result_unless_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     import numpy.typing as npt
 
@@ -33,16 +33,20 @@ class Bare:
     Args:
         context: empty, with one sequence; it is closed with this.
         n_batch: rows in a batch at most.
+        submit: runs work on another thread, so that Ctrl-C reaches Python while llama.cpp computes. Where an engine is
+            open it must be the engine's: for every thread that calls llama.cpp, OpenMP keeps threads of its own, and
+            with more of them than cores they sleep at each barrier instead of spinning, which cost a tenth of the
+            speed of decoding at 7B.
     """
 
-    def __init__(self, context: Context, *, n_batch: int) -> None:
+    def __init__(self, context: Context, *, n_batch: int, submit: Callable[[Callable[[], int]], Future[int]]) -> None:
         self._lib: Any = binding.load()
         self._context = context
         self._n_batch = n_batch
         self._memory = self._lib.llama_get_memory(context.handle)
         self._rng = np.random.default_rng()
         self._filled: dict[int, npt.NDArray[np.uint8]] = {}
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="aesedge-bare")
+        self._submit = submit
 
     def prefill(self, n: int) -> int:
         """Prefill so many random tokens into the empty sequence; return nanoseconds."""
@@ -67,15 +71,7 @@ class Bare:
         return self._do(lambda: self._decode(n, depth))
 
     def _do(self, work: Callable[[], int]) -> int:
-        """Run work in a thread, so that Ctrl-C reaches Python while llama.cpp computes, and can stop it."""
-        future = self._pool.submit(work)
-        try:
-            return result_of(future)
-        except BaseException:
-            self._context.abort.set()
-            wait([future])
-            self._context.abort.clear()
-            raise
+        return result_unless_stopped(self._submit(work), self._context.abort)
 
     def _empty(self) -> None:
         self._context.truncate(_SEQ, 0)
@@ -136,7 +132,6 @@ class Bare:
 
     def close(self) -> None:
         """Free the KV cache. Closing twice does nothing."""
-        self._pool.shutdown()
         self._context.close()
 
     def __enter__(self) -> Bare:

@@ -10,11 +10,16 @@ import ctypes
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aesedge.several import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+
+T = TypeVar("T")
 
 
 class AbortFlag:
@@ -79,3 +84,19 @@ class Interrupt:
             self._active = False
         if self.requested and exc_type is None:
             raise KeyboardInterrupt
+
+
+def result_unless_stopped(future: Future[T], abort: AbortFlag) -> T:
+    """Return what native code on another thread comes to; Ctrl-C stops it, and is raised once it has stopped.
+
+    Args:
+        future: of the work.
+        abort: the flag that the work reads.
+    """
+    try:
+        return result_of(future)
+    except BaseException:
+        abort.set()
+        wait([future])
+        abort.clear()
+        raise

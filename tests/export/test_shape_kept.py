@@ -244,7 +244,8 @@ def test_a_probe_is_as_wide_as_the_bundle_s_model(tmp_path: Path) -> None:
         assert (model.n_embd, model.n_vocab) == (256, 2048)
         assert model.metadata("llama.block_count") == "4"  # all that there are: they are small
     plan = dataclasses.replace(Options(threads=1, device="cpu", tuned=False).plan(made), n_image_tokens=36)
-    costs = measure_types(Workshop(plan, write, tmp_path), types=["q8_0"], seconds=60)
+    with ThreadPoolExecutor(1) as pool:
+        costs = measure_types(Workshop(plan, write, tmp_path, pool.submit), types=["q8_0"], seconds=60)
     assert [cost.gguf for cost in costs.costs] == ["q8_0"]
 
 
