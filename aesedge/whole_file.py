@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
+import secrets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under a temporary name beside its own, and move it into place.
 
+    It may be read by whom the user's other files may be, or by whom the file that was there might.
+
     Raises:
         OSError: the folder cannot be written; what was there before stays.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    # mkstemp would let nobody else read it.
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         if path.exists():
-            Path(name).chmod(path.stat().st_mode)
-        Path(name).replace(path)
+            part.chmod(path.stat().st_mode)
+        part.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from test_ctrl_c import START
 
 from aesedge.bench.benchmark import Benchmark, Wanted
@@ -162,6 +163,20 @@ def test_a_shape_is_built_once_and_says_that_it_is_random(tmp_path: Path) -> Non
         database.executescript((tmp_path / "a.sql").read_text(encoding="utf-8"))
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         assert "aesedge_bench" in tables
+
+
+def test_a_kept_result_is_shown_again_in_any_form(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "show", str(written)]) == 0
+    shown = capsys.readouterr().out
+    assert f"pp{N}" in shown
+    csv, picture = written.with_suffix(".csv"), written.with_name("again.png")
+    assert main(["bench", "show", str(written), "-o", str(csv), "--plot", str(picture)]) == 0
+    assert capsys.readouterr().out == f"{shown}\nWritten to {csv}.\n"
+    assert f"pp{N}" in csv.read_text(encoding="utf-8")
+    with Image.open(picture) as drawn:
+        assert drawn.width > 1000
+    assert main(["bench", "show", str(csv)]) == 2
+    assert f"{csv}: " in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:

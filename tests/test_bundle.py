@@ -21,6 +21,7 @@ from aesedge.errors import (
     UsageError,
 )
 from aesedge.manifest import MANIFEST_NAME, format_manifest, parse_manifest
+from aesedge.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,3 +237,19 @@ def test_options_are_checked(bundle_folder: Path) -> None:
         open_tiny(bundle_folder, threads=0)
     with pytest.raises(UsageError, match="mood"):
         open_tiny(bundle_folder, mood="good")
+
+
+def test_a_small_file_is_written_whole_with_the_rights_of_the_user_s_other_files(tmp_path: Path) -> None:
+    path, other = tmp_path / "result.json", tmp_path / "other"
+    other.write_bytes(b"")
+    write_whole(path, b"1")
+    assert path.stat().st_mode == other.stat().st_mode
+    path.chmod(0o600)
+    kept = path.stat().st_mode
+    write_whole(path, b"2")
+    assert (path.read_bytes(), path.stat().st_mode) == (b"2", kept)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "result.json"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_whole(tmp_path / "folder", b"3")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "other", "result.json"]

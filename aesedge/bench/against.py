@@ -122,6 +122,7 @@ class Opponent:
             nonlocal photo
             photo.unlink(missing_ok=True)
             photo = self._subject.new_photos.write()
+            self._subject.leave()
 
         def ours() -> dict[str, int]:
             if n == n_most:

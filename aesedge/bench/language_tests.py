@@ -44,7 +44,7 @@ def open_bare(subject: Subject) -> Bare:
         flash_attention=plan.flash_attention,
     )
     bare = Bare(context, n_batch=plan.chunk, submit=model.scheduler.call)
-    bare.fill(depth, subject.saved(), subject.n_resident)  # the image is prefilled already
+    bare.fill(depth, subject.state, subject.n_resident)  # the image is prefilled already
     return bare
 
 
@@ -91,7 +91,8 @@ def depth_of(subject: Subject) -> int:
 
 
 def prefill(subject: Subject, n: int) -> Sample:
-    """Prefill so many random tokens into an empty sequence, by the engine."""
+    """Prefill so many random tokens into an empty cache, by the engine."""
+    subject.leave()
     return subject.timed(_prefill(subject, _random_tokens(subject, n)))
 
 

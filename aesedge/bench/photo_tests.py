@@ -34,6 +34,7 @@ def photo_tests(subject: Subject) -> list[Measurement]:
 
     def asked(do: Callable[[Photo], object]) -> Callable[[], Sample]:
         def repeat() -> Sample:
+            subject.bring()
             watch = Watch()
             do(subject.photo)
             return watch.sample()
@@ -77,6 +78,7 @@ def _first_token(subject: Subject, state: CacheState) -> Measurement:
             path = subject.new_photos.write()
         else:
             model.eye.see(path, model.n_image_tokens)  # so that its embeddings are there, whatever came since
+        subject.leave()
         watch = Watch()
         with model.look(path) as photo:
             if photo.cache_state != state:
@@ -84,6 +86,7 @@ def _first_token(subject: Subject, state: CacheState) -> Measurement:
             return ask(photo, watch)
 
     def stay() -> Sample:
+        subject.bring()
         watch = Watch()
         subject.photo.critique(_ONE).read()
         return watch.sample(first_token_s=watch.seconds)
@@ -103,6 +106,7 @@ def _in_a_row(subject: Subject) -> list[Measurement]:
 
     def score() -> Sample:
         paths = [subject.new_photos.write() for _ in range(n)]
+        subject.leave()
         watch = Watch()
         _check([outcome for _, outcome in model.score_many(paths, attributes=False)])
         return watch.sample()
@@ -115,6 +119,7 @@ def _in_a_row(subject: Subject) -> list[Measurement]:
 
     def write() -> Sample:
         paths = [subject.new_photos.write() for _ in range(n)]
+        subject.leave()
         watch = Watch()
         outcomes = [outcome for _, outcome in model.each(paths, criticise)]
         sample = watch.sample()

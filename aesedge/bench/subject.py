@@ -61,11 +61,11 @@ class NewPhotos:
 
 
 class Subject:
-    """A model that has been warmed, with a photo in its KV cache. Close it, or use it as a context manager.
+    """A model that has been warmed, and a photo that may be in its KV cache. Close it, or use it as a context manager.
 
     Args:
         model: open, with room for two photos; whoever opened it closes it.
-        photos: given ones; the first stays in the KV cache.
+        photos: given ones; the first is the one in the KV cache.
         new_photos: makes others of them.
     """
 
@@ -80,7 +80,22 @@ class Subject:
             self.photo.score()
             self.photo_s = watch.seconds
             """What looking at a photo and scoring it took, the first time."""
+            self.state = self._save()
+            """What the KV cache holds up to the end of the image, as :meth:`aesedge.llm.Context.save` returns it."""
+            self.photo.image.restore = self._restore
             self._resources = stack.pop_all()
+
+    def bring(self) -> None:
+        """Have the photo in the KV cache; where it left, it is copied there again."""
+
+        def work() -> Work[None]:
+            yield from self.model.residents.bring(self.photo.image)
+
+        self.model.scheduler.submit(work()).wait()
+
+    def leave(self) -> None:
+        """Have the photo leave the KV cache: attention reads what stands there of others, and users have one photo."""
+        self.model.scheduler.call(lambda: self.model.residents.evict(self.photo.image)).wait()
 
     @property
     def n_resident(self) -> int:
@@ -91,8 +106,7 @@ class Subject:
         """Have work done by the scheduler."""
         return self.model.scheduler.submit(work).wait()
 
-    def saved(self) -> npt.NDArray[np.uint8]:
-        """Return what the KV cache holds up to the end of the image, as :meth:`aesedge.llm.Context.save` does."""
+    def _save(self) -> npt.NDArray[np.uint8]:
         residents, image = self.model.residents, self.photo.image
 
         def work() -> Work[npt.NDArray[np.uint8]]:
@@ -103,6 +117,10 @@ class Subject:
                 residents.give_back(seq_ids)
 
         return self.model.scheduler.submit(work()).wait()
+
+    def _restore(self, seq_id: int) -> bool:
+        self.model.residents.context.restore(seq_id, self.state, self.n_resident)
+        return True
 
     def finish(self) -> None:
         """Wait for a GPU, which works on after llama_decode has returned; for work, on the scheduler's thread."""

@@ -7,35 +7,21 @@ import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
+from aesedge.cli.bench_output import FormatOption, OutOption, PlotOption, format_of, require_folders, write_result
+from aesedge.cli.bench_output import show as show_result
 from aesedge.cli.compare import compare
 from aesedge.cli.exit_codes import INTERRUPTED
 from aesedge.cli.loading import options_of
 from aesedge.cli.options import Loading, Printing, expand
 from aesedge.cli.terminal import complain, status
-from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aesedge.bench.benchmark import Benchmark
-    from aesedge.bench.result import Result
     from aesedge.bundle import Bundle
 
-_WHAT, _OUTPUT = "What is measured", "Output"
-
-
-class Format(str, enum.Enum):
-    """How a result is written."""
-
-    table = "table"
-    md = "md"
-    csv = "csv"
-    json = "json"
-    jsonl = "jsonl"
-    sql = "sql"
+_WHAT = "What is measured"
 
 
 class Purpose(str, enum.Enum):
@@ -53,6 +39,7 @@ class Rival(str, enum.Enum):
 
 app = typer.Typer(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 app.command("compare")(compare)
+app.command("show")(show_result)
 
 
 @app.callback()
@@ -97,28 +84,9 @@ def bench(
         bool,
         typer.Option("--kernels", help="Run the native kernels too, where they are built.", rich_help_panel=_WHAT),
     ] = False,
-    format_: Annotated[
-        Format | None,
-        typer.Option(
-            "--format", help="How it is written.", show_default="table, or by --out's name", rich_help_panel=_OUTPUT
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Write it into this file, and print the table.",
-            show_default=False,
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            help="Draw it into this PNG; with --kernels the roofline.", show_default=False, rich_help_panel=_OUTPUT
-        ),
-    ] = None,
+    format_: FormatOption = None,
+    out: OutOption = None,
+    plot: PlotOption = None,
     loading: Loading = Loading(),
     printing: Printing = Printing(),
 ) -> None:
@@ -129,10 +97,8 @@ def bench(
     """
     if context.invoked_subcommand is not None:
         return
-    form = _format(format_, out, as_json=printing.json)
-    for path in (out, plot):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{path}: cannot be written: there is no folder {path.absolute().parent}")
+    form = format_of(format_, out, as_json=printing.json)
+    require_folders(out, plot)
     from aesedge.bench.benchmark import Benchmark, Wanted
 
     wanted = Wanted(
@@ -150,19 +116,10 @@ def bench(
         result = benchmark.finish()
         if result is not None:
             result.complete = not stopped
-            _show(result, form, out, plot, quiet=printing.quiet)
+            write_result(result, form, out, plot, quiet=printing.quiet)
     if stopped:
         complain("stopped: " + ("what was measured by then was kept" if result else "nothing was measured yet"))
         raise typer.Exit(INTERRUPTED)
-
-
-def _format(asked: Format | None, out: Path | None, *, as_json: bool) -> Format:
-    if asked is not None:
-        return asked
-    if as_json:
-        return Format.json
-    suffix = out.suffix.lower().removeprefix(".") if out is not None else ""
-    return Format(suffix) if suffix in {form.value for form in Format} else Format.table
 
 
 def _bundle(shape: str | None, loading: Loading, *, quiet: bool) -> Bundle:
@@ -197,51 +154,3 @@ def _run(benchmark: Benchmark, bundle: Bundle, *, quiet: bool) -> bool:
     except KeyboardInterrupt:
         return True
     return False
-
-
-def _show(result: Result, form: Format, out: Path | None, plot: Path | None, *, quiet: bool) -> None:
-    """Print the result, or write it, and draw it.
-
-    Raises:
-        UsageError: a file cannot be written.
-    """
-    from aesedge.bench.formats import left_out, render
-    from aesedge.cli.bench_text import result_text
-    from aesedge.whole_file import write_whole
-
-    text = result_text(result) if form is Format.table else render(result, form.value)
-    if out is None:
-        print(text)
-    else:
-        try:
-            _save(out, lambda: write_whole(out, text.encode() + b"\n"))
-        except UsageError:
-            print(text)  # what took minutes is not lost
-            raise
-        if not quiet:
-            print(result_text(result))
-            print(f"\nWritten to {out}.")
-    lost = "" if form is Format.table else left_out(result, form.value)
-    if lost and not quiet:
-        complain(lost)
-    if plot is not None:
-        _save(plot, lambda: _draw(result, plot))
-
-
-def _draw(result: Result, path: Path) -> None:
-    if result.kernels is not None:
-        from aesedge.bench.kernels import KernelReport
-        from aesedge.bench.roofline import draw_roofline
-
-        draw_roofline(msgspec.convert(result.kernels, KernelReport), path)
-        return
-    from aesedge.bench.chart import save_chart
-
-    save_chart(result, path)
-
-
-def _save(path: Path, write: Callable[[], object]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None

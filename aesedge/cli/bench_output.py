@@ -1,0 +1,137 @@
+"""Where the result of ``bench`` goes: the terminal, a file, a picture; knows forms and paths, not what was measured."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from aesedge.cli.options import Printing, expand
+from aesedge.cli.terminal import complain
+from aesedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aesedge.bench.result import Result
+
+OUTPUT = "Output"
+
+
+class Format(str, enum.Enum):
+    """How a result is written."""
+
+    table = "table"
+    md = "md"
+    csv = "csv"
+    json = "json"
+    jsonl = "jsonl"
+    sql = "sql"
+
+
+FormatOption = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", help="How it is written.", show_default="table, or by --out's name", rich_help_panel=OUTPUT
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Write it into this file, and print the table.", show_default=False, rich_help_panel=OUTPUT
+    ),
+]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Draw it into this PNG; with --kernels the roofline.", show_default=False, rich_help_panel=OUTPUT
+    ),
+]
+
+
+@expand
+def show(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="JSON that bench wrote.")],
+    format_: FormatOption = None,
+    out: OutOption = None,
+    plot: PlotOption = None,
+    printing: Printing = Printing(),
+) -> None:
+    """Show a result that was kept, as a table or in another form; nothing is measured."""
+    from aesedge.bench.result import load_result
+
+    form = format_of(format_, out, as_json=printing.json)
+    require_folders(out, plot)
+    write_result(load_result(result), form, out, plot, quiet=printing.quiet)
+
+
+def format_of(asked: Format | None, out: Path | None, *, as_json: bool) -> Format:
+    """Return the form that was asked for, by name or by the file's suffix."""
+    if asked is not None:
+        return asked
+    if as_json:
+        return Format.json
+    suffix = out.suffix.lower().removeprefix(".") if out is not None else ""
+    return Format(suffix) if suffix in {form.value for form in Format} else Format.table
+
+
+def require_folders(*paths: Path | None) -> None:
+    """See that files can be written, before minutes are spent.
+
+    Raises:
+        UsageError: a folder is not there.
+    """
+    for path in paths:
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"{path}: cannot be written: there is no folder {path.absolute().parent}")
+
+
+def write_result(result: Result, form: Format, out: Path | None, plot: Path | None, *, quiet: bool) -> None:
+    """Print the result, or write it, and draw it.
+
+    Raises:
+        UsageError: a file cannot be written.
+    """
+    from aesedge.bench.formats import left_out, render
+    from aesedge.cli.bench_text import result_text
+    from aesedge.whole_file import write_whole
+
+    text = result_text(result) if form is Format.table else render(result, form.value)
+    if out is None:
+        print(text)
+    else:
+        try:
+            _save(out, lambda: write_whole(out, text.encode() + b"\n"))
+        except UsageError:
+            print(text)  # what took minutes is not lost
+            raise
+        if not quiet:
+            print(result_text(result))
+            print(f"\nWritten to {out}.")
+    lost = "" if form is Format.table else left_out(result, form.value)
+    if lost and not quiet:
+        complain(lost)
+    if plot is not None:
+        _save(plot, lambda: _draw(result, plot))
+
+
+def _draw(result: Result, path: Path) -> None:
+    if result.kernels is not None:
+        from aesedge.bench.kernels import KernelReport
+        from aesedge.bench.roofline import draw_roofline
+
+        draw_roofline(msgspec.convert(result.kernels, KernelReport), path)
+        return
+    from aesedge.bench.chart import save_chart
+
+    save_chart(result, path)
+
+
+def _save(path: Path, write: Callable[[], object]) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
