@@ -69,7 +69,7 @@ def wrong_call(message: str) -> Any:
     raise SystemExit(2)
 
 
-def make_session(kind: str, weights: FloatArray, n_threads: int) -> Any:
+def make_session(kind: str, weights: FloatArray) -> Any:
     """Return a session that multiplies rows [n, n_columns] by weights [n_columns, n_rows]."""
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
@@ -92,7 +92,7 @@ def make_session(kind: str, weights: FloatArray, n_threads: int) -> Any:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = n_threads
+    options.use_per_session_threads = False  # threads of another session would go on spinning for a while
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
@@ -213,6 +213,7 @@ def main(arguments: list[str]) -> int:
     for name, value in head.items():
         print(f"{name:14} {json.dumps(value)}")
     print(f"{'name':12} {'type':5} {'columns':7} {'median ms':>11} {'GFLOP/s':>9} {'% peak':>7}")
+    onnxruntime.set_global_thread_pool_sizes(options.threads, 1)
     rows = []
     for shape in shapes:
         generator = np.random.default_rng(1)
@@ -221,7 +222,7 @@ def main(arguments: list[str]) -> int:
         for kind in options.types:
             n_bytes = weights.size * (4 if kind == "fp32" else 1)
             n_copies = 1 if options.check else min(32, -(-COLD_BYTES // n_bytes))
-            sessions = [make_session(kind, weights, options.threads) for _ in range(n_copies)]
+            sessions = [make_session(kind, weights) for _ in range(n_copies)]
             if not is_right(kind, shape, sessions[0].run(None, {"x": x})[0], x, weights):
                 return 1
             if options.check:

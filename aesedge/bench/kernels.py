@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from aesedge.bench.ceilings import Ceilings, measure_ceilings
+from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
 from aesedge.bench.native import (
     CLONE,
     Device,
@@ -121,6 +121,7 @@ def run_kernels(
     n_threads: int,
     seconds: float = 60.0,
     device: Device = "cpu",
+    ceilings: Ceilings | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> KernelReport:
     """Check and time every kernel at the shapes of a model.
@@ -133,6 +134,7 @@ def run_kernels(
         seconds: about how long the timing may take in all. Making the data comes on top, and large shapes are run
             three times however long it takes.
         device: where.
+        ceilings: what was measured before; None measures them now. They are measured again afterwards.
         progress: gets each line of the tables as it comes.
 
     Raises:
@@ -142,7 +144,7 @@ def run_kernels(
     if not types or not columns or min(columns) < 1:
         raise UsageError("give at least one type, and numbers of columns from 1")
     folder = require_native(device)
-    ceilings = measure_ceilings(n_threads, device)
+    ceilings = ceilings or measure_ceilings(n_threads, device)
     common = ["--shapes", shape, "--threads", str(n_threads), *_ceilings_option(ceilings)]
     skipped: list[str] = []
     parts = _native_parts(folder, types, columns, ["--device", device, *common])
@@ -164,7 +166,7 @@ def run_kernels(
         measured += [(part.kernel, found) for found in report["rows"]]
         skipped += [f"{part.kernel}: {reason}" for reason in report["skipped"]]
         excluded[part.kernel] = report["excluded"]
-    ceilings = _higher(ceilings, measure_ceilings(n_threads, device))
+    ceilings = better(ceilings, measure_ceilings(n_threads, device))
     return KernelReport(
         shape=head["shapes"],
         device=head["device"],
@@ -209,16 +211,6 @@ def _vision_part(common: list[str]) -> _Part | str:
         if importlib.util.find_spec(package) is None:
             return f"vision: the package {package} is not installed"
     return _Part("vision", [sys.executable, script, *common], 6 * len(_VISION_TYPES))
-
-
-def _higher(before: Ceilings, after: Ceilings) -> Ceilings:
-    """Return the best of both: other programs take less from one of them, often much less."""
-    return Ceilings(
-        read_bytes_per_s=max(before.read_bytes_per_s or 0, after.read_bytes_per_s or 0) or None,
-        fma_flops_per_s=max(before.fma_flops_per_s or 0, after.fma_flops_per_s or 0) or None,
-        int8_ops_per_s=max(before.int8_ops_per_s or 0, after.int8_ops_per_s or 0) or None,
-        source=f"{after.source}; the better of before and after the kernels",
-    )
 
 
 def _row(kernel: Kernel, found: dict[str, Any], ceilings: Ceilings) -> KernelRow:
