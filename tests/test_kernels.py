@@ -263,7 +263,10 @@ def test_vision_products_are_numpys(shapes: Path) -> None:
 
 
 def test_run_kernels_measures_everything(programs: Path, shapes: Path, tmp_path: Path) -> None:
-    report = run_kernels(str(shapes), ["Q4_K_M"], [3], n_threads=1, seconds=0.1)
+    *parts, report = run_kernels(str(shapes), ["Q4_K_M"], [3], n_threads=1, seconds=0.1)
+    lengths = [len(part.rows) for part in parts]  # whoever stops it has these
+    assert lengths == sorted(set(lengths))
+    assert lengths[0] > 0
     assert {row.kernel for row in report.rows} >= {"matmul", "attention", "dequantize"}
     assert {row.type for row in report.rows if row.kernel == "matmul"} == {"q4_k", "q6_k"}
     assert report.ggml == installed_ggml()
@@ -281,21 +284,21 @@ def test_run_kernels_measures_everything(programs: Path, shapes: Path, tmp_path:
 
 def test_unknown_type_is_a_wrong_call(programs: Path) -> None:
     with pytest.raises(UsageError, match="unknown type 'q9_k'"):
-        run_kernels("pocket", ["q9_k"], [1], n_threads=1)
+        list(run_kernels("pocket", ["q9_k"], [1], n_threads=1))
 
 
 def test_what_is_not_built_is_named_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AESEDGE_KERNELS", str(tmp_path))
     assert native_folder() is None
     with pytest.raises(AesedgeError, match="make kernels"):
-        run_kernels("pocket", ["q4_k_m"], [1], n_threads=1)
+        list(run_kernels("pocket", ["q4_k_m"], [1], n_threads=1))
 
 
 def test_built_without_ggml_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bandwidth").touch()
     monkeypatch.setenv("AESEDGE_KERNELS", str(tmp_path))
     with pytest.raises(AesedgeError, match="without llama-cpp-python's ggml"):
-        run_kernels("pocket", ["q4_k_m"], [1], n_threads=1)
+        list(run_kernels("pocket", ["q4_k_m"], [1], n_threads=1))
 
 
 def test_another_ggml_than_the_installed_one_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

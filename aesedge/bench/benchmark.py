@@ -242,7 +242,7 @@ class Benchmark:
             n_lines += 1
             show(n_lines / (n_lines + 20))
 
-        found = run_kernels(
+        reports = run_kernels(
             str(shapes_file(model, self._folder)),
             [model.gguf.lower()],
             n_threads=model.plan.threads_batch,
@@ -251,8 +251,9 @@ class Benchmark:
             ceilings=msgspec.convert(self.result.card.ceilings, Ceilings),
             progress=progress,
         )
-        self.result.kernels = msgspec.to_builtins(found)
-        self.result.card.ceilings = msgspec.to_builtins(found.ceilings)
+        for found in reports:
+            self.result.kernels = msgspec.to_builtins(found)
+            self.result.card.ceilings = msgspec.to_builtins(found.ceilings)
 
     def _take_turns(self, show: Show) -> None:
         with Opponent(self._subject) as opponent:

@@ -20,7 +20,7 @@ from aesedge.bench.native import (
 from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["COLUMNS", "KernelReport", "KernelRow", "native_folder", "run_kernels", "tensor_types"]
@@ -123,7 +123,7 @@ def run_kernels(
     device: Device = "cpu",
     ceilings: Ceilings | None = None,
     progress: Callable[[str], None] | None = None,
-) -> KernelReport:
+) -> Iterator[KernelReport]:
     """Check and time every kernel at the shapes of a model.
 
     Args:
@@ -136,6 +136,9 @@ def run_kernels(
         device: where.
         ceilings: what was measured before; None measures them now. They are measured again afterwards.
         progress: gets each line of the tables as it comes.
+
+    Yields:
+        What there is, whenever one of the programs has ended; the last report is whole.
 
     Raises:
         UsageError: there is no such type, shape or device.
@@ -157,6 +160,20 @@ def run_kernels(
     measured: list[tuple[Kernel, dict[str, Any]]] = []
     excluded: dict[str, str] = {}
     head: dict[str, Any] = {}
+
+    def so_far(ceilings: Ceilings) -> KernelReport:
+        return KernelReport(
+            shape=head["shapes"],
+            device=head["device"],
+            host=head["host"],
+            n_threads=n_threads,
+            ggml=f"{head['ggml_version']} {head['ggml_commit']}",
+            ceilings=ceilings,
+            rows=[_row(kernel, found, ceilings) for kernel, found in measured],
+            skipped=[*skipped],
+            excluded={**excluded},
+        )
+
     for part in parts:
         command = [*part.command, "--seconds", f"{per_row:.3f}"]
         report = run_native(command, timeout_s=_TIMEOUT_S, progress=progress)
@@ -166,18 +183,8 @@ def run_kernels(
         measured += [(part.kernel, found) for found in report["rows"]]
         skipped += [f"{part.kernel}: {reason}" for reason in report["skipped"]]
         excluded[part.kernel] = report["excluded"]
-    ceilings = better(ceilings, measure_ceilings(n_threads, device))
-    return KernelReport(
-        shape=head["shapes"],
-        device=head["device"],
-        host=head["host"],
-        n_threads=n_threads,
-        ggml=f"{head['ggml_version']} {head['ggml_commit']}",
-        ceilings=ceilings,
-        rows=[_row(kernel, found, ceilings) for kernel, found in measured],
-        skipped=skipped,
-        excluded=excluded,
-    )
+        yield so_far(ceilings)
+    yield so_far(better(ceilings, measure_ceilings(n_threads, device)))
 
 
 def _ceilings_option(ceilings: Ceilings) -> list[str]:
@@ -194,9 +201,11 @@ def _ceilings_option(ceilings: Ceilings) -> list[str]:
 def _native_parts(folder: Path, types: Sequence[str], columns: Sequence[int], common: list[str]) -> list[_Part]:
     matrices = list(dict.fromkeys(type_ for gguf in types for type_ in tensor_types(gguf)))
     of_types, of_columns = ["--types", ",".join(matrices)], ["--columns", ",".join(map(str, columns))]
-    n_products = 4 * len(matrices) * len(columns)
     return [
-        _Part("matmul", [folder / "matmul", *of_types, *of_columns, *common], 2 * n_products),
+        *(
+            _Part("matmul", [folder / "matmul", "--types", kind, *of_columns, *common], 2 * 4 * len(columns))
+            for kind in matrices
+        ),
         _Part("attention", [folder / "attention", *of_columns, *common], len(_FORMS) * len(_DEPTHS) * len(columns)),
         _Part("dequantize", [folder / "dequantize", *of_types, *common], len(matrices)),
     ]
