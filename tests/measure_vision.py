@@ -15,62 +15,29 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import onnxruntime
-from aesedge_export.vision.vision_builder import VisionShape, write_from_tensors
+from aesedge_export.shape.shapes import SHAPES
+from aesedge_export.shape.tower import RandomTower
+from aesedge_export.vision.vision_builder import write_from_tensors
 from aesedge_export.vision.vision_precision import optimize, write_fp16, write_int8
-from make_checkpoint import VISION, tower_shapes
 
 from aesedge.image import preprocess, read_image
 from aesedge.machine import default_n_threads
-from aesedge.manifest import ImageSpec
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.vision import VisionTower
 
-N_EMBD = 4096
-N_LAYERS = VISION["layers"] - 1  # up to the one that LLaVA-1.5 reads
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+if TYPE_CHECKING:
+    import numpy as np
 
-
-def weights(random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return random tensors under export's names; norms near one, matrices that keep the scale of their input."""
-    width = VISION["hidden"]
-    shapes = {f"vision_tower.{name}": shape for name, shape in tower_shapes().items()}
-    shapes |= {
-        "multi_modal_projector.linear_1.weight": (N_EMBD, width),
-        "multi_modal_projector.linear_1.bias": (N_EMBD,),
-    }
-    shapes |= {
-        "multi_modal_projector.linear_2.weight": (N_EMBD, N_EMBD),
-        "multi_modal_projector.linear_2.bias": (N_EMBD,),
-    }
-    found = {}
-    for name, shape in shapes.items():
-        if len(shape) == 1:
-            center = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-            found[name] = random.normal(center, 0.1, shape).astype(np.float32)
-        else:
-            std = float(np.prod(shape[1:])) ** -0.5
-            found[name] = std * random.standard_normal(shape, np.float32)
-    return found
+TOWER = RandomTower(SHAPES["llava-1.5-7b"], seed=0)
 
 
 def make(folder: Path, pixels: list[np.ndarray]) -> dict[str, Path]:
     """Write the graphs and say what int8 and fp16 cost in accuracy."""
-    tensors = weights(np.random.default_rng(0))
-    shape = VisionShape(
-        image_size=VISION["image"],
-        patch_size=VISION["patch"],
-        hidden=VISION["hidden"],
-        n_heads=VISION["hidden"] // 64,
-        n_layers=N_LAYERS,
-        intermediate=VISION["intermediate"],
-        n_embd=N_EMBD,
-    )
     paths = {name: folder / f"{name}.onnx" for name in ("raw", "fp32", "fp16", "int8")}
-    write_from_tensors(shape, tensors.__getitem__, paths["raw"], facts={})
-    del tensors
+    write_from_tensors(TOWER.shape, TOWER.tensor, paths["raw"], facts={})
     optimize(paths["raw"], paths["fp32"])
     half, byte = write_fp16(paths["fp32"], paths["fp16"], pixels), write_int8(paths["fp32"], paths["int8"], pixels)
     print(f"fp16: least cosine of a row to fp32 {half.min_cosine:.6f}, largest value {half.largest:.0f}")
@@ -87,8 +54,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=default_n_threads(10**9))
     parser.add_argument("--keep", type=Path)
     args = parser.parse_args()
-    spec = ImageSpec(size=VISION["image"], mean=CLIP_MEAN, std=CLIP_STD, pad_color=(122, 116, 104))
-    pixels = [preprocess(read_image(path), spec) for path in SAMPLE_PHOTOS]
+    pixels = [preprocess(read_image(path), TOWER.image) for path in SAMPLE_PHOTOS]
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -92,8 +92,8 @@ def bench(
 ) -> None:
     """Measure how fast this machine is with a bundle, from the file to the critique.
 
-    Rows have llama-bench's names: pp576 prefills 576 tokens, tg128 @ d640 decodes 128 behind 640. The JSON has all
-    samples. Let no other program be busy meanwhile. Ctrl-C keeps what was measured by then.
+    Rows have llama-bench's names: pp576 prefills 576 tokens, tg128 @ d640 decodes 128 behind 640.
+    The JSON has all samples. Let no other program be busy. Ctrl-C keeps what was measured by then.
     """
     if context.invoked_subcommand is not None:
         return
