@@ -57,10 +57,16 @@ class Row:
 Picture = tuple[str, str, "Image.Image"]
 
 
-def versions_of(clean: Image.Image, number: int, seed: int, levels: Mapping[str, float] = LEVELS) -> Iterator[Picture]:
+def versions_of(
+    clean: Image.Image,
+    number: int,
+    seed: int,
+    levels: Mapping[str, float] = LEVELS,
+    which: Sequence[str] = faults.FAULTS,
+) -> Iterator[Picture]:
     """Yield (fault, level, picture): the original, then each fault at each level."""
     yield "", "", clean
-    for f, fault in enumerate(faults.FAULTS):
+    for f, fault in enumerate(which):
         for level, strength in levels.items():
             rng = np.random.default_rng((seed, number, f))
             yield fault, level, faults.spoil(clean, {fault: strength}, rng)
@@ -70,7 +76,7 @@ def questions_about(fault: str, rng: np.random.Generator) -> list[tuple[str, str
     """Return (kind, question, beginning of the right answer) about a picture with one fault or with none."""
     found = []
     for question, (about, when_there) in YES_NO.items():
-        if len(about) == 1 and fault in ("", *about):
+        if len(about) == 1 and about[0] in faults.FAULTS and fault in ("", *about):
             found.append(("yes/no", question, "Yes" if (fault != "") == when_there else "No"))
     question, answer = Speaker({fault: faults.STRONG} if fault else {}, rng).choice()
     return [*found, ("multiple choice", question, answer[:2])]
@@ -154,6 +160,15 @@ def pairs(rows: Sequence[Row], value: Callable[[Row], float]) -> list[tuple[Row,
     return [(r, float((np.sign(clean[r.photo] - value(r)) + 1) / 2)) for r in spoilt]
 
 
+KINDS = ("all", "all others")
+"""The faults of pocket's goals together, and all others together."""
+
+
+def kind_of(fault: str) -> str:
+    """Return with which faults a fault is counted."""
+    return KINDS[0] if fault in faults.MAIN_FAULTS else KINDS[1]
+
+
 def falls(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """Return, per fault, how surely the score falls: less the rank correlation of score and strength, per photo."""
     from scipy.stats import rankdata
@@ -167,9 +182,9 @@ def falls(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
         ranks = [rankdata(values) for values in ([r.score for r in mine], [STRENGTHS[r.level] for r in mine])]
         level = min(np.ptp(r) for r in ranks) == 0
         value = 0.0 if level else -float(np.corrcoef(*ranks)[0, 1])
-        for name in (fault, "all"):
+        for name in (fault, kind_of(fault)):
             found[name].append((value, mine[0].group))
-    return {fault: interval(*zip(*found[fault], strict=True)) for fault in (*faults.FAULTS, "all")}
+    return {name: interval(*zip(*found[name], strict=True)) for name in (*faults.FAULTS, *KINDS)}
 
 
 def taught_score(row: Row) -> float:
@@ -199,8 +214,9 @@ def summarise(rows: Sequence[Row]) -> dict[str, object]:
     def table(values: list[tuple[Row, float]]) -> dict[str, dict[str, float]]:
         found = {}
         for level in (*LEVELS, "all"):
-            for fault in (*faults.FAULTS, "all"):
-                use = [(v, r.group) for r, v in values if level in (r.level, "all") and fault in (r.fault, "all")]
+            for fault in (*faults.FAULTS, *KINDS):
+                use = [(v, r.group) for r, v in values if level in (r.level, "all")
+                       and fault in (r.fault, kind_of(r.fault))]  # fmt: skip
                 found[f"{fault}, {level}"] = interval(*zip(*use, strict=True))
         return found
 
@@ -210,7 +226,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, object]:
     rows = [r for r in rows if r.level not in LADDER]
     result["pairs"] = table(pairs(rows, lambda r: r.score))
     result["baselines"] = {
-        name: {k: v for k, v in table(pairs(rows, _baseline(name))).items() if "all" in k} for name in rows[0].baselines
+        name: {k: v for k, v in table(pairs(rows, _baseline(name))).items() if k.startswith(KINDS)}
+        for name in rows[0].baselines
     }
     if held_out := [r for r in rows if r.package in photos.HELD_OUT]:
         whole = table(pairs(held_out, lambda r: r.score))
@@ -228,8 +245,9 @@ def summarise(rows: Sequence[Row]) -> dict[str, object]:
         formed = [float(well_formed(r.critique)) for r in rows]
         result["well formed critiques"] = interval(formed, [r.group for r in rows])
         result["distinct critiques"] = len({r.critique for r in rows})
+    spoilt = {kind: [r for r in rows if r.fault and kind_of(r.fault) == kind] for kind in KINDS}
     for kind in ("yes/no", "multiple choice"):
-        for name, use in (("clean", clean), ("strong faults", [r for r in rows if r.fault])):
+        for name, use in (("clean", clean), ("strong faults", spoilt[KINDS[0]]), ("other faults", spoilt[KINDS[1]])):
             answers = [(value, r.group) for r in use for value in r.right.get(kind, ())]
             if answers:
                 result[f"{kind} answered rightly, {name}"] = interval(*zip(*answers, strict=True))
@@ -276,9 +294,10 @@ def changes(rows: Sequence[Row], first: Sequence[Row]) -> dict[str, dict[str, fl
     found = {}
     both = [[r for r in mine if r.level not in LADDER] for mine in (rows, first)]
     for level in LEVELS:
-        ranked = [[(r.group, v) for r, v in pairs(mine, lambda r: r.score) if r.level == level] for mine in both]
+        ranked = [[(r.group, v) for r, v in pairs(mine, lambda r: r.score)
+                   if r.level == level and kind_of(r.fault) == KINDS[0]] for mine in both]  # fmt: skip
         found[f"pairs, {level}"] = [(a - b, g) for (g, a), (_, b) in zip(*ranked, strict=True)]
-    spoilt = [(a, b) for a, b in zip(*both, strict=True) if a.level == "strong"]
+    spoilt = [(a, b) for a, b in zip(*both, strict=True) if a.level == "strong" and kind_of(a.fault) == KINDS[0]]
     found["named, strong"] = [
         (float(a.fault in named_faults(a.critique)) - float(b.fault in named_faults(b.critique)), a.group)
         for a, b in spoilt
@@ -346,6 +365,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sources = [p for p in photos.gather(options.cache) if p.split == options.split]
     sources = sources[: options.limit or len(sources)]
     more = not options.no_critiques
+    from .judge_scenes import scene_figures  # which takes its intervals from here
+
     found: dict[str, dict[str, object]] = {}
     first: list[Row] = []
     for setting in product(options.gguf.split(","), options.vision.split(","), options.tokens.split(",")):
@@ -355,6 +376,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             judge, sources, options.cache, critiques=more, ladder=True, questions=more, baselines=not found
         )
         result = summarise(rows)
+        if more and not options.limit:
+            result["composition of scenes"] = scene_figures(judge, options.cache, options.split)
         if found:
             result["change"] = changes(rows, first)
         else:

@@ -75,7 +75,7 @@ class Measurer:
 
     def photo(self, cache: Path, photo: photos.Photo, number: int) -> dict[Setting, list[Row]]:
         """Judge a photograph, clean and spoilt, with every setting."""
-        pictures = list(versions_of(faults.fit(photos.load(cache, photo)), number, 1))
+        pictures = list(versions_of(faults.fit(photos.load(cache, photo)), number, 1, which=faults.MAIN_FAULTS))
         model: Any = self.judge.model
         pixels = np.concatenate([preprocess(image, model.manifest.image) for _, _, image in pictures])
         found: dict[Setting, list[Row]] = {}

@@ -26,7 +26,7 @@ OPTIONS = ["--no-critiques", "--methods", "cells,pool", "--tokens", "144,49,16"]
 def rows_of(n_photos: int, right: bool) -> list[evaluate.Row]:
     rows = []
     for i in range(n_photos):
-        kinds = [("", "")] + [(fault, level) for fault in faults.FAULTS for level in evaluate.LEVELS]
+        kinds = [("", "")] + [(fault, level) for fault in faults.MAIN_FAULTS for level in evaluate.LEVELS]
         for fault, level in kinds:
             score = 5.0 if not fault else 4.0 if right else 6.0
             rows.append(evaluate.Row(f"p{i}", f"p{i}", "", fault, level, score, "", {}))
@@ -49,7 +49,7 @@ def test_critiques_are_counted_where_there_are_any() -> None:
     rows = rows_of(2, right=True)
     named = [replace(r, critique="The picture is badly out of focus.") for r in rows]
     whole, less = token_budget.summarise({("none", 196): named, ("cls", 16): named})
-    assert whole["named"]["value"] == pytest.approx(1 / len(faults.FAULTS))
+    assert whole["named"]["value"] == pytest.approx(1 / len(faults.MAIN_FAULTS))
     assert less["named, change"]["value"] == 0
     assert whole["clean called faulty"]["value"] == 1
 
