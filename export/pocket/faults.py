@@ -269,8 +269,8 @@ def convolve(image: Image.Image, kernel: npt.NDArray[np.float32]) -> Image.Image
     return Image.fromarray(np.clip(spread + 0.5, 0, 255).astype(np.uint8))
 
 
-DRAWN = {"tilt": 1.7, "motion": 1.5, "jpeg": 1.3, "low resolution": 1.3, "defocus": 1.2, "vignetting": 1.2,
-         "lens tilt": 1.8, "clipped highlights": 1.3, "over-saturation": 1.2}  # fmt: skip
+DRAWN = {"tilt": 1.7, "motion": 1.5, "jpeg": 1.3, "low resolution": 1.3, "defocus": 1.2, "overexposure": 1.2,
+         "vignetting": 1.2, "lens tilt": 1.8, "clipped highlights": 1.3, "over-saturation": 1.2}  # fmt: skip
 """How often faults are drawn for training, 1 for the others: the harder to see, the oftener."""
 
 

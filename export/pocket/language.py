@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LABELS = ("High", "Medium", "Low")
-N_CHOICES = 2
-"""Multiple choice questions about each picture: they are the hardest to learn."""
+N_CHOICES = 3
+"""Multiple choice questions about a picture that has a fault (one, if it has none): they are the hardest to learn."""
 SCORED = ("aesthetic quality", "technical quality", "color and light", "composition", "content")
 Turn = tuple[str, str]
 
@@ -263,7 +263,7 @@ def turn(speaker: Speaker) -> Turn:
 def drill(seen: Impression, rng: np.random.Generator) -> list[Turn]:
     """Return short questions, each a talk of its own, that nobody can answer who has not looked.
 
-    They are: yes or no about what is there, yes or no about what is not, N_CHOICES multiple choices, what is wrong.
+    They are: yes or no about what is there, yes or no about what is not, multiple choices, what is wrong.
 
     Half of the yes/no questions are about what is there: drawn at random, nearly all answers would be no.
     """
@@ -272,7 +272,7 @@ def drill(seen: Impression, rng: np.random.Generator) -> list[Turn]:
     return [
         speaker.question(there=True),
         speaker.question(there=False),
-        *(speaker.choice() for _ in range(N_CHOICES)),
+        *(speaker.choice() for _ in range(N_CHOICES if seen.faults else 1)),
         (speaker.pick(wrong[0]), wrong[1]()),
     ]
 
