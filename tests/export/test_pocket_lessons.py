@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 
@@ -14,9 +12,6 @@ import torch
 from aesedge_export.pocket.impression import known
 from aesedge_export.pocket.tokenizer import EOS, train_tokenizer
 from aesedge_export.pocket.train_language import IGNORED, SHORT_WEIGHT, Branch, Texts, block_mask, collate
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.export
 N_IMAGE = 16
