@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import faults
 from .crops import IMAGE_SIZE
-from .evaluate import GOALS, headline
+from .figures import GOALS, headline
 from .scenes import LAYOUT
 
 if TYPE_CHECKING:

@@ -23,6 +23,10 @@ TOTAL, FIRST_OF_LAYOUT = 2 * N_FAULTS, 2 * N_FAULTS + 1
 """Where the head's logits say how spoilt the photo is altogether, and what they say of its composition."""
 FLAW_STRENGTH = 0.5
 """Of a flaw of the composition nobody knows how strong it is: it is there or not."""
+NEVER = 99.0
+"""A threshold that no logit reaches."""
+TOLD_FROM, TOLD_APART = 0.1, 3.0
+"""A trait of the composition is said only if it is in a tenth of the scenes that have it, and thrice as often there."""
 LAYOUT_ALARMS = (0.004, 0.004, 0.02, 0.02)
 """Of ordinary clean photographs, of which nobody knows: where something is said of their composition, by LAYOUT."""
 MENTIONED = 0.15
@@ -83,10 +87,22 @@ def impressions(logits: Numbers, thresholds: Numbers) -> list[Impression]:
     return found
 
 
-def find_layout_thresholds(ordinary: Numbers) -> Numbers:
-    """Return from where something is said of the composition, from the logits of ordinary clean photographs."""
-    said = ordinary[:, FIRST_OF_LAYOUT:]
-    return np.array([np.quantile(said[:, k], 1 - share) for k, share in enumerate(LAYOUT_ALARMS)])
+def find_layout_thresholds(ordinary: Numbers, scenes: Numbers, layout: Numbers) -> Numbers:
+    """Return from where something is said of the composition; NEVER for what the tower cannot tell apart.
+
+    Args:
+        ordinary: logits of ordinary clean photographs, [n, outputs].
+        scenes: logits of scenes, [m, outputs].
+        layout: what is known of those, [m, LAYOUT].
+    """
+    found = np.full(len(LAYOUT), NEVER)
+    for k, share in enumerate(LAYOUT_ALARMS):
+        limit = np.quantile(ordinary[:, FIRST_OF_LAYOUT + k], 1 - share)
+        said = scenes[:, FIRST_OF_LAYOUT + k] > limit
+        there, lacks = (float(said[layout[:, k] == value].mean()) for value in (1, 0))
+        if there > max(TOLD_FROM, TOLD_APART * lacks):
+            found[k] = limit
+    return found
 
 
 def find_thresholds(logits: Numbers, labels: Numbers, *, false_alarms: float, whole: Numbers | None = None) -> Numbers:

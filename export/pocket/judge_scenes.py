@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import cutouts, photos, scenes
-from .evaluate import interval
+from .figures import interval
 from .language import named_faults
 from .phrases import LOOK_SENTENCES
 from .questions import CRITIQUE_QUESTION

@@ -31,7 +31,8 @@ from ..vision.onnx_graph import Graph
 from ..vision.reduction import METHODS, NONE, add_reduction, write_reduced
 from ..vision.vision_fusion import optimize
 from . import faults, photos
-from .evaluate import Row, interval, pairs, versions_of
+from .evaluate import versions_of
+from .figures import Row, interval, pairs
 from .judges import BundleJudge
 from .language import named_faults
 

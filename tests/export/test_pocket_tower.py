@@ -186,10 +186,20 @@ def test_whole_photographs_bound_the_false_alarms_too() -> None:
 
 
 def test_what_is_said_of_the_composition_of_ordinary_photographs_stays_rare() -> None:
-    logits = np.random.default_rng(0).standard_normal((4000, N_OUT))
-    limits = impression.find_layout_thresholds(logits)
-    said = (logits[:, impression.FIRST_OF_LAYOUT :] > limits).mean(0)
+    rng = np.random.default_rng(0)
+    ordinary, scenes_seen = rng.standard_normal((4000, N_OUT)), rng.standard_normal((500, N_OUT))
+    layout = rng.integers(2, size=(500, len(LAYOUT))).astype(float)
+    scenes_seen[:, impression.FIRST_OF_LAYOUT :] += 4 * layout
+    limits = impression.find_layout_thresholds(ordinary, scenes_seen, layout)
+    said = (ordinary[:, impression.FIRST_OF_LAYOUT :] > limits).mean(0)
     assert said == pytest.approx(impression.LAYOUT_ALARMS, abs=0.001)
+
+
+def test_what_the_tower_cannot_tell_apart_is_never_said() -> None:
+    rng = np.random.default_rng(0)
+    ordinary, guessed = rng.standard_normal((4000, N_OUT)), rng.standard_normal((500, N_OUT)) + 1
+    layout = rng.integers(2, size=(500, len(LAYOUT))).astype(float)
+    assert (impression.find_layout_thresholds(ordinary, guessed, layout) == impression.NEVER).all()
 
 
 def test_a_tower_takes_what_an_earlier_one_knew() -> None:
