@@ -90,7 +90,9 @@ def calibrate(
     named = find_thresholds(logits, labels, false_alarms=FALSE_ALARMS, whole=whole)
     ordinary = np.isnan(validation.layout).all(1) & (labels.max(1) == 0)
     made = ~np.isnan(validation.layout).any(1)
-    placed = find_layout_thresholds(np.concatenate([logits[ordinary], whole]), logits[made], validation.layout[made])
+    placed = find_layout_thresholds(
+        np.concatenate([logits[ordinary], whole]), logits[made], validation.layout[made].astype(float)
+    )
     found = np.concatenate([named, placed])
     new = path.with_suffix(".new")
     new.write_text(json.dumps({"false_alarms": FALSE_ALARMS, "logits": found.tolist()}), "utf-8")
