@@ -159,7 +159,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, object]:
     rows = [r for r in rows if r.level not in LADDER]
     result["pairs"] = table(pairs(rows, lambda r: r.score))
     result["baselines"] = {
-        name: {k: v for k, v in table(pairs(rows, _baseline(name))).items() if k.startswith(KINDS)}
+        name: {k: v for k, v in table(pairs(with_baseline(rows, name), _baseline(name))).items() if k.startswith(KINDS)}
         for name in rows[0].baselines
     }
     if held_out := [r for r in rows if r.package in photos.HELD_OUT]:
@@ -228,6 +228,11 @@ def changes(rows: Sequence[Row], first: Sequence[Row]) -> dict[str, dict[str, fl
         for a, b in spoilt
     ]
     return {name: interval(*zip(*values, strict=True)) for name, values in found.items()}
+
+
+def with_baseline(rows: Sequence[Row], name: str) -> list[Row]:
+    """Return the rows that this plain measure has looked at."""
+    return [r for r in rows if name in r.baselines]
 
 
 def _baseline(name: str) -> Callable[[Row], float]:

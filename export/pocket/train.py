@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from .tower import FaultTower
 
-FALSE_ALARMS = 0.03
+FALSE_ALARMS = 0.02
 """Share of clean validation pictures in which the tower may see a fault."""
 WHOLE_SIDES = (480, 430)
 """Long sides at which whole validation photographs are looked at."""
