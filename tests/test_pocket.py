@@ -71,7 +71,7 @@ def model(request: pytest.FixtureRequest) -> Iterator[Model]:
 
 def photo_and_fault() -> Iterator[object]:
     """Yield every pair; it takes the orange of the flower for a color cast, and has little left to take away."""
-    wrong = pytest.mark.xfail(reason="a clean photo that pocket calls faulty, as 15 % of them; see its card")
+    wrong = pytest.mark.xfail(reason="a clean photo that pocket calls faulty, as 9 % of them; see its card")
     for path in SAMPLE_PHOTOS:
         for fault in FAULTS:
             known = path.stem == "flower" and fault is flattened

@@ -46,8 +46,8 @@ taught plain looks only: bright or dark, warm or cool, vivid or muted.
   photo is spoilt, not a mean opinion score, and it is not AesExpert and must not be presented as such.
 - It does not know what a photo shows, who is on it, or what it makes people feel. Asked, it says that it can't tell.
 - Of composition it was taught, beside tilt, four things, on scenes that a script put together: a subject that is cut
-  off, cluttered borders, a subject in the centre or on a third. {composition} Of ordinary photographs
-  nobody knows how often it is right; it mostly says nothing.
+  off, cluttered borders, a subject in the centre or on a third.
+  {composition}
 {warnings}
 {answers}
 - It sees {size} by {size} pixels: the long side of a photo is brought to {size}. Faults that are not visible at that
@@ -147,7 +147,10 @@ def composition_text(figures: Mapping[str, Any]) -> str:
         f"{100 * found[f'{name}, not there']['value']:.0f} % where it is not" for name in LAYOUT
     )  # fmt: skip
     n = sum(found[f"{LAYOUT[0]}, {kind}"]["n"] for kind in ("there", "not there"))
-    return f"Of {n} such scenes, of subjects and backgrounds it never saw, it says: {told}."
+    if not any(figure["value"] for figure in found.values()):
+        return f"It did not learn to tell them apart, and says nothing about them ({n} scenes of new subjects)."
+    return (f"Of {n} scenes of subjects and backgrounds it never saw, it says: {told}. Of ordinary photographs nobody "
+            "knows how often it is right.")  # fmt: skip
 
 
 def goals_table(figures: Mapping[str, Any]) -> str:
@@ -218,7 +221,8 @@ def subjects_text(checkpoint: Path) -> str:
     counts = ", ".join(f"{n} {split}" for split, n in sorted(splits.items()))
     kinds = sorted({(p["package"], p["version"], p["licence"]) for p in found})
     named = "; ".join(f"{package} {version} ({licence})" for package, version, licence in kinds)
-    return f"The subjects of the scenes are {len(found)} photographic stamps of {named}: {counts}."
+    return (f"The subjects of the scenes are {len(found)} photographic stamps of {named}: {counts}; listed in\n"
+            "`export/pocket/cutouts.json`.")  # fmt: skip
 
 
 def figures_table(figures: Mapping[str, Any]) -> str:

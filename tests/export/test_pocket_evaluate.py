@@ -12,7 +12,7 @@ from PIL import Image
 
 pytest.importorskip("scipy", reason="needs the extra [export]")
 
-from aesedge_export.pocket import card, evaluate, faults, language, photos, phrases
+from aesedge_export.pocket import card, cutouts, evaluate, faults, judge_scenes, language, photos, phrases, scenes
 from aesedge_export.pocket import figures as figures_of
 from aesedge_export.pocket.questions import YES_NO
 
@@ -145,3 +145,34 @@ def test_card_takes_its_figures_from_the_evaluation(cache: Path, tmp_path: Path)
     for text in (knowing, silent):
         assert "not been taught taste by people" in text
         assert "{" not in text
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.0, "says nothing about them (80 scenes"), (0.5, "cut off in 50 % where it is so")]
+)
+def test_card_says_how_well_the_composition_was_learnt(share: float, said: str) -> None:
+    kinds = {"there": 30, "not there": 50}
+    found = {f"{name}, {kind}": {"value": share, "n": n} for name in scenes.LAYOUT for kind, n in kinds.items()}
+    assert said in card.composition_text({"composition of scenes": found})
+    assert "has not been measured" in card.composition_text({})
+
+
+class Placing:
+    """Says of every scene that its subject is cut off."""
+
+    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
+        return [(5.0, "")] * len(images)
+
+    def answers_about(self, image: Image.Image, questions: Sequence[str]) -> list[str]:
+        return ["The subject is cut off by the frame."] * len(questions)
+
+
+def test_scenes_are_counted_by_what_they_show_and_what_is_said(cache: Path) -> None:
+    photo = photos.gather(cache)[0]
+    (cache / "cutouts").mkdir()
+    Image.new("RGBA", (200, 160), (200, 60, 30, 255)).save(cutouts.cutout_path(cache, photo))
+    (cache / "cutouts.json").write_text(json.dumps([asdict(photo)]), "utf-8")
+    found = judge_scenes.scene_figures(Placing(), cache, "test", n=20)
+    assert found["cut off, there"]["value"] == found["cut off, not there"]["value"] == 1
+    assert found["cluttered borders, there"]["value"] == found["on a third, there"]["value"] == 0
+    assert sum(figure["n"] for figure in found.values()) == 20 * len(scenes.LAYOUT)
