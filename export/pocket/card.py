@@ -174,8 +174,9 @@ def calibration_text(figures: Mapping[str, Any]) -> str:
         )
     found = figures["calibration"]
     parts.append(
-        f"Expected calibration error: {found['expected error of the score']:.2f} points of 10. What the "
-        "strengths stand for, in the mean, where the score lies in a class:"
+        f"Expected calibration error: {found['expected error of the score']:.2f} points of 10, with the faults behind "
+        f'"all" too {figures["calibration, all faults"]["expected error of the score"]:.2f}. What the strengths stand '
+        "for, in the mean, where the score lies in a class:"
     )
     lines = ["| score | mean score | what it should have been | pictures |", "| --- | --- | --- | --- |"]
     lines += [

@@ -167,7 +167,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, object]:
         result["pairs of whole sources kept out"] = {k: v for k, v in whole.items() if k.startswith("all")}
     clean = [r for r in rows if not r.fault]
     result["score of clean photographs"] = interval([r.score for r in clean], [r.group for r in clean])
-    result["calibration"] = calibration(rows)
+    result["calibration"] = calibration([r for r in rows if r.fault in ("", *faults.MAIN_FAULTS)])
+    result["calibration, all faults"] = calibration(rows)
     if any(r.critique for r in rows):
         result.update(words_figures(rows))
     spoilt = {kind: [r for r in rows if r.fault and kind_of(r.fault) == kind] for kind in KINDS}
