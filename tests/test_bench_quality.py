@@ -54,7 +54,7 @@ def test_pocket_s_smaller_type_says_nearly_the_same() -> None:
 def test_few_image_tokens_cost_more() -> None:
     bundle = open_bundle(POCKET)
     few, many = (quality(bundle, replace(OPTIONS, image_tokens=n), attributes=False) for n in (16, 3 * N // 4))
-    assert few.nll_change > many.nll_change
+    assert few.score_drift > many.score_drift  # of what the critique says, fewer rows change next to nothing
     assert "16 image tokens" in few.setting
 
 

@@ -15,6 +15,7 @@ from aesedge.critique_report import MOST_ITEMS
 from aesedge.errors import UsageError
 from aesedge.llm import Grammar, Sampling
 from aesedge.reply import Writing
+from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ def test_reports_are_equal_in_form(pocket: Model) -> None:
 
 
 def test_fields_are_written_side_by_side(pocket: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pocket.look(drawn_photo(1, (240, 200))) as photo:
+    with pocket.look(SAMPLE_PHOTOS[0]) as photo:  # no answer to a photograph is longer than all others together
         photo.report()
         batches = Batches(pocket, monkeypatch)
         n_before = photo.timings.n_generated

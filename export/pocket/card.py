@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import faults
 from .crops import IMAGE_SIZE
-from .evaluate import GOALS, headline
+from .figures import GOALS, headline
+from .scenes import LAYOUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +45,9 @@ taught plain looks only: bright or dark, warm or cool, vivid or muted.
 - **It has not been taught taste by people.** No human rating went into it. Its score is its opinion of how little a
   photo is spoilt, not a mean opinion score, and it is not AesExpert and must not be presented as such.
 - It does not know what a photo shows, who is on it, or what it makes people feel. Asked, it says that it can't tell.
-- Of composition it was taught only whether the frame is tilted; see above whether it learnt it.
+- Of composition it was taught, beside tilt, four things, on scenes that a script put together: a subject that is cut
+  off, cluttered borders, a subject in the centre or on a third.
+  {composition}
 {warnings}
 {answers}
 - It sees {size} by {size} pixels: the long side of a photo is brought to {size}. Faults that are not visible at that
@@ -63,6 +66,8 @@ taught plain looks only: bright or dark, warm or cool, vivid or muted.
 training: {held_out}.
 
 {sources}
+
+{subjects}
 
 ## Figures
 
@@ -132,6 +137,22 @@ def answers_text(figures: Mapping[str, Any]) -> str:
     return f"- It can be asked short questions about faults, and is not always right: {told}."
 
 
+def composition_text(figures: Mapping[str, Any]) -> str:
+    """Say how often each trait of a scene is told where it is there, and where it is not."""
+    found = figures.get("composition of scenes")
+    if not found:
+        return "How well it learnt them has not been measured."
+    told = ", ".join(
+        f"{name} in {100 * found[f'{name}, there']['value']:.0f} % where it is so and "
+        f"{100 * found[f'{name}, not there']['value']:.0f} % where it is not" for name in LAYOUT
+    )  # fmt: skip
+    n = sum(found[f"{LAYOUT[0]}, {kind}"]["n"] for kind in ("there", "not there"))
+    if not any(figure["value"] for figure in found.values()):
+        return f"It did not learn to tell them apart, and says nothing about them ({n} scenes of new subjects)."
+    return (f"Of {n} scenes of subjects and backgrounds it never saw, it says: {told}. Of ordinary photographs nobody "
+            "knows how often it is right.")  # fmt: skip
+
+
 def goals_table(figures: Mapping[str, Any]) -> str:
     """Return what was wanted and what was reached."""
     lines = ["| | wanted | reached |", "| --- | --- | --- |"]
@@ -153,8 +174,9 @@ def calibration_text(figures: Mapping[str, Any]) -> str:
         )
     found = figures["calibration"]
     parts.append(
-        f"Expected calibration error: {found['expected error of the score']:.2f} points of 10. What the "
-        "strengths stand for, in the mean, where the score lies in a class:"
+        f"Expected calibration error: {found['expected error of the score']:.2f} points of 10, with the faults behind "
+        f'"all" too {figures["calibration, all faults"]["expected error of the score"]:.2f}. What the strengths stand '
+        "for, in the mean, where the score lies in a class:"
     )
     lines = ["| score | mean score | what it should have been | pictures |", "| --- | --- | --- | --- |"]
     lines += [
@@ -190,6 +212,20 @@ def sources_table(provenance: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(lines)
 
 
+def subjects_text(checkpoint: Path) -> str:
+    """Return where the subjects of the scenes come from."""
+    path = checkpoint / "cutouts.json"
+    if not path.exists():
+        return "No scenes were made."
+    found = json.loads(path.read_text("utf-8"))
+    splits = Counter(p["split"] for p in found)
+    counts = ", ".join(f"{n} {split}" for split, n in sorted(splits.items()))
+    kinds = sorted({(p["package"], p["version"], p["licence"]) for p in found})
+    named = "; ".join(f"{package} {version} ({licence})" for package, version, licence in kinds)
+    return (f"The subjects of the scenes are {len(found)} photographic stamps of {named}: {counts}; listed in\n"
+            "`export/pocket/cutouts.json`.")  # fmt: skip
+
+
 def figures_table(figures: Mapping[str, Any]) -> str:
     """Return the figures per fault, and what concerns clean photographs."""
     pairs, named = figures["pairs"], figures.get("fault named in the critique")
@@ -197,7 +233,7 @@ def figures_table(figures: Mapping[str, Any]) -> str:
         "| fault | pairs, moderate | pairs, strong | named, moderate | named, strong |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for fault in (*faults.FAULTS, "all"):
+    for fault in (*faults.MAIN_FAULTS, "all", *faults.MORE_FAULTS, "all others"):
         cells = [percent(table[f"{fault}, {level}"]) if table else "not measured"
                  for table in (pairs, named) for level in ("moderate", "strong")]  # fmt: skip
         lines.append(f"| {fault} | {' | '.join(cells)} |")
@@ -236,7 +272,9 @@ def strengths_text() -> str:
     units = {
         "tilt": "degrees", "underexposure": "EV", "overexposure": "EV", "low contrast": "times the contrast",
         "color cast": "red against blue", "defocus": "px sigma", "motion": "px", "noise": "of 255, standard deviation",
-        "low resolution": "times fewer pixels a side", "jpeg": "JPEG quality",
+        "low resolution": "times fewer pixels a side", "jpeg": "JPEG quality", "vignetting": "EV in the corners",
+        "lens tilt": "of the width lost at one end", "clipped highlights": "of the pixels white",
+        "over-saturation": "times the color",
     }  # fmt: skip
     return "; ".join(f"{f} {faults.SCALES[f][1]:g} / {faults.SCALES[f][2]:g} {units[f]}" for f in faults.FAULTS)
 
@@ -249,7 +287,8 @@ def write_card(checkpoint: Path, figures: Mapping[str, Any]) -> str:
         q["split"] == "test" for q in provenance if q["package"] == p["package"])})  # fmt: skip
     return TEXT.format(
         abilities=abilities_text(figures), warnings=warnings_text(figures), size=IMAGE_SIZE,
-        answers=answers_text(figures), goals=goals_table(figures), calibration=calibration_text(figures),
+        answers=answers_text(figures), composition=composition_text(figures), subjects=subjects_text(checkpoint),
+        goals=goals_table(figures), calibration=calibration_text(figures),
         settings=settings_table(figures),
         training=training_text(record), n_photos=len(provenance),
         held_out=", ".join(held_out), sources=sources_table(provenance), n_test=figures["n_photos"],

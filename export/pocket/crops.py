@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from . import faults, photos
+from . import cutouts, faults, photos, scenes
 from .filters import N_FILTERS, PATCH, design
 from .looks import LOOKS, looks_of
 
@@ -29,8 +29,13 @@ N_PATCHES = (IMAGE_SIZE // PATCH) ** 2
 PAD_COLOUR = (122, 116, 104)
 PER_CROP = 6
 """Versions of one crop: clean, clean and handled once more, one fault twice (two strengths), another, several."""
+N_FACTS = len(faults.FAULTS) + len(scenes.LAYOUT) + len(LOOKS)
 PER_PART = 100
 """Crops in one file."""
+SCENE_EVERY = 4
+"""Every so many crops, a scene is made instead of a crop of a photograph."""
+CLIPS_FROM = 0.15
+"""Overexposure of this strength clips highlights too, by how much nobody knows."""
 N_SPREAD = 150
 """Clean crops that say how loud each filter is."""
 
@@ -76,7 +81,7 @@ def handled(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def versions(crop: Image.Image, rng: np.random.Generator) -> Iterator[tuple[Image.Image, dict[str, float]]]:
-    """Yield PER_CROP versions of one crop."""
+    """Yield PER_CROP versions of one crop, with the strengths of what was done to them."""
     yield crop, {}
     yield handled(crop, rng), {}
     single = faults.draw_strengths(rng, 1)
@@ -96,6 +101,18 @@ def crop_of(number: int, *, cache: Path, split: str, seed: int) -> tuple[Image.I
     return random_crop(photos.load(cache, photo), rng), rng
 
 
+def scene_of(
+    number: int, *, cache: Path, split: str, seed: int
+) -> tuple[Image.Image, scenes.Label, np.random.Generator]:
+    """Return one clean scene, what is known of its composition, and the generator that goes on with it."""
+    rng = np.random.default_rng((seed, zlib.crc32(split.encode()), number, 1))
+    sources = [p for p in photos.gather(cache) if p.split == split]
+    subjects = [p for p in cutouts.gather(cache) if p.split == split]
+    photo = photos.load(cache, sources[int(rng.integers(len(sources)))])
+    chosen = [cutouts.load(cache, subjects[int(k)]) for k in rng.integers(len(subjects), size=4)]
+    return *scenes.scene(photo, chosen, rng), rng
+
+
 def loud_filters(cache: Path, *, seed: int = 0) -> npt.NDArray[np.float32]:
     """Return the filters, each divided by the spread of what it reads of clean training crops.
 
@@ -113,20 +130,28 @@ def loud_filters(cache: Path, *, seed: int = 0) -> npt.NDArray[np.float32]:
 
 
 def make_part(number: int, *, base: Path, cache: Path, split: str, seed: int) -> None:
-    """Write the crops of one part: rows float16 [n, N_PATCHES, filters], strengths and looks float32 [n, ..]."""
+    """Write the crops of one part: rows float16 [n, N_PATCHES, filters]; what is known of them float32 [n, N_FACTS].
+
+    Facts are strengths, composition and looks; what nobody knows is not a number.
+    """
     path = base / f"{number:05d}-rows.npy"
     if path.exists():
         return
     filters = loud_filters(cache, seed=seed)
     rows = np.empty((PER_PART * PER_CROP, N_PATCHES, N_FILTERS), np.float16)
-    facts = np.zeros((PER_PART * PER_CROP, len(faults.FAULTS) + len(LOOKS)), np.float32)
+    facts = np.zeros((PER_PART * PER_CROP, N_FACTS), np.float32)
     at = 0
-    for i in range(PER_PART):
-        crop, rng = crop_of(number * PER_PART + i, cache=cache, split=split, seed=seed)
+    for i in range(number * PER_PART, (number + 1) * PER_PART):
+        layout = dict.fromkeys(scenes.LAYOUT, scenes.UNKNOWN)
+        if i % SCENE_EVERY == SCENE_EVERY - 1:
+            crop, layout, rng = scene_of(i, cache=cache, split=split, seed=seed)
+        else:
+            crop, rng = crop_of(i, cache=cache, split=split, seed=seed)
         for version, strengths in versions(crop, rng):
             pixels = np.asarray(to_tower(version))
             rows[at] = np.clip(read_patches(pixels, filters), -6e4, 6e4)
-            facts[at] = [*(strengths.get(f, 0.0) for f in faults.FAULTS), *has(looks_of(pixels))]
+            after = scenes.known_after(layout, strengths)
+            facts[at] = [*labels_of(strengths), *(after[name] for name in scenes.LAYOUT), *has(looks_of(pixels))]
             at += 1
     np.save(base / f"{number:05d}-facts.npy", facts)
     np.save(path.with_suffix(".new.npy"), rows)
@@ -143,6 +168,7 @@ def make_crops(cache: Path, split: str, n_parts: int, *, seed: int = 0, workers:
     base = cache / f"crops-{split}-{seed}"
     base.mkdir(parents=True, exist_ok=True)
     loud_filters(cache, seed=seed)
+    cutouts.gather(cache)
     work = partial(make_part, base=base, cache=cache, split=split, seed=seed)
     with ProcessPoolExecutor(workers) as pool:
         for number, _ in enumerate(pool.map(work, range(n_parts))):
@@ -156,7 +182,7 @@ class Crops:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.rows: list[npt.NDArray[np.float16]] = []
-        self.facts: npt.NDArray[np.float32] = np.zeros((0, len(faults.FAULTS) + len(LOOKS)), np.float32)
+        self.facts: npt.NDArray[np.float32] = np.zeros((0, N_FACTS), np.float32)
         self.look_again()
 
     def look_again(self) -> None:
@@ -173,12 +199,22 @@ class Crops:
 
     @property
     def labels(self) -> npt.NDArray[np.float32]:
-        """Strengths, float32 [n, faults]."""
-        return self.facts[:, : len(faults.FAULTS)]
+        """Strengths, float32 [n, faults]; 0 also where it is not known (see `known`)."""
+        return np.nan_to_num(self.facts[:, : len(faults.FAULTS)])
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Whether the strength is known, [n, faults]."""
+        return ~np.isnan(self.facts[:, : len(faults.FAULTS)])
+
+    @property
+    def layout(self) -> npt.NDArray[np.float32]:
+        """Composition, float32 [n, scenes.LAYOUT]: 1 there, 0 not there, not a number where it is not known."""
+        return self.facts[:, len(faults.FAULTS) : N_FACTS - len(LOOKS)]
 
     def looks(self, index: int) -> list[str]:
         """Return the looks of one picture."""
-        return [look for look, there in zip(LOOKS, self.facts[index, len(faults.FAULTS) :], strict=True) if there]
+        return [look for look, there in zip(LOOKS, self.facts[index, -len(LOOKS) :], strict=True) if there]
 
     def take(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Return rows of some pictures, float32 [n, N_PATCHES, filters]."""
@@ -187,5 +223,8 @@ class Crops:
 
 
 def labels_of(strengths: Mapping[str, float]) -> list[float]:
-    """Return strengths in the order of faults.FAULTS."""
-    return [strengths.get(fault, 0.0) for fault in faults.FAULTS]
+    """Return strengths in the order of faults.FAULTS; not a number where nobody knows."""
+    known = dict(strengths)
+    if known.get("overexposure", 0.0) >= CLIPS_FROM:
+        known["clipped highlights"] = scenes.UNKNOWN
+    return [known.get(fault, 0.0) for fault in faults.FAULTS]

@@ -1,7 +1,7 @@
 """Spoil a photograph the way cameras do, each fault with a strength from 0 to 1 as its label.
 
 It knows pixels and strengths; it does not know models, files or words. Lengths are pixels of a photograph
-whose long side is LONG_SIDE, because a fault must be visible at the 224 pixels that the tower sees.
+whose long side is LONG_SIDE, because a fault must be visible at the pixels that the tower sees.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter
 
 LONG_SIDE = 480
 MODERATE, STRONG = 0.4, 0.8
@@ -29,10 +29,25 @@ SCALES: dict[str, tuple[float, float, float, float]] = {
     "noise": (0.0, 22.0, 50.0, 64.0),  # standard deviation, 8 bit
     "low resolution": (1.0, 3.0, 6.0, 8.0),  # divisor
     "jpeg": (60.0, 12.0, 4.0, 2.0),  # quality, interpolated in its logarithm
+    "vignetting": (0.0, 1.5, 3.0, 3.6),  # EV that the corners lose
+    "lens tilt": (0.0, 0.2, 0.4, 0.5),  # share by which one end of the picture is narrower
+    "clipped highlights": (0.0, 0.12, 0.28, 0.36),  # share of the pixels that turn white
+    "over-saturation": (1.0, 2.2, 4.0, 5.0),  # factor of the color
 }
-"""Physical size of each fault at strength 0, moderate, strong and 1, in the order in which a camera adds them."""
+"""Physical size of each fault at strength 0, moderate, strong and 1."""
 FAULTS = tuple(SCALES)
-EXCLUSIVE = ({"underexposure", "overexposure"}, {"defocus", "motion"}, {"jpeg", "low resolution"})
+N_MAIN = 10
+"""The first so many are those of pocket's goals; the figures of the others stand beside them."""
+MAIN_FAULTS, MORE_FAULTS = FAULTS[:N_MAIN], FAULTS[N_MAIN:]
+CAMERA_ORDER = ("tilt", "lens tilt", "vignetting", "underexposure", "overexposure", "clipped highlights",
+                "low contrast", "over-saturation", "color cast", "defocus", "motion", "noise", "low resolution",
+                "jpeg")  # fmt: skip
+"""The order in which a camera adds them."""
+EXCLUSIVE = (
+    {"underexposure", "overexposure"}, {"defocus", "motion"}, {"jpeg", "low resolution"}, {"tilt", "lens tilt"},
+    {"overexposure", "clipped highlights"}, {"underexposure", "clipped highlights"},
+    {"low contrast", "clipped highlights"}, {"color cast", "over-saturation"}, {"low contrast", "over-saturation"},
+)  # fmt: skip
 """Pairs that would hide each other are never put on one photograph."""
 
 Strengths = Mapping[str, float]
@@ -58,10 +73,11 @@ def spoil(image: Image.Image, strengths: Strengths, rng: np.random.Generator, *,
 
     With `vary`, each fault is made in one of several ways that cameras know, so that none is learnt by heart.
     """
-    for fault in FAULTS:
+    for fault in CAMERA_ORDER:
         strength = strengths.get(fault, 0.0)
         if strength > 0:
-            image = globals()["add_" + fault.replace(" ", "_")](image, amount(fault, strength), rng, vary=vary)
+            add = globals()["add_" + fault.replace(" ", "_").replace("-", "_")]
+            image = add(image, amount(fault, strength), rng, vary=vary)
     return image
 
 
@@ -175,6 +191,57 @@ def add_jpeg(image: Image.Image, quality: float, rng: np.random.Generator, *, va
     return Image.open(stream).convert("RGB")
 
 
+def add_vignetting(image: Image.Image, ev: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Take light from the corners, as a wide lens or its hood does."""
+    power = rng.uniform(1.6, 4.0) if vary else 2.0
+    shift = rng.uniform(-0.12, 0.12, 2) if vary else (0.0, 0.0)
+    y = np.linspace(-1, 1, image.height, dtype=np.float32)[:, None] - np.float32(shift[0])
+    x = np.linspace(-1, 1, image.width, dtype=np.float32)[None] - np.float32(shift[1])
+    fall = 2.0 ** (-ev * ((x * x + y * y) / 2) ** (power / 2) / 2.2)  # 2.2: light before the sRGB curve
+    pixels = np.asarray(image, dtype=np.float32) * fall[..., None]
+    return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))
+
+
+def add_lens_tilt(image: Image.Image, share: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Point the camera up or down, so that verticals converge; nothing of what is left was outside the photo."""
+    lost = 0.5 * share * image.width
+    w, h = image.width, image.height
+    upwards = rng.random() < (0.75 if vary else 0.5)
+    # Corners of the source, clockwise from the upper left, that the corners of the picture show.
+    corners = ((0, 0), (w, 0), (w - lost, h), (lost, h)) if upwards else ((lost, 0), (w - lost, 0), (w, h), (0, h))
+    kind = Image.Resampling.BILINEAR if vary and rng.random() < 0.3 else Image.Resampling.BICUBIC
+    return image.transform(image.size, Image.Transform.PERSPECTIVE, perspective(image.size, corners), kind)
+
+
+def add_clipped_highlights(image: Image.Image, share: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Let this share of the pixels turn white while the middle tones stay."""
+    grey = np.asarray(image.convert("L").resize((96, 96), Image.Resampling.BOX))
+    white = max(60.0, float(np.quantile(grey, 1 - share)))
+    knee = white * (rng.uniform(0.4, 0.8) if vary else 0.6)
+    table = [v if v <= knee else min(255.0, knee + (v - knee) * (255 - knee) / max(1.0, white - knee))
+             for v in range(256)]  # fmt: skip
+    return image.point([round(v) for v in table] * 3)
+
+
+def add_over_saturation(image: Image.Image, factor: float, rng: np.random.Generator, *, vary: bool) -> Image.Image:
+    """Drive the colors away from grey."""
+    if vary and rng.random() < 0.3:  # an editor that works in hue, saturation and value
+        hue, saturation, value = image.convert("HSV").split()
+        strong = saturation.point([round(min(255.0, v * (0.4 + 0.6 * factor))) for v in range(256)])
+        return Image.merge("HSV", (hue, strong, value)).convert("RGB")
+    return ImageEnhance.Color(image).enhance(factor)
+
+
+def perspective(size: tuple[int, int], corners: tuple[tuple[float, float], ...]) -> list[float]:
+    """Return Pillow's eight coefficients by which the corners of a picture show these points of the source."""
+    w, h = size
+    rows, wanted = [], []
+    for (x, y), (u, v) in zip(((0, 0), (w, 0), (w, h), (0, h)), corners, strict=True):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+        wanted += [u, v]
+    return [float(c) for c in np.linalg.solve(np.array(rows, float), np.array(wanted, float))]
+
+
 def disc(radius: float) -> npt.NDArray[np.float32]:
     """Return a disc with a soft rim that sums to 1."""
     half = math.ceil(radius)
@@ -202,7 +269,8 @@ def convolve(image: Image.Image, kernel: npt.NDArray[np.float32]) -> Image.Image
     return Image.fromarray(np.clip(spread + 0.5, 0, 255).astype(np.uint8))
 
 
-DRAWN = {"tilt": 1.7, "motion": 1.5, "jpeg": 1.3, "low resolution": 1.3, "defocus": 1.2}
+DRAWN = {"tilt": 1.7, "motion": 1.5, "jpeg": 1.3, "low resolution": 1.3, "defocus": 1.2, "overexposure": 1.2,
+         "vignetting": 1.2, "lens tilt": 1.8, "clipped highlights": 1.3, "over-saturation": 1.2}  # fmt: skip
 """How often faults are drawn for training, 1 for the others: the harder to see, the oftener."""
 
 

@@ -14,10 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from .faults import FAULTS
+from .scenes import FLAWS, LAYOUT, PLACES
 
 Strengths = Mapping[str, float]
 Numbers = npt.NDArray[np.float64]
 N_FAULTS = len(FAULTS)
+TOTAL, FIRST_OF_LAYOUT = 2 * N_FAULTS, 2 * N_FAULTS + 1
+"""Where the head's logits say how spoilt the photo is altogether, and what they say of its composition."""
+FLAW_STRENGTH = 0.5
+"""Of a flaw of the composition nobody knows how strong it is: it is there or not."""
+NEVER = 99.0
+"""A threshold that no logit reaches."""
+TOLD_FROM, TOLD_APART = 0.1, 3.0
+"""A trait of the composition is said only if it is in a tenth of the scenes that have it, and thrice as often there."""
+LAYOUT_ALARMS = (0.004, 0.004, 0.02, 0.02)
+"""Of ordinary clean photographs, of which nobody knows: where something is said of their composition, by LAYOUT."""
 MENTIONED = 0.15
 """A fault weaker than this is left unsaid."""
 STRONG_FROM = 0.6
@@ -36,6 +47,8 @@ class Impression:
     """The expected strength of every fault, to name or not: what the scores are made of."""
     total: float
     """How spoilt the photograph is altogether, 0..1."""
+    places: Sequence[str] = ()
+    """Where the subject stands (scenes.PLACES), if that can be told."""
 
 
 def severity(strengths: Strengths, faults: Sequence[str] | None = None) -> float:
@@ -54,38 +67,68 @@ def known(strengths: Strengths) -> Impression:
 
 
 def impressions(logits: Numbers, thresholds: Numbers) -> list[Impression]:
-    """Return what the tower sees of each picture, from its head's logits [n, 2 * faults + 1]."""
+    """Return what the tower sees of each picture.
+
+    Args:
+        logits: of the head, [n, outputs]: strengths, presence, total, composition.
+        thresholds: from which a fault is named, and from which something is said of the composition,
+            [faults + LAYOUT].
+    """
     shares = 1 / (1 + np.exp(-logits))
     found = []
     for row, share in zip(logits, shares, strict=True):
         estimate = {fault: float(share[k]) for k, fault in enumerate(FAULTS)}
         told = {fault: max(MENTIONED, estimate[fault]) for k, fault in enumerate(FAULTS)
                 if row[N_FAULTS + k] > thresholds[k]}  # fmt: skip
-        found.append(Impression(told, estimate, float(share[-1])))
+        seen = [name for k, name in enumerate(LAYOUT) if row[FIRST_OF_LAYOUT + k] > thresholds[N_FAULTS + k]]
+        flaws = dict.fromkeys((name for name in seen if name in FLAWS), FLAW_STRENGTH)
+        places = tuple(name for name in seen if name in PLACES)
+        found.append(Impression(told | flaws, estimate | flaws, float(share[TOTAL]), places))
     return found
 
 
-def find_thresholds(logits: Numbers, labels: Numbers, *, false_alarms: float) -> Numbers:
+def find_layout_thresholds(ordinary: Numbers, scenes: Numbers, layout: Numbers) -> Numbers:
+    """Return from where something is said of the composition; NEVER for what the tower cannot tell apart.
+
+    Args:
+        ordinary: logits of ordinary clean photographs, [n, outputs].
+        scenes: logits of scenes, [m, outputs].
+        layout: what is known of those, [m, LAYOUT].
+    """
+    found = np.full(len(LAYOUT), NEVER)
+    for k, share in enumerate(LAYOUT_ALARMS):
+        limit = np.quantile(ordinary[:, FIRST_OF_LAYOUT + k], 1 - share)
+        said = scenes[:, FIRST_OF_LAYOUT + k] > limit
+        there, lacks = (float(said[layout[:, k] == value].mean()) for value in (1, 0))
+        if there > max(TOLD_FROM, TOLD_APART * lacks):
+            found[k] = limit
+    return found
+
+
+def find_thresholds(logits: Numbers, labels: Numbers, *, false_alarms: float, whole: Numbers | None = None) -> Numbers:
     """Return the logit of presence from which each fault is named.
 
     As many strong faults as possible are found while at most this share of the clean pictures has any fault named.
     The budget goes, step by step, to the fault where it buys most.
 
     Args:
-        logits: of validation pictures, [n, 2 * faults + 1].
+        logits: of validation pictures, [n, outputs].
         labels: their strengths, [n, faults].
         false_alarms: share of clean pictures.
+        whole: logits of clean photographs that no crop was cut from, of which no larger share may be called faulty.
     """
     there = logits[:, N_FAULTS : 2 * N_FAULTS]
     clean = labels.max(1) == 0
+    kept = there[:0] if whole is None else whole[:, N_FAULTS : 2 * N_FAULTS]
     strong = [there[(labels[:, k] >= STRONG_FROM) & ((labels > 0).sum(1) == 1), k] for k in range(N_FAULTS)]
     steps = np.quantile(there[clean], [1 - share for share in SHARES], axis=0)  # [shares, faults]
-    steps[0] += 0.1  # above every clean picture
+    steps[0] = np.concatenate([there[clean], kept]).max(0) + 0.1  # above every clean picture
     at = [0] * N_FAULTS
 
     def alarms(chosen: list[int]) -> float:
         limits = steps[chosen, np.arange(N_FAULTS)]
-        return float((there[clean] > limits).any(1).mean())
+        shares = [float((mine > limits).any(1).mean()) for mine in (there[clean], kept) if len(mine)]
+        return max(shares)
 
     while True:
         now, best, best_worth = alarms(at), None, 0.0

@@ -42,11 +42,14 @@ from .questions import (
     WRONG_QUESTIONS,
     YES_NO,
 )
+from .scenes import FLAWS, PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LABELS = ("High", "Medium", "Low")
+N_CHOICES = 3
+"""Multiple choice questions about a picture that has a fault (one, if it has none): they are the hardest to learn."""
 SCORED = ("aesthetic quality", "technical quality", "color and light", "composition", "content")
 Turn = tuple[str, str]
 
@@ -58,8 +61,8 @@ def score_question(about: str) -> str:
 
 def severity_about(about: str, strengths: Strengths) -> float:
     """Return the severity that the score question about this attribute asks for."""
-    if about == "content":  # a picture stays readable long after it has become ugly; tilt hides nothing
-        return 0.85 * severity({f: s for f, s in strengths.items() if f != "tilt"})
+    if about == "content":  # a picture stays readable long after it has become ugly; a bad frame hides nothing
+        return 0.85 * severity({f: s for f, s in strengths.items() if f not in ATTRIBUTES["composition"]})
     return severity(strengths, ATTRIBUTES.get(about))
 
 
@@ -76,8 +79,8 @@ def label_of(total: float) -> str:
 
 
 def mentioned(strengths: Strengths) -> list[str]:
-    """Return the faults worth saying, strongest first."""
-    return sorted((f for f, s in strengths.items() if s >= MENTIONED), key=lambda f: (-strengths[f], f))
+    """Return the faults worth saying, strongest first; flaws of the composition after all others."""
+    return sorted((f for f, s in strengths.items() if s >= MENTIONED), key=lambda f: (f in FLAWS, -strengths[f], f))
 
 
 def named_faults(text: str) -> set[str]:
@@ -108,8 +111,12 @@ class Speaker:
 
     def seen(self) -> list[str]:
         """Return sentences about looks that no fault has made."""
-        own = [k for k in self.looks if not any(self.strengths.get(f, 0) > 0 for f in DISTURBED_BY[k])]
+        own = [k for k in self.looks if not self.disturbed(k)]
         return [self.pick(LOOK_SENTENCES[k]) for k in self.rng.permutation(own)] if own else []
+
+    def disturbed(self, look: str) -> bool:
+        """Tell whether a look may be the effect of a fault."""
+        return any(self.strengths.get(f, 0) > 0 for f in DISTURBED_BY[look])
 
     def pick(self, options: Sequence[str]) -> str:
         """Pick one phrasing."""
@@ -158,9 +165,12 @@ class Speaker:
         faults = [f for f in mentioned(self.strengths) if f in ATTRIBUTES[about]]
         praise = self.praise(ATTRIBUTE_PRAISE[about])
         if about == "color and light":
-            praise = [*self.seen()[:1], *praise]
+            colors = Speaker(self.strengths, self.rng, [k for k in self.looks if k not in PLACES])
+            praise = [*colors.seen()[:1], *praise]
         if about == "composition":
-            praise = [*praise, "I was not taught to judge the arrangement."]
+            own = [k for k in self.looks if k in PLACES and not self.disturbed(k)]
+            told = [self.pick(LOOK_SENTENCES[k]) for k in own] or ["Of the arrangement I can't tell more."]
+            praise = [*praise[:1], *told]
         if not faults:
             verdict = "good" if severity_about(about, self.strengths) < 0.2 else "fair"
             return " ".join([f"The {about} is {verdict}.", *praise[:2]])
@@ -253,6 +263,8 @@ def turn(speaker: Speaker) -> Turn:
 def drill(seen: Impression, rng: np.random.Generator) -> list[Turn]:
     """Return short questions, each a talk of its own, that nobody can answer who has not looked.
 
+    They are: yes or no about what is there, yes or no about what is not, multiple choices, what is wrong.
+
     Half of the yes/no questions are about what is there: drawn at random, nearly all answers would be no.
     """
     speaker = Speaker(seen.faults, rng, (), seen.total)
@@ -260,7 +272,7 @@ def drill(seen: Impression, rng: np.random.Generator) -> list[Turn]:
     return [
         speaker.question(there=True),
         speaker.question(there=False),
-        speaker.choice(),
+        *(speaker.choice() for _ in range(N_CHOICES if seen.faults else 1)),
         (speaker.pick(wrong[0]), wrong[1]()),
     ]
 

@@ -10,14 +10,16 @@ import numpy.typing as npt
 
 LOOKS = ("bright", "dark", "warm", "cool", "vivid", "muted")
 DISTURBED_BY: dict[str, tuple[str, ...]] = {
-    "bright": ("underexposure", "overexposure", "low contrast"),
-    "dark": ("underexposure", "overexposure", "low contrast"),
+    "bright": ("underexposure", "overexposure", "low contrast", "vignetting"),
+    "dark": ("underexposure", "overexposure", "low contrast", "vignetting"),
     "warm": ("color cast",),
     "cool": ("color cast",),
-    "vivid": ("underexposure", "overexposure", "low contrast", "color cast"),
+    "vivid": ("underexposure", "overexposure", "low contrast", "color cast", "over-saturation"),
     "muted": ("underexposure", "overexposure", "low contrast", "color cast"),
+    "centred": ("cut off", "tilt", "lens tilt"),
+    "on a third": ("cut off", "tilt", "lens tilt"),
 }
-"""Faults under which a look is an effect of the fault and must not be told as a quality."""
+"""Faults under which a look (or a place of the subject) is an effect of the fault and must not be told as a quality."""
 
 
 def looks_of(pixels: npt.NDArray[np.uint8]) -> list[str]:

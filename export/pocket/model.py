@@ -23,7 +23,9 @@ from transformers import (
 )  # fmt: skip
 
 from .crops import IMAGE_SIZE, N_PATCHES
+from .faults import N_MAIN
 from .filters import PATCH
+from .impression import FIRST_OF_LAYOUT, N_FAULTS, TOTAL
 from .tokenizer import BOS, EOS, N_PIECES
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 IMAGE_TOKEN, PAD_TOKEN = N_PIECES, N_PIECES + 1
 VOCAB = 2048
+N_HEIGHTS = 8
+N_FIRST_UNITS = 4 * N_MAIN + N_HEIGHTS
+"""Units of the projector that a checkpoint has which knew the main faults only."""
 N_LAYERS = 4
 STEP = 1.5
 """How steeply a projector unit rises around the threshold of a fault, for each unit of the logit."""
@@ -90,37 +95,45 @@ def read_judgement(features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def prime_projector(
     model: LlavaForConditionalGeneration, reading: tuple[Tensor, Tensor], thresholds: Tensor, words: list[list[int]],
-    *, outputs: bool = True,
+    *, outputs_from: int = 0,
 ) -> None:  # fmt: skip
     """Let the first units of the projector say what the head says, in the words that the language model knows.
 
     Two units whose difference is a step at the threshold bring the name of a fault; two more how strong it is;
-    steps at several heights how spoilt the photo is altogether.
+    steps at several heights how spoilt the photo is altogether. Those of the first faults.N_MAIN faults and the
+    heights stand first (N_FIRST_UNITS), then the other faults and the composition.
 
     Args:
         model: changed.
         reading: as read_judgement returns it.
-        thresholds: the logit of presence from which each fault is named, [faults].
-        words: the tokens of each fault's name.
-        outputs: whether the second layer is set too; without, it keeps what it has learnt to say.
+        thresholds: the logits from which something is said, [faults + LAYOUT].
+        words: the tokens of the name of each of these.
+        outputs_from: from this unit on, the second layer is set too; those before keep what they have learnt to say.
     """
     weight, bias = reading
-    n = len(words)
+    n = N_FAULTS
     first, second = model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2
     table = model.get_input_embeddings().weight
     names = torch.stack([table[tokens].mean(0) for tokens in words])
     names = names * (0.6 / names.norm(dim=1, keepdim=True))
     units: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def faint() -> Tensor:
+        return 0.05 * torch.randn(table.shape[1])
+
+    def step(k: int, output: int, side: float) -> tuple[Tensor, Tensor, Tensor]:
+        return STEP * weight[output], STEP * (bias[output] - thresholds[k]) + side, 0.5 * side * names[k]
+
     for k in range(n):
+        if k == N_MAIN:
+            heights = torch.linspace(-3.0, 3.0, N_HEIGHTS)
+            units += [(weight[TOTAL], bias[TOTAL] - height, faint()) for height in heights]
         for side in (1.0, -1.0):
-            there = n + k
-            units.append((STEP * weight[there], STEP * (bias[there] - thresholds[k]) + side, 0.5 * side * names[k]))
-            units.append((side * weight[k], side * bias[k], 0.05 * torch.randn(table.shape[1])))
-    heights = torch.linspace(-3.0, 3.0, 8)
-    units += [(weight[-1], bias[-1] - height, 0.05 * torch.randn(table.shape[1])) for height in heights]
+            units += [step(k, n + k, side), (side * weight[k], side * bias[k], faint())]
+    units += [step(n + k, FIRST_OF_LAYOUT + k, side) for k in range(len(words) - n) for side in (1.0, -1.0)]
     for at, (row, start, out) in enumerate(units):
         first.weight[at], first.bias[at] = row, start
-        if outputs:
+        if at >= outputs_from:
             second.weight[:, at] = out
 
 

@@ -74,6 +74,36 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
         "The resolution is too low, which {a} coarsens every edge.",
         "Low resolution {a} robs the photo of detail.",
     ),
+    "vignetting": (
+        "Vignetting {a} darkens the corners.",
+        "The corners fall off into the dark: the vignetting {a} disturbs.",
+        "The picture is {a} darkened by vignetting.",
+    ),
+    "lens tilt": (
+        "The verticals are {a} converging.",
+        "Converging verticals {a} disturb the picture.",
+        "The camera pointed up or down, and the verticals are {a} converging.",
+    ),
+    "clipped highlights": (
+        "The highlights are {a} clipped.",
+        "Clipped highlights {a} disturb the bright areas.",
+        "The brightest areas are {a} clipped and hold no detail.",
+    ),
+    "over-saturation": (
+        "The colors are {a} over-saturated.",
+        "Over-saturation {a} spoils the colors.",
+        "The colors look painted: they are {a} over-saturated.",
+    ),
+    "cut off": (
+        "The subject is cut off by the frame.",
+        "The frame leaves the subject cut off.",
+        "Part of the subject is missing: it is cut off at the side.",
+    ),
+    "cluttered borders": (
+        "The borders are cluttered.",
+        "Things stick into the frame, which leaves the borders cluttered.",
+        "Cluttered borders draw the eye away from the subject.",
+    ),
 }
 
 FAULT_MARKERS: dict[str, re.Pattern[str]] = {
@@ -87,6 +117,12 @@ FAULT_MARKERS: dict[str, re.Pattern[str]] = {
     "tilt": re.compile(r"tilt", re.IGNORECASE),
     "jpeg": re.compile(r"compress", re.IGNORECASE),
     "low resolution": re.compile(r"resolution", re.IGNORECASE),
+    "vignetting": re.compile(r"vignett", re.IGNORECASE),
+    "lens tilt": re.compile(r"converging", re.IGNORECASE),
+    "clipped highlights": re.compile(r"clipped|clipping", re.IGNORECASE),
+    "over-saturation": re.compile(r"saturat", re.IGNORECASE),
+    "cut off": re.compile(r"\bcut off|cut-off|cutting off", re.IGNORECASE),
+    "cluttered borders": re.compile(r"clutter", re.IGNORECASE),
 }
 NAMES = {
     "defocus": "out of focus",
@@ -99,6 +135,18 @@ NAMES = {
     "tilt": "tilt",
     "jpeg": "compression artifacts",
     "low resolution": "low resolution",
+    "vignetting": "vignetting",
+    "lens tilt": "converging verticals",
+    "clipped highlights": "clipped highlights",
+    "over-saturation": "over-saturation",
+    "cut off": "a cut off subject",
+    "cluttered borders": "cluttered borders",
+}
+LAYOUT_NAMES = {
+    "cut off": NAMES["cut off"],
+    "cluttered borders": NAMES["cluttered borders"],
+    "centred": "centre",
+    "on a third": "third",
 }
 PREDICATES: dict[str, tuple[str, ...]] = {
     "defocus": ("out of focus",),
@@ -111,6 +159,12 @@ PREDICATES: dict[str, tuple[str, ...]] = {
     "tilt": ("tilted",),
     "jpeg": ("damaged by compression",),
     "low resolution": ("harmed by low resolution",),
+    "vignetting": ("darkened by vignetting",),
+    "lens tilt": ("disturbed by converging verticals",),
+    "clipped highlights": ("harmed by clipped highlights",),
+    "over-saturation": ("over-saturated",),
+    "cut off": ("disturbed by a cut off subject",),
+    "cluttered borders": ("disturbed by cluttered borders",),
 }
 """What can follow "It is ..."."""
 
@@ -149,15 +203,36 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "Use a weaker compression when you save the photo.",
     ),
     "low resolution": ("Take or export the photo at a higher resolution.", "Use the full resolution of the camera."),
+    "vignetting": (
+        "Close the aperture a little to reduce the vignetting.",
+        "Correct the lens in an editor to remove the vignetting.",
+    ),
+    "lens tilt": (
+        "Step back and hold the camera upright to avoid converging verticals.",
+        "Correct the perspective to keep the verticals from converging.",
+    ),
+    "clipped highlights": (
+        "Expose for the bright areas to avoid clipped highlights.",
+        "Give a little less light next time to keep the highlights from clipping.",
+    ),
+    "over-saturation": ("Take the saturation back.", "Use a lower saturation in the editor."),
+    "cut off": (
+        "Step back next time, so that the subject is not cut off.",
+        "Leave room around the subject instead of cutting off a part.",
+    ),
+    "cluttered borders": (
+        "Look along the frame before you press the shutter, to avoid the clutter.",
+        "Crop the picture to remove the clutter.",
+    ),
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "sharpness": ("defocus", "motion", "low resolution"),
     "cleanness": ("noise", "jpeg"),
-    "exposure": ("underexposure", "overexposure"),
-    "tone": ("low contrast",),
-    "color": ("color cast",),
-    "level": ("tilt",),
+    "exposure": ("underexposure", "overexposure", "clipped highlights", "vignetting"),
+    "tone": ("low contrast", "clipped highlights"),
+    "color": ("color cast", "over-saturation"),
+    "level": ("tilt", "lens tilt"),
 }
 PRAISE: dict[str, tuple[str, ...]] = {
     "sharpness": (
@@ -189,8 +264,16 @@ PRAISE: dict[str, tuple[str, ...]] = {
 }
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "technical quality": ("defocus", "motion", "noise", "jpeg", "low resolution"),
-    "color and light": ("underexposure", "overexposure", "low contrast", "color cast"),
-    "composition": ("tilt",),
+    "color and light": (
+        "underexposure",
+        "overexposure",
+        "low contrast",
+        "color cast",
+        "vignetting",
+        "clipped highlights",
+        "over-saturation",
+    ),
+    "composition": ("tilt", "lens tilt", "cut off", "cluttered borders"),
 }
 ATTRIBUTE_PRAISE: dict[str, tuple[str, ...]] = {
     "technical quality": ("sharpness", "cleanness"),
@@ -205,6 +288,8 @@ LOOK_SENTENCES: dict[str, tuple[str, ...]] = {
     "cool": ("Cool colors set the mood.", "The colors are cool."),
     "vivid": ("The colors are vivid.", "Vivid colors draw the eye."),
     "muted": ("The colors are muted.", "Muted colors keep it calm."),
+    "centred": ("The subject stands in the centre.", "A central subject keeps it simple."),
+    "on a third": ("The subject stands on a third.", "The subject stands to one side, on a third, and has room."),
 }
 OPENINGS: dict[str, tuple[str, ...]] = {
     "High": (

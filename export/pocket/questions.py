@@ -77,4 +77,10 @@ YES_NO: dict[str, tuple[tuple[str, ...], bool]] = {
     "Is the horizon level?": (("tilt",), False),
     "Are there compression artifacts in this image?": (("jpeg",), True),
     "Is the resolution of this photo too low?": (("low resolution",), True),
+    "Does this photo show vignetting?": (("vignetting",), True),
+    "Are the verticals of this image converging?": (("lens tilt",), True),
+    "Are the highlights of this photo clipped?": (("clipped highlights", "overexposure"), True),
+    "Are the colors of this image over-saturated?": (("over-saturation",), True),
+    "Is the subject cut off?": (("cut off",), True),
+    "Are the borders of this image cluttered?": (("cluttered borders",), True),
 }

@@ -31,7 +31,8 @@ from ..vision.onnx_graph import Graph
 from ..vision.reduction import METHODS, NONE, add_reduction, write_reduced
 from ..vision.vision_fusion import optimize
 from . import faults, photos
-from .evaluate import Row, interval, pairs, versions_of
+from .evaluate import versions_of
+from .figures import Row, interval, pairs
 from .judges import BundleJudge
 from .language import named_faults
 
@@ -75,7 +76,7 @@ class Measurer:
 
     def photo(self, cache: Path, photo: photos.Photo, number: int) -> dict[Setting, list[Row]]:
         """Judge a photograph, clean and spoilt, with every setting."""
-        pictures = list(versions_of(faults.fit(photos.load(cache, photo)), number, 1))
+        pictures = list(versions_of(faults.fit(photos.load(cache, photo)), number, 1, which=faults.MAIN_FAULTS))
         model: Any = self.judge.model
         pixels = np.concatenate([preprocess(image, model.manifest.image) for _, _, image in pictures])
         found: dict[Setting, list[Row]] = {}

@@ -16,6 +16,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from .crops import IMAGE_SIZE
 from .faults import FAULTS
 from .filters import N_FILTERS, N_LINEAR, PATCH
+from .scenes import LAYOUT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +28,9 @@ WIDTH = N_FILTERS + N_CONSTANT
 N_LAYERS = 4
 """The last one is never used: LLaVA reads hidden state -2."""
 ENERGY_GAIN = 3.0
-N_OUT = 2 * len(FAULTS) + 1
-"""What the head says: the strength of each fault, whether it is there, how spoilt the photo is altogether."""
+N_OUT = 2 * len(FAULTS) + 1 + len(LAYOUT)
+"""What the head says: the strength of each fault, whether it is there, how spoilt the photo is altogether, and what
+it sees of the composition."""
 
 
 def tower_config() -> CLIPVisionConfig:
@@ -139,3 +141,23 @@ class FaultTower(nn.Module):
         """Return logits of the picture [n, N_OUT] and of each patch [n, patches, N_OUT]."""
         local = self.judge(self.features_of_rows(rows, patches))
         return local.mean(1), local
+
+
+def widened(state: dict[str, Tensor], n_faults: int, tower: FaultTower) -> dict[str, Tensor]:
+    """Return the weights of a tower that knew the first `n_faults` faults only, for one that knows them all.
+
+    Args:
+        state: of the earlier tower; its head says strengths, presence and total.
+        n_faults: how many it knew.
+        tower: what it does not know starts as there.
+    """
+    found = dict(state)
+    n = len(FAULTS)
+    rows = [*range(n_faults), *range(n, n + n_faults), 2 * n]
+    for name in ("head.weight", "head.bias"):
+        new = tower.state_dict()[name].clone()
+        if len(state[name]) != len(rows):
+            raise ValueError(f"a head of {len(state[name])} outputs, {len(rows)} expected of {n_faults} faults")
+        new[rows] = state[name]
+        found[name] = new
+    return found

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from . import crops, photos
+from . import crops, cutouts, faults, photos
 from .faults import FAULTS
-from .impression import Impression, find_thresholds, impressions
+from .impression import Impression, find_layout_thresholds, find_thresholds, impressions
 from .model import build_llava, prime_projector, read_judgement, save_checkpoint
-from .phrases import NAMES
+from .phrases import LAYOUT_NAMES, NAMES
+from .scenes import LAYOUT
 from .tokenizer import train_tokenizer
 from .train_language import Lessons, Texts, train_language
 from .train_tower import build, features_of, judge, train_tower
@@ -39,8 +41,10 @@ if TYPE_CHECKING:
 
     from .tower import FaultTower
 
-FALSE_ALARMS = 0.06
+FALSE_ALARMS = 0.02
 """Share of clean validation pictures in which the tower may see a fault."""
+WHOLE_SIDES = (480, 430)
+"""Long sides at which whole validation photographs are looked at."""
 
 
 @contextmanager
@@ -53,12 +57,46 @@ def stage(name: str, times: dict[str, float]) -> Iterator[None]:
     print(f"== {name} took {times[name]} s", flush=True)
 
 
-def calibrate(tower: FaultTower, validation: crops.Crops, path: Path) -> npt.NDArray[np.float64]:
-    """Set and keep the thresholds from which faults are named, on validation pictures."""
+@torch.no_grad()
+def judge_whole(tower: FaultTower, cache: Path, *, seed: int = 0) -> npt.NDArray[np.float64]:
+    """Return the head's logits of whole clean validation photographs, as they are and mirrored, [n, outputs]."""
+    filters, found = crops.loud_filters(cache, seed=seed), []
+    for photo in (p for p in photos.gather(cache) if p.split == "validation"):
+        image = photos.load(cache, photo)
+        views = [view for side in WHOLE_SIDES for view in (faults.fit(image, side), mirrored(faults.fit(image, side)))]
+        rows = np.stack([crops.read_patches(np.asarray(crops.to_tower(view)), filters) for view in views])
+        found.append(tower(torch.from_numpy(rows))[0].double().numpy())
+    return np.concatenate(found)
+
+
+def mirrored(image: Image.Image) -> Image.Image:
+    """Return the picture, left and right exchanged."""
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def calibrate(
+    tower: FaultTower, validation: crops.Crops, path: Path, whole: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Set and keep the thresholds from which something is said, on validation pictures.
+
+    Args:
+        tower: sees them.
+        validation: crops and scenes.
+        path: JSON file that keeps the thresholds.
+        whole: what judge_whole returns.
+    """
     logits = judge(tower, validation, np.arange(len(validation)))
     labels = validation.labels.astype(np.float64)
-    found = find_thresholds(logits, labels, false_alarms=FALSE_ALARMS)
-    path.write_text(json.dumps({"false_alarms": FALSE_ALARMS, "logits": found.tolist()}), "utf-8")
+    named = find_thresholds(logits, labels, false_alarms=FALSE_ALARMS, whole=whole)
+    ordinary = np.isnan(validation.layout).all(1) & (labels.max(1) == 0)
+    made = ~np.isnan(validation.layout).any(1)
+    placed = find_layout_thresholds(
+        np.concatenate([logits[ordinary], whole]), logits[made], validation.layout[made].astype(float)
+    )
+    found = np.concatenate([named, placed])
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({"false_alarms": FALSE_ALARMS, "logits": found.tolist()}), "utf-8")
+    new.replace(path)
     return found
 
 
@@ -73,8 +111,9 @@ def look_at(
         features.append(features_of(tower, train, part))
         with torch.no_grad():
             logits = torch.cat([tower.judge(torch.from_numpy(f).float()[None]).mean(1) for f in features[-1]])
-        seen += impressions(logits.double().numpy(), thresholds)
-        looks += [train.looks(int(i)) for i in part]
+        now = impressions(logits.double().numpy(), thresholds)
+        looks += [[*train.looks(int(i)), *mine.places] for i, mine in zip(part, now, strict=True)]
+        seen += now
         print(f"looked at {start + len(part)} of {len(picked)}", flush=True)
     return Lessons(np.concatenate(features), seen, looks)
 
@@ -94,13 +133,13 @@ def take_language(model: LlavaForConditionalGeneration, checkpoint: Path) -> Non
 @torch.no_grad()
 def prime(
     model: LlavaForConditionalGeneration, tower: FaultTower, lessons: Lessons, thresholds: npt.NDArray[np.float64],
-    tokenizer: sentencepiece.SentencePieceProcessor, *, outputs: bool = True,
+    tokenizer: sentencepiece.SentencePieceProcessor, *, outputs_from: int = 0,
 ) -> None:  # fmt: skip
     """Let the projector start with what the tower's head says."""
     some = torch.from_numpy(lessons.features[:: max(1, len(lessons.features) // 600)]).float()
     reading = read_judgement(some[:, ::4], tower.judge(some).mean(1))
-    words = [tokenizer.encode(NAMES[fault]) for fault in FAULTS]
-    prime_projector(model, reading, torch.from_numpy(thresholds).float(), words, outputs=outputs)
+    words = [tokenizer.encode(name) for name in (*(NAMES[f] for f in FAULTS), *(LAYOUT_NAMES[k] for k in LAYOUT))]
+    prime_projector(model, reading, torch.from_numpy(thresholds).float(), words, outputs_from=outputs_from)
 
 
 def is_language(name: str) -> bool:
@@ -120,7 +159,7 @@ def train(cache: Path, out: Path, options: argparse.Namespace) -> None:
     with stage("photographs", times):
         found = photos.gather(cache, seed=seed)
         counts = {split: sum(p.split == split for p in found) for split in ("train", "validation", "test")}
-        print(f"photographs: {counts}", flush=True)
+        print(f"photographs: {counts}, subjects: {len(cutouts.gather(cache))}", flush=True)
     with stage("crops", times):
         pictures, validation = (
             crops.Crops(crops.make_crops(cache, split, n, seed=seed, workers=options.workers))
@@ -132,7 +171,8 @@ def train(cache: Path, out: Path, options: argparse.Namespace) -> None:
         train_tower(tower, pictures, validation, state / "tower.pt", steps=options.tower_steps, seed=seed)
         tower.eval()
     with stage("thresholds", times):
-        thresholds = calibrate(tower, validation, state / "thresholds.json")
+        whole = judge_whole(tower, cache, seed=seed)
+        thresholds = calibrate(tower, validation, state / "thresholds.json", whole)
     with stage("features", times):
         lessons = look_at(tower, pictures, thresholds, n_pictures=options.pictures, seed=seed)
     with stage("tokenizer", times):
@@ -149,7 +189,8 @@ def train(cache: Path, out: Path, options: argparse.Namespace) -> None:
         steps = options.language_steps
         train_language(model, lessons, Texts(tokenizer), state / "language.pt", steps=steps, seed=seed)
     save_checkpoint(model, tokenizer_model, out)
-    shutil.copyfile(cache / "provenance.json", out / "provenance.json")
+    for table in ("provenance.json", "cutouts.json"):
+        shutil.copyfile(cache / table, out / table)
     record = {
         "seconds": times, "seed": seed, "tower_steps": options.tower_steps, "language_steps": steps,
         "n_crops": options.parts * crops.PER_PART, "photographs": counts,

@@ -45,6 +45,8 @@ IMAGE_TOKENS, HOW_OFTEN = (16, 36, 64, 100, N_PATCHES), (0.25, 0.3, 0.2, 0.05, 0
 """Rows of the image that a batch sees: the runtime may leave rows out, and fewer are learnt faster."""
 SAVE_EVERY = 100
 SCORE_WEIGHT = 2.0
+SHORT_WEIGHT = 4.0
+"""How much the first token of a drilled answer counts (Yes, No, a letter): it holds all that was to be learnt."""
 WORD_SHARE = 0.85
 """Share of score answers in words ("High"); the rest name the letter ("A) High")."""
 
@@ -55,6 +57,8 @@ class Branch:
 
     ids: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    """How much each target counts."""
     score: tuple[int, list[float]] | None = None
     """Index whose next token is the score label, and the probabilities of the six label tokens."""
 
@@ -67,12 +71,13 @@ class Texts:
         self.prefix = [BOS, *tokenizer.encode(SYSTEM)]
         self.label_tokens = [tokenizer.encode(word)[0] for word in (*LABELS, "A", "B", "C")]
 
-    def say(self, branch: Branch, question: str, answer: str) -> Branch:
-        """Append one turn; the answer and the end of text are learnt."""
+    def say(self, branch: Branch, question: str, answer: str, *, weight: float = 1.0) -> Branch:
+        """Append one turn; the answer and the end of text are learnt, its first token counts `weight` times."""
         chunk = next_chunk(question) if branch.ids else first_chunk(question)
         prompt, reply = self.tokenizer.encode(chunk), [*self.tokenizer.encode(answer), EOS]
         branch.ids += prompt + reply
         branch.targets += [IGNORED] * len(prompt) + reply
+        branch.weights += [1.0] * len(prompt) + [weight] + [1.0] * (len(reply) - 1)
         return branch
 
     def score(self, about: str, seen: Impression, rng: np.random.Generator) -> Branch:
@@ -93,7 +98,7 @@ class Texts:
         found = [self.score(SCORED[0], seen, rng), self.score(about, seen, rng)]
         speaker = Speaker(seen.faults, rng, looks, seen.total)
         found.append(self.say(Branch(), CRITIQUE_QUESTION, speaker.critique()))
-        found += [self.say(Branch(), question, answer) for question, answer in drill(seen, rng)]
+        found += [self.say(Branch(), question, answer, weight=SHORT_WEIGHT) for question, answer in drill(seen, rng)]
         for _ in range(n_talks):
             branch = Branch()
             for question, answer in conversation(seen, rng, looks):
@@ -112,6 +117,8 @@ class Batch:
     segment: Tensor
     """int64 [n, length]: 0 the shared prefix, 1.. the branches, -1 padding."""
     targets: Tensor
+    weights: Tensor
+    """How much each target counts, float32 [n, length]."""
     scores: list[tuple[int, int, list[float]]]
 
 
@@ -122,6 +129,7 @@ def collate(rows: list[list[Branch]], prefix: list[int], n_image: int) -> Batch:
     length = start + max(sum(len(b.ids) for b in row) for row in rows)
     ids, positions = torch.zeros(len(rows), length, dtype=torch.long), torch.zeros(len(rows), length, dtype=torch.long)
     segment, targets = torch.full((len(rows), length), -1), torch.full((len(rows), length), IGNORED)
+    weights = torch.ones(len(rows), length)
     ids[:, :n_prefix] = torch.tensor(prefix)
     positions[:, :start] = torch.arange(start)
     segment[:, :start] = 0
@@ -134,10 +142,11 @@ def collate(rows: list[list[Branch]], prefix: list[int], n_image: int) -> Batch:
             positions[i, at:end] = start + torch.arange(len(branch.ids))
             segment[i, at:end] = number
             targets[i, at : end - 1] = torch.tensor(branch.targets[1:])  # the token that comes next
+            weights[i, at : end - 1] = torch.tensor(branch.weights[1:])
             if branch.score:
                 scores.append((i, at + branch.score[0], branch.score[1]))
             at = end
-    return Batch(ids, positions, segment, targets, scores)
+    return Batch(ids, positions, segment, targets, weights, scores)
 
 
 def block_mask(segment: Tensor) -> Tensor:
@@ -158,7 +167,8 @@ def loss_of(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor
     mask = torch.zeros(1).masked_fill(~block_mask(batch.segment), torch.finfo(torch.float32).min)
     hidden = llama(inputs_embeds=embeds, attention_mask=mask, position_ids=batch.positions, use_cache=False)[0]
     chosen = batch.targets != IGNORED
-    loss = nn.functional.cross_entropy(model.lm_head(hidden[chosen]).float(), batch.targets[chosen])
+    each = nn.functional.cross_entropy(model.lm_head(hidden[chosen]).float(), batch.targets[chosen], reduction="none")
+    loss = (each * batch.weights[chosen]).mean()
     rows, columns, targets = zip(*batch.scores, strict=True)
     logits = model.lm_head(hidden[list(rows), list(columns)]).float().log_softmax(-1)[:, label_tokens]
     target = torch.tensor(targets)

@@ -6,6 +6,7 @@ It knows cached crops and the tower; it does not know words.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
 from .crops import N_PATCHES, PER_CROP, Crops
-from .faults import FAULTS
-from .progress import resume, save, set_rate
+from .faults import FAULTS, MAIN_FAULTS
+from .impression import FIRST_OF_LAYOUT, TOTAL
+from .progress import rank, resume, save, set_rate, share_gradients
+from .scenes import LAYOUT
 from .tower import FaultTower, start_tower, tower_config
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ THERE, NEARLY = 0.22, 0.08
 ALL_PATCHES_FROM = 0.9
 """Share of the steps after which the tower sees every patch; before, random halves, which is faster."""
 ORDER_WEIGHT = 0.6
+LAYOUT_WEIGHT = 0.1
 FALSE_ALARMS = 0.01
 """Of clean pictures, per fault: where thresholds are set."""
 
@@ -46,20 +50,36 @@ def build(filters: npt.NDArray[np.float32], seed: int) -> FaultTower:
     return FaultTower(model)
 
 
-def loss_of(tower: FaultTower, rows: Tensor, labels: Tensor, patches: Tensor) -> Tensor:
-    """Strengths and presence, of the picture and from every patch, and the order of the versions of one crop."""
+@dataclass
+class Truth:
+    """What is known of the pictures of a batch, float32."""
+
+    labels: Tensor
+    """Strengths, [n, faults]."""
+    known: Tensor
+    """1 where the strength is known, [n, faults]."""
+    layout: Tensor
+    """Composition, [n, LAYOUT], not a number where it is not known."""
+
+
+def loss_of(tower: FaultTower, rows: Tensor, truth: Truth, patches: Tensor) -> Tensor:
+    """Strengths and presence, of the picture and from every patch, composition, and the order of the versions."""
     whole, local = (logits.float() for logits in tower(rows, patches))
+    labels, known = truth.labels, truth.known
     total = total_fault(labels)
     there = (labels >= THERE).float()
     target = torch.cat([labels, there, total[:, None]], 1)
-    undecided = (labels > NEARLY) & (labels < THERE)
-    weight = torch.cat([torch.ones_like(labels), (~undecided).float(), torch.ones_like(total[:, None])], 1)
+    decided = ((labels <= NEARLY) | (labels >= THERE)).float()
+    weight = torch.cat([known, known * decided, torch.ones_like(total[:, None])], 1)
     bce = nn.functional.binary_cross_entropy_with_logits
-    loss = bce(whole, target, weight)
-    loss = loss + 0.4 * bce(local, target[:, None].expand_as(local), weight[:, None].expand_as(local))
-    rank, truth = whole[:, -1].view(-1, PER_CROP), total.view(-1, PER_CROP)
-    above = truth[:, :, None] - truth[:, None, :]
-    margin = nn.functional.softplus(-(rank[:, :, None] - rank[:, None, :])) * above.clamp(min=0).sqrt()
+    judged, each = whole[:, :FIRST_OF_LAYOUT], local[..., :FIRST_OF_LAYOUT]
+    loss = bce(judged, target, weight)
+    loss = loss + 0.4 * bce(each, target[:, None].expand_as(each), weight[:, None].expand_as(each))
+    if (of_scenes := ~truth.layout.isnan().any(1)).any():
+        loss = loss + LAYOUT_WEIGHT * bce(whole[of_scenes, FIRST_OF_LAYOUT:], truth.layout[of_scenes])
+    told, wanted = whole[:, TOTAL].view(-1, PER_CROP), total.view(-1, PER_CROP)
+    above = wanted[:, :, None] - wanted[:, None, :]
+    margin = nn.functional.softplus(-(told[:, :, None] - told[:, None, :])) * above.clamp(min=0).sqrt()
     return loss + ORDER_WEIGHT * margin.mean()
 
 
@@ -83,7 +103,7 @@ def thresholds(there: Numbers, clean: npt.NDArray[np.bool_], false_alarms: float
 def validate(tower: FaultTower, crops: Crops) -> str:
     """Return figures at thresholds set on the same clean pictures: optimistic, for watching a run."""
     logits, labels = judge(tower, crops, np.arange(len(crops))), crops.labels
-    there, total = logits[:, N_FAULTS : 2 * N_FAULTS], logits[:, -1].reshape(-1, PER_CROP)
+    there, total = logits[:, N_FAULTS : 2 * N_FAULTS], logits[:, TOTAL].reshape(-1, PER_CROP)
     clean = labels.max(1) == 0
     seen = there > thresholds(there, clean)
     alone = (labels > 0).sum(1) == 1
@@ -95,13 +115,30 @@ def validate(tower: FaultTower, crops: Crops) -> str:
         for level, (low, high) in {"moderate": (0.3, 0.5), "strong": (0.7, 0.9)}.items():
             use = alone & (labels[:, k] >= low) & (labels[:, k] <= high)
             ranked = (total > total[:, :1]).ravel()[use]
-            pairs[level].append(float(ranked.mean()))
-            named[level].append(float(seen[use, k].mean()))
+            if fault in MAIN_FAULTS:
+                pairs[level].append(float(ranked.mean()))
+                named[level].append(float(seen[use, k].mean()))
             cells.append(f"{100 * ranked.mean():.0f}/{100 * seen[use, k].mean():.0f}")
         words.append(f"{fault} {' '.join(cells)}")
     means = ", ".join(f"{level}: pairs {100 * np.mean(pairs[level]):.1f} named {100 * np.mean(named[level]):.1f}"
                       for level in pairs)  # fmt: skip
+    words += [f"{name} {100 * figure:.0f}" for name, figure in layout_figures(logits, crops).items()]
     return f"{means}, clean called faulty {100 * seen[clean].any(1).mean():.1f} | " + ", ".join(words)
+
+
+def layout_figures(logits: Numbers, crops: Crops) -> dict[str, float]:
+    """Return how often a scene with a trait gets more than one without, per trait of the composition."""
+    found = {}
+    for k, name in enumerate(LAYOUT):
+        has, lacks = (logits[crops.layout[:, k] == value, FIRST_OF_LAYOUT + k] for value in (1, 0))
+        found[name] = float((has[:, None] > lacks[None]).mean()) if len(has) and len(lacks) else float("nan")
+    return found
+
+
+def truth_of(crops: Crops, indices: npt.NDArray[np.int64]) -> Truth:
+    """Return what is known of some pictures."""
+    labels, known = torch.from_numpy(crops.labels[indices]), torch.from_numpy(crops.known[indices]).float()
+    return Truth(labels, known, torch.from_numpy(crops.layout[indices]))
 
 
 def train_tower(
@@ -123,18 +160,19 @@ def train_tower(
     step = resume(checkpoint, tower, optimizer)
     start, running = time.process_time(), 0.0
     while step < steps:
-        rng = np.random.default_rng((seed, step))
+        rng = np.random.default_rng((seed, step, rank()))
         train.look_again()
         picked = rng.integers(len(train) // PER_CROP, size=groups)
         indices = (np.sort(picked)[:, None] * PER_CROP + np.arange(PER_CROP)).ravel()
-        rows, labels = train.take(indices), torch.from_numpy(train.labels[indices])
+        rows, truth = train.take(indices), truth_of(train, indices)
         n_patches = N_PATCHES if step >= ALL_PATCHES_FROM * steps else N_PATCHES // 2
         patches = np.sort(rng.permutation(N_PATCHES)[:n_patches])
         set_rate(optimizer, rate, step=step, n_warm_up=100, done=step / steps)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(tower, torch.from_numpy(rows[:, patches]), labels, torch.from_numpy(patches))
+            loss = loss_of(tower, torch.from_numpy(rows[:, patches]), truth, torch.from_numpy(patches))
         optimizer.zero_grad()
         loss.backward()
+        share_gradients(learnt)
         nn.utils.clip_grad_norm_(learnt, 1.0)
         optimizer.step()
         step += 1
@@ -143,7 +181,8 @@ def train_tower(
             spent = f"{time.process_time() - start:.0f} s of processor"
             print(f"tower step {step} of {steps} ({spent}) {running:.4f}", flush=True)
         if step % 400 == 0 or step == steps:
-            print("  " + validate(tower, validation), flush=True)
+            if rank() == 0:
+                print("  " + validate(tower, validation), flush=True)
             save(checkpoint, tower, optimizer, step)
     print("tower done", flush=True)
 

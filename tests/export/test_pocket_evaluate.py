@@ -12,7 +12,8 @@ from PIL import Image
 
 pytest.importorskip("scipy", reason="needs the extra [export]")
 
-from aesedge_export.pocket import card, evaluate, faults, language, photos, phrases
+from aesedge_export.pocket import card, cutouts, evaluate, faults, judge_scenes, language, photos, phrases, scenes
+from aesedge_export.pocket import figures as figures_of
 from aesedge_export.pocket.questions import YES_NO
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ class Knowing:
         self.asked = 0
 
     def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
-        levels = evaluate.LEVELS if critiques else evaluate.LADDER
+        levels = figures_of.LEVELS if critiques else figures_of.LADDER
         known = [(f, s) for f in faults.FAULTS for s in levels.values()]
         known = [("", 0.0), *known] if critiques else known
         assert len(known) == len(images)
         speakers = [language.Speaker({f: s} if f else {}, np.random.default_rng(0)) for f, s in known]
-        scores = [evaluate.taught_score(row(f, s)) for f, s in known]
+        scores = [figures_of.taught_score(row(f, s)) for f, s in known]
         return [(score, speaker.critique()) for score, speaker in zip(scores, speakers, strict=True)]
 
     def answers_about(self, image: Image.Image, questions: Sequence[str]) -> list[str]:
@@ -77,18 +78,18 @@ class Silent:
         return [""] * len(questions)
 
 
-def row(fault: str, strength: float) -> evaluate.Row:
-    level = next(name for name, value in evaluate.STRENGTHS.items() if value == strength)
-    return evaluate.Row("p", "p", "", fault, level, 0.0, "", {})
+def row(fault: str, strength: float) -> figures_of.Row:
+    level = next(name for name, value in figures_of.STRENGTHS.items() if value == strength)
+    return figures_of.Row("p", "p", "", fault, level, 0.0, "", {})
 
 
-def figures(judge: evaluate.Judge, cache: Path) -> dict:
+def figured(judge: evaluate.Judge, cache: Path) -> dict:
     sources = photos.gather(cache)
-    return evaluate.summarise(evaluate.judge_all(judge, sources, cache, ladder=True, questions=True))
+    return figures_of.summarise(evaluate.judge_all(judge, sources, cache, ladder=True, questions=True))
 
 
 def test_a_judge_that_knows_gets_all_pairs_and_names_all_faults(cache: Path) -> None:
-    result = figures(Knowing(), cache)
+    result = figured(Knowing(), cache)
     assert result["pairs"]["all, all"]["value"] == 1
     assert result["fault named in the critique"]["all, all"]["value"] == 1
     assert result["clean photographs called faulty"]["value"] == 0
@@ -99,11 +100,11 @@ def test_a_judge_that_knows_gets_all_pairs_and_names_all_faults(cache: Path) -> 
     for kind in ("yes/no", "multiple choice"):
         for pictures in ("clean", "strong faults"):
             assert result[f"{kind} answered rightly, {pictures}"]["value"] == 1
-    assert all(figure["value"] in (0, 1, pytest.approx(1)) for figure in evaluate.headline(result).values())
+    assert all(figure["value"] in (0, 1, pytest.approx(1)) for figure in figures_of.headline(result).values())
 
 
 def test_a_judge_that_says_nothing_gets_half_of_the_pairs(cache: Path) -> None:
-    result = figures(Silent(), cache)
+    result = figured(Silent(), cache)
     assert result["pairs"]["all, all"]["value"] == 0.5
     assert "fault named in the critique" not in result
     assert result["score falls with strength"]["all"]["value"] == 0
@@ -111,9 +112,9 @@ def test_a_judge_that_says_nothing_gets_half_of_the_pairs(cache: Path) -> None:
 
 
 def test_interval_draws_whole_photographs() -> None:
-    one_photo = evaluate.interval([1, 0, 1, 1], ["a"] * 4)
+    one_photo = figures_of.interval([1, 0, 1, 1], ["a"] * 4)
     assert one_photo["low"] == one_photo["high"] == one_photo["value"] == 0.75
-    many = evaluate.interval([1, 0] * 50, [str(i) for i in range(100)])
+    many = figures_of.interval([1, 0] * 50, [str(i) for i in range(100)])
     assert 0.35 < many["low"] < 0.5 < many["high"] < 0.65
 
 
@@ -128,19 +129,50 @@ def test_interval_draws_whole_photographs() -> None:
     ],
 )
 def test_well_formed(text: str, good: bool) -> None:
-    assert evaluate.well_formed(text) is good
+    assert figures_of.well_formed(text) is good
 
 
 def test_card_takes_its_figures_from_the_evaluation(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text((cache / "provenance.json").read_text("utf-8"), "utf-8")
     record = {"seconds": {"tower": 1}, "seed": 0, "n_crops": 4, "photographs": {"train": 5}}
     (tmp_path / "training.json").write_text(json.dumps(record), "utf-8")
-    knowing = card.write_card(tmp_path, figures(Knowing(), cache))
+    knowing = card.write_card(tmp_path, figured(Knowing(), cache))
     assert f"It names, in most cases: {', '.join(faults.FAULTS)}." in knowing
     assert "All pairs: 100.0 %" in knowing
-    silent = card.write_card(tmp_path, figures(Silent(), cache))
+    silent = card.write_card(tmp_path, figured(Silent(), cache))
     assert f"It cannot be said to notice: {', '.join(faults.FAULTS)}." in silent
     assert "have not been measured" in silent
     for text in (knowing, silent):
         assert "not been taught taste by people" in text
         assert "{" not in text
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.0, "says nothing about them (80 scenes"), (0.5, "cut off in 50 % where it is so")]
+)
+def test_card_says_how_well_the_composition_was_learnt(share: float, said: str) -> None:
+    kinds = {"there": 30, "not there": 50}
+    found = {f"{name}, {kind}": {"value": share, "n": n} for name in scenes.LAYOUT for kind, n in kinds.items()}
+    assert said in card.composition_text({"composition of scenes": found})
+    assert "has not been measured" in card.composition_text({})
+
+
+class Placing:
+    """Says of every scene that its subject is cut off."""
+
+    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
+        return [(5.0, "")] * len(images)
+
+    def answers_about(self, image: Image.Image, questions: Sequence[str]) -> list[str]:
+        return ["The subject is cut off by the frame."] * len(questions)
+
+
+def test_scenes_are_counted_by_what_they_show_and_what_is_said(cache: Path) -> None:
+    photo = photos.gather(cache)[0]
+    (cache / "cutouts").mkdir()
+    Image.new("RGBA", (200, 160), (200, 60, 30, 255)).save(cutouts.cutout_path(cache, photo))
+    (cache / "cutouts.json").write_text(json.dumps([asdict(photo)]), "utf-8")
+    found = judge_scenes.scene_figures(Placing(), cache, "test", n=20)
+    assert found["cut off, there"]["value"] == found["cut off, not there"]["value"] == 1
+    assert found["cluttered borders, there"]["value"] == found["on a third, there"]["value"] == 0
+    assert sum(figure["n"] for figure in found.values()) == 20 * len(scenes.LAYOUT)

@@ -53,6 +53,10 @@ MEASURES = {
     "low contrast": lambda image: float(array(image).std()),
     "color cast": lambda image: -abs(float((array(image)[..., 0] / (array(image)[..., 2] + 1)).mean()) - 1.05),
     "tilt": lambda image: float(image.width * image.height),  # the upright rectangle shrinks
+    "vignetting": lambda image: float(array(image)[:40, :40].mean()) / float(array(image)[140:180, 220:260].mean()),
+    "lens tilt": error,
+    "clipped highlights": lambda image: -float((array(image).min(-1) > 250).mean()),
+    "over-saturation": lambda image: -float(np.ptp(array(image), axis=-1).mean()),
 }
 
 
@@ -84,8 +88,8 @@ def test_strength_zero_and_other_faults_change_nothing(fault: str) -> None:
 
 
 def test_amounts_are_those_of_the_acceptance_test() -> None:
-    moderate = {f: faults.amount(f, faults.MODERATE) for f in faults.FAULTS}
-    strong = {f: faults.amount(f, faults.STRONG) for f in faults.FAULTS}
+    moderate = {f: faults.amount(f, faults.MODERATE) for f in faults.MAIN_FAULTS}
+    strong = {f: faults.amount(f, faults.STRONG) for f in faults.MAIN_FAULTS}
     assert moderate == pytest.approx({
         "defocus": 2.5, "motion": 9, "noise": 22, "underexposure": 1.7, "overexposure": 1.3, "low contrast": 0.5,
         "color cast": 0.22, "tilt": 6, "jpeg": 12, "low resolution": 3,
@@ -94,6 +98,28 @@ def test_amounts_are_those_of_the_acceptance_test() -> None:
         "defocus": 6, "motion": 25, "noise": 50, "underexposure": 3, "overexposure": 2.3, "low contrast": 0.25,
         "color cast": 0.45, "tilt": 14, "jpeg": 4, "low resolution": 6,
     })  # fmt: skip
+
+
+def test_a_camera_adds_every_fault_once() -> None:
+    assert sorted(faults.CAMERA_ORDER) == sorted(faults.FAULTS)
+    assert set(faults.MAIN_FAULTS).isdisjoint(faults.MORE_FAULTS)
+
+
+def test_clipped_highlights_leave_the_middle_tones() -> None:
+    photo = drawn_photo()
+    clipped = faults.spoil(photo, {"clipped highlights": 0.5}, np.random.default_rng(0))
+    dark = array(photo).max(-1) < 90
+    assert np.array_equal(array(clipped)[dark], array(photo)[dark])
+    assert (array(clipped) > 250).mean() > 0.1
+
+
+def test_lens_tilt_lets_verticals_converge_and_shows_nothing_from_outside() -> None:
+    stripes = np.full((320, 480, 3), 90, np.uint8)
+    stripes[:, 100:104] = stripes[:, 376:380] = 250
+    picture = array(faults.spoil(Image.fromarray(stripes), {"lens tilt": 0.8}, np.random.default_rng(1)))[..., 0]
+    apart = [np.ptp(np.flatnonzero(row > 180)) for row in (picture[5], picture[-6])]
+    assert max(apart) > 1.3 * min(apart)
+    assert picture.min() > 40  # bicubic rings a little; outside is 0
 
 
 def test_drawn_faults_never_hide_each_other() -> None:

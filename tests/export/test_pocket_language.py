@@ -10,8 +10,9 @@ from aesedge_export.pocket import language
 from aesedge_export.pocket.faults import FAULTS, draw_strengths
 from aesedge_export.pocket.impression import known
 from aesedge_export.pocket.looks import LOOKS
-from aesedge_export.pocket.phrases import ADVICE, OPENINGS, PREDICATES, STATEMENTS
+from aesedge_export.pocket.phrases import ADVICE, LOOK_SENTENCES, OPENINGS, PREDICATES, STATEMENTS
 from aesedge_export.pocket.questions import YES_NO
+from aesedge_export.pocket.scenes import FLAWS, PLACES
 
 N = 400
 
@@ -65,7 +66,7 @@ def test_clean_photos_are_praised() -> None:
 
 def test_all_phrases_of_a_fault_carry_its_marker_and_no_other() -> None:
     for table in (STATEMENTS, ADVICE, PREDICATES):
-        assert set(table) == set(FAULTS)
+        assert set(table) == {*FAULTS, *FLAWS}
         for fault, sentences in table.items():
             for sentence in sentences:
                 assert language.named_faults(sentence) == {fault}, sentence
@@ -114,7 +115,7 @@ def test_multiple_choice_holds_its_answer_once() -> None:
 def test_half_of_the_drilled_questions_are_about_what_is_there() -> None:
     for seed in range(60):
         seen = known({"noise": 0.7})
-        there, away, _, _ = language.drill(seen, np.random.default_rng(seed))
+        there, away, *_ = language.drill(seen, np.random.default_rng(seed))
         assert "noise" in YES_NO[there[0]][0]
         assert "noise" not in YES_NO[away[0]][0]
         assert there[1].startswith("Yes" if YES_NO[there[0]][1] else "No")
@@ -126,3 +127,19 @@ def test_verdict_follows_the_severity_that_is_seen_unless_no_fault_can_be_named(
     assert openings[0.1].critique().startswith(tuple(OPENINGS["Medium"]))
     assert openings[0.9].critique().startswith(tuple(OPENINGS["Low"]))
     assert language.Speaker({}, np.random.default_rng(0), (), 0.9).critique().startswith(tuple(OPENINGS["High"]))
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_a_flaw_of_the_composition_is_said_behind_the_fault(flaw: str) -> None:
+    for seed in range(40):
+        both = language.Speaker({"noise": 0.3, flaw: 0.5}, np.random.default_rng(seed))
+        assert both.main() == "Noise."
+        assert language.named_faults(both.critique()) == {"noise", flaw}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_place_of_the_subject_is_told_when_asked_about_the_composition(place: str) -> None:
+    told = language.Speaker({}, np.random.default_rng(0), (place,)).analysis("composition")
+    assert any(sentence in told for sentence in LOOK_SENTENCES[place])
+    nobody = language.Speaker({}, np.random.default_rng(0), ()).analysis("composition")
+    assert "can't tell" in nobody

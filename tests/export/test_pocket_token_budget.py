@@ -12,7 +12,7 @@ from PIL import Image
 
 pytest.importorskip("scipy", reason="needs the extra [export]")
 
-from aesedge_export.pocket import evaluate, faults, photos, token_budget
+from aesedge_export.pocket import faults, figures, photos, token_budget
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.export
 OPTIONS = ["--no-critiques", "--methods", "cells,pool", "--tokens", "144,49,16"]
 
 
-def rows_of(n_photos: int, right: bool) -> list[evaluate.Row]:
+def rows_of(n_photos: int, right: bool) -> list[figures.Row]:
     rows = []
     for i in range(n_photos):
-        kinds = [("", "")] + [(fault, level) for fault in faults.FAULTS for level in evaluate.LEVELS]
+        kinds = [("", "")] + [(fault, level) for fault in faults.MAIN_FAULTS for level in figures.LEVELS]
         for fault, level in kinds:
             score = 5.0 if not fault else 4.0 if right else 6.0
-            rows.append(evaluate.Row(f"p{i}", f"p{i}", "", fault, level, score, "", {}))
+            rows.append(figures.Row(f"p{i}", f"p{i}", "", fault, level, score, "", {}))
     return rows
 
 
@@ -49,7 +49,7 @@ def test_critiques_are_counted_where_there_are_any() -> None:
     rows = rows_of(2, right=True)
     named = [replace(r, critique="The picture is badly out of focus.") for r in rows]
     whole, less = token_budget.summarise({("none", 196): named, ("cls", 16): named})
-    assert whole["named"]["value"] == pytest.approx(1 / len(faults.FAULTS))
+    assert whole["named"]["value"] == pytest.approx(1 / len(faults.MAIN_FAULTS))
     assert less["named, change"]["value"] == 0
     assert whole["clean called faulty"]["value"] == 1
 
@@ -67,10 +67,10 @@ def test_one_photograph_is_measured_with_every_method_and_budget(
     token_budget.main(
         ["--cache", str(cache), "--out", str(out), "--plot", str(plot), *OPTIONS],
     )
-    figures = json.loads(out.read_text("utf-8"))["figures"]
-    settings = [(f["method"], f["n_image_tokens"]) for f in figures]
+    measured = json.loads(out.read_text("utf-8"))["figures"]
+    settings = [(f["method"], f["n_image_tokens"]) for f in measured]
     assert settings == [("none", 144), ("cells", 49), ("cells", 16), ("pool", 49), ("pool", 16)]
-    assert figures[0]["pairs, change"]["value"] == 0
+    assert measured[0]["pairs, change"]["value"] == 0
     assert len(json.loads(out.with_suffix(".rows.json").read_text("utf-8"))) == len(settings) * 21
     assert "cells" in capsys.readouterr().out
     with Image.open(plot) as drawn:

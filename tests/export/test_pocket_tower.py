@@ -14,10 +14,12 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 pytest.importorskip("scipy", reason="needs the extra [export]")
 
 import torch
-from aesedge_export.pocket import crops, filters, impression, model, photos
-from aesedge_export.pocket.faults import FAULTS
-from aesedge_export.pocket.tower import N_OUT, normalise
-from aesedge_export.pocket.train_tower import build
+from aesedge_export.pocket import crops, cutouts, filters, impression, model, photos, scenes
+from aesedge_export.pocket.faults import FAULTS, N_MAIN
+from aesedge_export.pocket.language import mentioned
+from aesedge_export.pocket.scenes import LAYOUT
+from aesedge_export.pocket.tower import N_OUT, normalise, widened
+from aesedge_export.pocket.train_tower import Truth, build, loss_of, truth_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +98,13 @@ def test_kept_crops_are_the_same_whoever_makes_them(tmp_path: Path, monkeypatch:
 def judged(rng: np.random.Generator, labels: np.ndarray, noise: float) -> np.ndarray:
     """Logits of a head that sees the labels through noise."""
     there = 10 * (labels - 0.3) + noise * rng.standard_normal(labels.shape)
-    return np.concatenate([4 * labels - 2, there, labels.max(1, keepdims=True)], 1)
+    layout = np.full((len(labels), len(LAYOUT)), -5.0)
+    return np.concatenate([4 * labels - 2, there, labels.max(1, keepdims=True), layout], 1)
+
+
+def silent(limits: np.ndarray) -> np.ndarray:
+    """These thresholds of faults, and composition never spoken of."""
+    return np.concatenate([limits, np.full(len(LAYOUT), 99.0)])
 
 
 @pytest.mark.parametrize("noise", [0.1, 2.0, 8.0])
@@ -106,7 +114,7 @@ def test_thresholds_keep_false_alarms_within_the_budget(noise: float) -> None:
     labels[np.arange(1000), rng.integers(N_FAULTS, size=1000)] = rng.uniform(0.1, 1, 1000)
     logits = judged(rng, labels, noise)
     limits = impression.find_thresholds(logits, labels, false_alarms=0.06)
-    seen = impression.impressions(logits, limits)
+    seen = impression.impressions(logits, silent(limits))
     assert np.mean([bool(s.faults) for s in seen[1000:]]) <= 0.06
     if noise < 1:
         strong = np.flatnonzero(labels.max(1) > 0.7)
@@ -116,7 +124,7 @@ def test_thresholds_keep_false_alarms_within_the_budget(noise: float) -> None:
 def test_a_named_fault_is_worth_mentioning_and_all_are_estimated() -> None:
     logits = np.full((1, N_OUT), -6.0)
     logits[0, N_FAULTS + 2] = 1.0
-    (seen,) = impression.impressions(logits, np.zeros(N_FAULTS))
+    (seen,) = impression.impressions(logits, np.zeros(N_FAULTS + len(LAYOUT)))
     assert seen.faults == {FAULTS[2]: impression.MENTIONED}
     assert set(seen.estimate) == set(FAULTS)
     assert impression.known({"tilt": 0.1, "noise": 0.5}).faults == {"noise": 0.5}
@@ -131,10 +139,11 @@ def test_projector_starts_with_the_name_of_what_the_head_sees() -> None:
     features = features + (logits @ torch.linalg.pinv(truth).T)[:, None]
     reading = model.read_judgement(features, logits)
     llava = model.build_llava(tower, features.reshape(-1, features.shape[-1]), 0)
-    words = [[100 + k] for k in range(N_FAULTS)]
-    model.prime_projector(llava, reading, torch.zeros(N_FAULTS), words)
+    words = [[100 + k] for k in range(N_FAULTS + len(LAYOUT))]
+    model.prime_projector(llava, reading, torch.zeros(len(words)), words)
     projector, table = llava.model.multi_modal_projector, llava.get_input_embeddings().weight
-    steps = torch.arange(0, 4 * N_FAULTS, 2)  # every other unit; between them stand the strengths
+    units = [*range(4 * N_MAIN), *range(model.N_FIRST_UNITS, model.N_FIRST_UNITS + 4 * (N_FAULTS - N_MAIN))]
+    steps = torch.tensor(units[::2])  # every other unit; between them stand the strengths
     with torch.no_grad():
         kept = projector.linear_2.weight[:, steps].clone()
         projector.linear_2.weight.zero_()
@@ -151,3 +160,90 @@ def sign(fault: int) -> torch.Tensor:
     logits = torch.full((N_OUT,), -4.0)
     logits[[fault, N_FAULTS + fault]] = 4.0
     return logits
+
+
+def test_composition_is_said_above_its_thresholds_and_never_as_the_main_fault() -> None:
+    logits = np.full((3, N_OUT), -6.0)
+    logits[0, impression.FIRST_OF_LAYOUT :] = 1.0
+    logits[1, N_FAULTS + 1] = logits[1, impression.FIRST_OF_LAYOUT] = 1.0
+    one, two, nothing = impression.impressions(logits, np.zeros(N_FAULTS + len(LAYOUT)))
+    assert set(one.faults) == set(scenes.FLAWS)
+    assert one.places == scenes.PLACES
+    assert mentioned(two.faults) == [FAULTS[1], "cut off"]
+    assert nothing.faults == {}
+    assert nothing.places == ()
+
+
+def test_whole_photographs_bound_the_false_alarms_too() -> None:
+    rng = np.random.default_rng(2)
+    labels = np.zeros((2000, N_FAULTS))
+    labels[np.arange(1000), rng.integers(N_FAULTS, size=1000)] = rng.uniform(0.1, 1, 1000)
+    logits = judged(rng, labels, 2.0)
+    whole = judged(rng, np.zeros((200, N_FAULTS)), 2.5)
+    limits = impression.find_thresholds(logits, labels, false_alarms=0.03, whole=whole)
+    for clean in (logits[1000:], whole):
+        assert np.mean([bool(s.faults) for s in impression.impressions(clean, silent(limits))]) <= 0.03
+
+
+def test_what_is_said_of_the_composition_of_ordinary_photographs_stays_rare() -> None:
+    rng = np.random.default_rng(0)
+    ordinary, scenes_seen = rng.standard_normal((4000, N_OUT)), rng.standard_normal((500, N_OUT))
+    layout = rng.integers(2, size=(500, len(LAYOUT))).astype(float)
+    scenes_seen[:, impression.FIRST_OF_LAYOUT :] += 4 * layout
+    limits = impression.find_layout_thresholds(ordinary, scenes_seen, layout)
+    said = (ordinary[:, impression.FIRST_OF_LAYOUT :] > limits).mean(0)
+    assert said == pytest.approx(impression.LAYOUT_ALARMS, abs=0.001)
+
+
+def test_what_the_tower_cannot_tell_apart_is_never_said() -> None:
+    rng = np.random.default_rng(0)
+    ordinary, guessed = rng.standard_normal((4000, N_OUT)), rng.standard_normal((500, N_OUT)) + 1
+    layout = rng.integers(2, size=(500, len(LAYOUT))).astype(float)
+    assert (impression.find_layout_thresholds(ordinary, guessed, layout) == impression.NEVER).all()
+
+
+def test_a_tower_takes_what_an_earlier_one_knew() -> None:
+    tower = build(filters.design(), 0)
+    state = {name: value.clone() for name, value in tower.state_dict().items()}
+    state["head.weight"], state["head.bias"] = torch.randn(21, filters.N_FILTERS + 4), torch.randn(21)
+    wider = widened(state, 10, tower)
+    tower.load_state_dict(wider)
+    rows = [*range(10), *range(N_FAULTS, N_FAULTS + 10), 2 * N_FAULTS]
+    assert torch.equal(tower.head.weight[rows], state["head.weight"])
+    with pytest.raises(ValueError, match="21 outputs, 23 expected of 11 faults"):
+        widened(state, 11, tower)
+
+
+def test_what_nobody_knows_teaches_nothing() -> None:
+    tower = build(filters.design(), 0)
+    rows = torch.randn(crops.PER_CROP, crops.N_PATCHES, filters.N_FILTERS)
+    labels = torch.zeros(crops.PER_CROP, N_FAULTS)
+    nowhere = torch.full((crops.PER_CROP, len(LAYOUT)), torch.nan)
+    known = torch.ones_like(labels)
+    known[:, 3] = 0
+    loss_of(tower, rows, Truth(labels, known, nowhere), torch.arange(crops.N_PATCHES)).backward()
+    taught = tower.head.weight.grad.abs().sum(1) > 0
+    unknown = {3, N_FAULTS + 3, *range(impression.FIRST_OF_LAYOUT, N_OUT)}
+    assert {k for k in range(N_OUT) if not taught[k]} == unknown
+
+
+def test_kept_scenes_know_their_composition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = photos.Photo("p", "p.jpg", "package", "1", "CC0", "me", "0" * 64, "p", "train")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "cutouts").mkdir()
+    Image.new("RGB", (480, 360), (90, 120, 150)).save(photos.photo_path(tmp_path, photo))
+    subject = Image.new("RGBA", (200, 160), (200, 60, 30, 255))
+    subject.save(cutouts.cutout_path(tmp_path, photo))
+    for table in ("provenance.json", "cutouts.json"):
+        (tmp_path / table).write_text(json.dumps([asdict(photo)]), "utf-8")
+    np.save(tmp_path / "filters-0.npy", filters.design())
+    monkeypatch.setattr(crops, "PER_PART", 2)
+    monkeypatch.setattr(crops, "SCENE_EVERY", 2)
+    (tmp_path / "parts").mkdir()
+    crops.make_part(0, base=tmp_path / "parts", cache=tmp_path, split="train", seed=0)
+    kept = crops.Crops(tmp_path / "parts")
+    of_scenes = ~np.isnan(kept.layout).any(1)
+    assert not of_scenes[: crops.PER_CROP].any()
+    assert of_scenes[crops.PER_CROP : crops.PER_CROP + 2].all()
+    assert truth_of(kept, np.arange(len(kept))).labels.isfinite().all()
+    assert np.isnan(crops.labels_of({"overexposure": 0.5})[FAULTS.index("clipped highlights")])

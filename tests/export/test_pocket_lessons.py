@@ -1,0 +1,51 @@
+"""Laws of the rows that the language model is taught with: what counts, and how much."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra [export]")
+pytest.importorskip("sentencepiece", reason="needs the extra [export]")
+
+import torch
+from aesedge_export.pocket.impression import known
+from aesedge_export.pocket.tokenizer import EOS, train_tokenizer
+from aesedge_export.pocket.train_language import IGNORED, SHORT_WEIGHT, Branch, Texts, block_mask, collate
+
+pytestmark = pytest.mark.export
+N_IMAGE = 16
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Texts:
+    return Texts(train_tokenizer(tmp_path_factory.mktemp("pieces") / "tokenizer.model", n_conversations=3000))
+
+
+def test_the_first_token_of_a_short_answer_counts_more(texts: Texts) -> None:
+    talk = texts.branches(known({"noise": 0.7}), ("warm",), np.random.default_rng(0), 1)
+    batch = collate([talk], texts.prefix, N_IMAGE)
+    heavy = batch.targets[0][batch.weights[0] == SHORT_WEIGHT].tolist()
+    first = [next(t for t in b.targets if t != IGNORED) for b in talk if SHORT_WEIGHT in b.weights]
+    assert heavy == first
+    assert len(heavy) == 6  # two yes/no, three letters, what is wrong
+    assert set(batch.weights[0].tolist()) == {1.0, SHORT_WEIGHT}
+
+
+def test_answers_are_learnt_and_questions_are_not(texts: Texts) -> None:
+    branch = texts.say(Branch(), "Is this photo tilted?", "No.")
+    reply = [*texts.tokenizer.encode("No."), EOS]
+    assert branch.targets[-len(reply) :] == reply
+    assert set(branch.targets[: -len(reply)]) == {IGNORED}
+    assert len(branch.ids) == len(branch.targets) == len(branch.weights)
+
+
+def test_branches_see_the_prefix_and_themselves(texts: Texts) -> None:
+    talk = [texts.say(Branch(), "Is this photo tilted?", "No."), texts.say(Branch(), "What is wrong?", "Nothing.")]
+    batch = collate([talk], texts.prefix, N_IMAGE)
+    seen = block_mask(batch.segment)[0, 0]
+    one, two = (torch.nonzero(batch.segment[0] == k).ravel() for k in (1, 2))
+    n_shared = len(texts.prefix) + N_IMAGE
+    assert seen[two[0], :n_shared].all()
+    assert not seen[two][:, one].any()
+    assert int(batch.positions[0, one[0]]) == int(batch.positions[0, two[0]]) == n_shared
