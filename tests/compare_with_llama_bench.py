@@ -6,7 +6,7 @@
 LLAMA_CPP is the folder ``vendor/llama.cpp`` of llama-cpp-python's source package in the installed version; llama-bench
 is compiled from it (half a minute) and linked with the libraries of the installed wheel, so both sides run the same
 kernels. Both have the same file, threads, batch sizes, repacking and attention, and take turns; the program is started
-anew for each turn, and warms up itself. Medians; the last line is JSON.
+anew for each turn, and warms up itself, as we do. Medians; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def main() -> None:
     parser.add_argument("--gguf")
     parser.add_argument("--purpose", default="critique")
     parser.add_argument("--tests", help="such as pp576,tg128; many short turns tell more than few long ones")
-    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--runs", type=int, default=9, help="turns of each side")
+    parser.add_argument("--repetitions", type=int, default=1, help="of a test in each turn; their mean counts")
     given = parser.parse_args()
     if (given.source is None) == (given.program is None):
         parser.error("give either --source or --program")
@@ -66,13 +67,13 @@ def main() -> None:
         program = given.program or build(given.source, Path(folder))
         with open_model(given.bundle, gguf=given.gguf, cache="0", photos=2, purpose=given.purpose) as model:
             tests = (given.tests or f"pp{model.n_image_tokens},tg{N_GEN}").split(",")
-            compare(model, program, Path(folder), tests, given.runs)
+            compare(model, program, Path(folder), tests, given.runs, given.repetitions)
 
 
-def compare(model: Model, program: Path, folder: Path, tests: list[str], runs: int) -> None:
+def compare(model: Model, program: Path, folder: Path, tests: list[str], runs: int, repetitions: int) -> None:
     """Let both sides take turns."""
     plan = model.plan
-    command = [str(program), "-m", str(model.bundle.path("llm", model.gguf)), "-o", "json", "-r", "1"]
+    command = [str(program), "-m", str(model.bundle.path("llm", model.gguf)), "-o", "json", "-r", str(repetitions)]
     command += ["-t", str(plan.threads), "-b", str(plan.chunk), "-ub", str(plan.chunk), "-ngl", str(model.n_gpu_layers)]
     command += ["-fa", str(int(plan.flash_attention)), "--repack", str(int(plan.repack))]
     print(f"{model.bundle.name}: {' '.join(command[3:])}")
@@ -83,13 +84,17 @@ def compare(model: Model, program: Path, folder: Path, tests: list[str], runs: i
             is_prompt = name.startswith("pp")
             asked = ["-p", str(n), "-n", "0"] if is_prompt else ["-p", "0", "-n", str(n)]
 
-            def ours(n: int = n, run: Callable[[int], int] = bare.prefill if is_prompt else bare.decode) -> float:
-                return n * 1e9 / run(n)
+            def ours(
+                n: int = n,
+                run: Callable[[int], int] = bare.prefill if is_prompt else bare.decode,
+                is_prompt: bool = is_prompt,
+            ) -> float:
+                run(n if is_prompt else 1)  # the same warm-up as llama-bench's: the other side had the caches
+                return statistics.fmean(n * 1e9 / run(n) for _ in range(repetitions))
 
             def theirs(asked: list[str] = asked) -> float:
                 return rate(command + asked)
 
-            ours()
             pairs = [(ours(), theirs()) if i % 2 else (theirs(), ours())[::-1] for i in range(runs)]
             ratio = statistics.median(a / b for a, b in pairs)
             medians = [statistics.median(side) for side in zip(*pairs, strict=True)]
