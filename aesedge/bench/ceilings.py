@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-BETTER = "the better of before and after"
 _ARRAY_BYTES = 256 << 20  # beyond the caches of common machines
 _N_SQUARE = 1536
 _TIMEOUT_S = 60.0
@@ -47,7 +46,7 @@ def better(before: Ceilings, after: Ceilings) -> Ceilings:
         read_bytes_per_s=max(before.read_bytes_per_s or 0, after.read_bytes_per_s or 0) or None,
         fma_flops_per_s=max(before.fma_flops_per_s or 0, after.fma_flops_per_s or 0) or None,
         int8_ops_per_s=max(before.int8_ops_per_s or 0, after.int8_ops_per_s or 0) or None,
-        source=after.source if BETTER in after.source else f"{after.source}; {BETTER}",
+        source=f"{after.source}; the better of before and after",
     )
 
 

@@ -99,7 +99,8 @@ def write_result(result: Result, form: Format, out: Path | None, plot: Path | No
     from aesedge.cli.bench_text import result_text
     from aesedge.whole_file import write_whole
 
-    text = result_text(result) if form is Format.table else render(result, form.value)
+    table = result_text(result)
+    text = table if form is Format.table else render(result, form.value)
     if out is None:
         print(text)
     else:
@@ -109,7 +110,7 @@ def write_result(result: Result, form: Format, out: Path | None, plot: Path | No
             print(text)  # what took minutes is not lost
             raise
         if not quiet:
-            print(result_text(result))
+            print(table)
             print(f"\nWritten to {out}.")
     lost = "" if form is Format.table else left_out(result, form.value)
     if lost and not quiet:
