@@ -99,8 +99,7 @@ def write_result(result: Result, form: Format, out: Path | None, plot: Path | No
     from aesedge.cli.bench_text import result_text
     from aesedge.whole_file import write_whole
 
-    table = result_text(result)
-    text = table if form is Format.table else render(result, form.value)
+    text = result_text(result) if form is Format.table else render(result, form.value)
     if out is None:
         print(text)
     else:
@@ -110,7 +109,7 @@ def write_result(result: Result, form: Format, out: Path | None, plot: Path | No
             print(text)  # what took minutes is not lost
             raise
         if not quiet:
-            print(table)
+            print(text if form is Format.table else result_text(result))
             print(f"\nWritten to {out}.")
     lost = "" if form is Format.table else left_out(result, form.value)
     if lost and not quiet:
