@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tiny
+from laid_out import command
 from PIL import Image
 
 from aesedge.engine import Model, open_model
@@ -25,6 +26,13 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     """Keep tests out of the user's bundles and caches, and the user's out of tests."""
     monkeypatch.setenv("AESEDGE_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("AESEDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def short_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files do not change between two looks, so there is nothing to wait for; and no GPU of the machine that tests."""
+    monkeypatch.setattr("aesedge.doctor.disturbance._LOOK_S", 0.0)
+    command(tmp_path / "commands", "nvidia-smi", "exit 9", monkeypatch)
 
 
 @pytest.fixture
