@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter
 
 from . import cutouts, faults, photos, scenes
 from .filters import N_FILTERS, PATCH, design
@@ -36,6 +36,8 @@ SCENE_EVERY = 4
 """Every so many crops, a scene is made instead of a crop of a photograph."""
 CLIPS_FROM = 0.15
 """Overexposure of this strength clips highlights too, by how much nobody knows."""
+DEVELOPED_SHARE = 0.7
+"""Of crops and scenes, how many are developed anew."""
 N_SPREAD = 150
 """Clean crops that say how loud each filter is."""
 
@@ -56,12 +58,41 @@ def read_patches(pixels: npt.NDArray[np.uint8], filters: npt.NDArray[np.float32]
     return np.asarray(patches @ filters.reshape(len(filters), -1).T)
 
 
+def turned(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Return the photograph mirrored half of the time, now and then upside down or on its side."""
+    for way, often in (("FLIP_LEFT_RIGHT", 0.5), ("FLIP_TOP_BOTTOM", 0.15), ("TRANSPOSE", 0.12)):
+        if rng.random() < often:
+            image = image.transpose(Image.Transpose[way])
+    return image
+
+
+def developed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Return the photograph as another photographer might have developed it: lighter, paler, crisper, all of it well.
+
+    There are few photographs, and a tower that knows each by its colors learns nothing about others.
+    """
+    gamma, warm = np.exp(rng.normal(0, 0.1)), rng.normal(0, 0.025, 3)
+    curve = 255 * (np.arange(256) / 255) ** gamma
+    image = image.point([round(min(255.0, v * gain)) for gain in 1 + warm - warm.mean() for v in curve])
+    color = 0.0 if rng.random() < 0.03 else rng.uniform(0.65, 1.25)
+    image = ImageEnhance.Color(image).enhance(color)
+    image = ImageEnhance.Contrast(image).enhance(rng.uniform(0.85, 1.12))
+    if rng.random() < 0.25:
+        image = image.filter(ImageFilter.UnsharpMask(rng.uniform(0.5, 1.5), int(rng.integers(20, 90)), 2))
+    return image
+
+
 def random_crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Return the whole photograph (a third of the time) or a large part of it, mostly at faults.LONG_SIDE."""
+    """Return all or part of a photograph, turned and developed anew, mostly at faults.LONG_SIDE."""
     exact = rng.random() < 0.6
     long_side = faults.LONG_SIDE if exact else round(faults.LONG_SIDE * rng.uniform(0.85, 1.2))
-    if rng.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    image = turned(image, rng)
+    found = part_of(image, long_side, rng)
+    return developed(found, rng) if rng.random() < DEVELOPED_SHARE else found
+
+
+def part_of(image: Image.Image, long_side: int, rng: np.random.Generator) -> Image.Image:
+    """Return the whole photograph (a third of the time) or a large part of it."""
     if rng.random() < 0.33:
         return faults.fit(image, long_side)
     area, ratio = rng.uniform(0.35, 0.95), np.exp(rng.uniform(np.log(0.6), np.log(1.8)))
@@ -110,7 +141,8 @@ def scene_of(
     subjects = [p for p in cutouts.gather(cache) if p.split == split]
     photo = photos.load(cache, sources[int(rng.integers(len(sources)))])
     chosen = [cutouts.load(cache, subjects[int(k)]) for k in rng.integers(len(subjects), size=4)]
-    return *scenes.scene(photo, chosen, rng), rng
+    picture, known = scenes.scene(photo, chosen, rng)
+    return (developed(picture, rng) if rng.random() < DEVELOPED_SHARE else picture), known, rng
 
 
 def loud_filters(cache: Path, *, seed: int = 0) -> npt.NDArray[np.float32]:
