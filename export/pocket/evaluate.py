@@ -101,7 +101,8 @@ def judge_all(
         judged = judge.judge([image for _, _, image in pictures], critiques=critiques)
         for (fault, level, image), (score, text) in zip(pictures, judged, strict=True):
             plain = {name: measure(image) for name, measure in BASELINES.items()} if baselines else {}
-            rng = np.random.default_rng((SEED, number, len(rows)))
+            # Seeded by photograph and fault: with fewer faults, or other levels, the questions are the same.
+            rng = np.random.default_rng((SEED, number, [*faults.FAULTS, ""].index(fault)))
             right = ask(judge, image, fault, rng) if questions and level in ("", "strong") else {}
             rows.append(Row(photo.name, photo.group, photo.package, fault, level, score, text, plain, right))
         if ladder:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from .scenes import MOVED_BY, PLACES
+
 LOOKS = ("bright", "dark", "warm", "cool", "vivid", "muted")
 DISTURBED_BY: dict[str, tuple[str, ...]] = {
     "bright": ("underexposure", "overexposure", "low contrast", "vignetting"),
@@ -16,8 +18,7 @@ DISTURBED_BY: dict[str, tuple[str, ...]] = {
     "cool": ("color cast",),
     "vivid": ("underexposure", "overexposure", "low contrast", "color cast", "over-saturation"),
     "muted": ("underexposure", "overexposure", "low contrast", "color cast"),
-    "centred": ("cut off", "tilt", "lens tilt"),
-    "on a third": ("cut off", "tilt", "lens tilt"),
+    **dict.fromkeys(PLACES, ("cut off", *MOVED_BY)),
 }
 """Faults under which a look (or a place of the subject) is an effect of the fault and must not be told as a quality."""
 
