@@ -66,15 +66,37 @@ def known(strengths: Strengths) -> Impression:
     return Impression(told, strengths, severity(strengths))
 
 
-def impressions(logits: Numbers, thresholds: Numbers) -> list[Impression]:
+def find_scale(logits: Numbers, totals: Numbers) -> tuple[float, float]:
+    """Return (slope, offset) that make the logit of the total true on validation pictures, by Platt's method.
+
+    Taught to put pictures in order, the head exaggerates how far they are apart. Source: J. Platt, Probabilistic
+    outputs for support vector machines, 1999.
+
+    Args:
+        logits: of the total, [n].
+        totals: how spoilt each picture is, 0..1, [n].
+    """
+    from scipy.optimize import minimize
+
+    def loss(line: Numbers) -> float:
+        scaled = line[0] * logits + line[1]
+        return float(np.mean(np.logaddexp(0, scaled) - totals * scaled))
+
+    slope, offset = minimize(loss, np.array([1.0, 0.0])).x
+    return float(slope), float(offset)
+
+
+def impressions(logits: Numbers, thresholds: Numbers, scale: tuple[float, float] = (1.0, 0.0)) -> list[Impression]:
     """Return what the tower sees of each picture.
 
     Args:
         logits: of the head, [n, outputs]: strengths, presence, total, composition.
         thresholds: from which a fault is named, and from which something is said of the composition,
             [faults + LAYOUT].
+        scale: slope and offset of the total's logit, as find_scale returns them.
     """
     shares = 1 / (1 + np.exp(-logits))
+    shares[:, TOTAL] = 1 / (1 + np.exp(-(scale[0] * logits[:, TOTAL] + scale[1])))
     found = []
     for row, share in zip(logits, shares, strict=True):
         estimate = {fault: float(share[k]) for k, fault in enumerate(FAULTS)}

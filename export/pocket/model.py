@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 IMAGE_TOKEN, PAD_TOKEN = N_PIECES, N_PIECES + 1
 VOCAB = 2048
 N_HEIGHTS = 8
-N_FIRST_UNITS = 4 * N_MAIN + N_HEIGHTS
-"""Units of the projector that a checkpoint has which knew the main faults only."""
 N_LAYERS = 4
 STEP = 1.5
 """How steeply a projector unit rises around the threshold of a fault, for each unit of the logit."""
@@ -95,20 +93,19 @@ def read_judgement(features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def prime_projector(
     model: LlavaForConditionalGeneration, reading: tuple[Tensor, Tensor], thresholds: Tensor, words: list[list[int]],
-    *, outputs_from: int = 0,
+    *, keep_words: bool = False,
 ) -> None:  # fmt: skip
     """Let the first units of the projector say what the head says, in the words that the language model knows.
 
     Two units whose difference is a step at the threshold bring the name of a fault; two more how strong it is;
-    steps at several heights how spoilt the photo is altogether. Those of the first faults.N_MAIN faults and the
-    heights stand first (N_FIRST_UNITS), then the other faults and the composition.
+    steps at several heights how spoilt the photo is altogether.
 
     Args:
         model: changed.
         reading: as read_judgement returns it.
         thresholds: the logits from which something is said, [faults + LAYOUT].
         words: the tokens of the name of each of these.
-        outputs_from: from this unit on, the second layer is set too; those before keep what they have learnt to say.
+        keep_words: leave the second layer as it is: of an earlier checkpoint, it has learnt how each is best said.
     """
     weight, bias = reading
     n = N_FAULTS
@@ -125,7 +122,7 @@ def prime_projector(
         return STEP * weight[output], STEP * (bias[output] - thresholds[k]) + side, 0.5 * side * names[k]
 
     for k in range(n):
-        if k == N_MAIN:
+        if k == N_MAIN:  # in the order of the first pocket, whose language model later ones start from
             heights = torch.linspace(-3.0, 3.0, N_HEIGHTS)
             units += [(weight[TOTAL], bias[TOTAL] - height, faint()) for height in heights]
         for side in (1.0, -1.0):
@@ -133,7 +130,7 @@ def prime_projector(
     units += [step(n + k, FIRST_OF_LAYOUT + k, side) for k in range(len(words) - n) for side in (1.0, -1.0)]
     for at, (row, start, out) in enumerate(units):
         first.weight[at], first.bias[at] = row, start
-        if at >= outputs_from:
+        if not keep_words:
             second.weight[:, at] = out
 
 

@@ -1,4 +1,4 @@
-"""Keep the state of a training run on disk, so that a run that was cut off goes on.
+"""Keep the state of a training run on disk, so that a run that was cut off goes on; let processes train together.
 
 It knows weights, optimizer and how far a run has come, in steps: a run that was stopped for a while is the same run.
 It does not know what is trained.
@@ -6,17 +6,26 @@ It does not know what is trained.
 
 from __future__ import annotations
 
+import json
 import math
-from typing import TYPE_CHECKING
+import os
+import tempfile
+from datetime import timedelta
+from multiprocessing import parent_process
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import distributed
+from torch import distributed, multiprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from torch import nn
+
+PATIENCE = timedelta(hours=24)
+"""A run may be stopped for a while, one process after the other."""
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, *, step: int, n_warm_up: int, done: float) -> None:
@@ -26,17 +35,45 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, *, step: int, n_warm
         group["lr"] = rate * scale
 
 
+def together(n: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Call ``work(*arguments)`` in ``n`` processes that share their gradients, or here if ``n`` is 1.
+
+    On shared cores, two processes of one thread each wait less for one another than two threads do, whose every
+    operation ends when the slower one does.
+    """
+    if n == 1:
+        work(*arguments)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        place = (Path(folder) / "meeting").as_uri()
+        multiprocessing.spawn(_join, (n, place, torch.get_num_threads(), work, arguments), n)
+
+
+def _join(number: int, n: int, place: str, n_threads: int, work: Callable[..., None], arguments: Sequence[Any]) -> None:
+    """Be one of several processes that train together; it ends when the one that started it was killed."""
+    Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(n_threads)
+    distributed.init_process_group("gloo", init_method=place, rank=number, world_size=n, timeout=PATIENCE)
+    work(*arguments)
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the process that started this one, and end."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def rank() -> int:
     """Return which of several processes that train together this is; 0 if it is alone."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def share_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Take the mean of the gradients of all processes that train together.
-
-    On shared cores, two processes of one thread each wait less for one another than two threads do, whose every
-    operation ends when the slower one does.
-    """
+    """Take the mean of the gradients of all processes that train together."""
     if not distributed.is_initialized():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -54,6 +91,12 @@ def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: i
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
     torch.save(state, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a file whole or not at all."""
+    path.with_suffix(".new").write_text(json.dumps(content), "utf-8")
     path.with_suffix(".new").replace(path)
 
 

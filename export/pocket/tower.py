@@ -28,6 +28,10 @@ WIDTH = N_FILTERS + N_CONSTANT
 N_LAYERS = 4
 """The last one is never used: LLaVA reads hidden state -2."""
 ENERGY_GAIN = 3.0
+PLACE_GAIN = 2.0
+"""How far the constants differ from place to place."""
+DROPPED = 0.1
+"""Share of the filters, and of what the head reads, that is left out at random in training."""
 N_OUT = 2 * len(FAULTS) + 1 + len(LAYOUT)
 """What the head says: the strength of each fault, whether it is there, how spoilt the photo is altogether, and what
 it sees of the composition."""
@@ -45,6 +49,21 @@ def normalise(pixels: Tensor) -> Tensor:
     """Turn uint8 [n, size, size, 3] into CLIP's pixel values, float32 [n, 3, size, size]."""
     mean, std = torch.tensor(CLIP_MEAN) * 255, torch.tensor(CLIP_STD) * 255
     return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def coordinates() -> Tensor:
+    """Return where each patch is: x, y, distance from the middle (squared), nearness of the frame.
+
+    Float32 [patches, N_CONSTANT], each about PLACE_GAIN in size and 0 on the whole. Learnt from nothing, places come
+    much later than what the filters read, and with them all that depends on the place in the picture: vignetting,
+    converging verticals, composition.
+    """
+    side = IMAGE_SIZE // PATCH
+    along = (torch.arange(side) + 0.5) * 2 / side - 1
+    y, x = torch.meshgrid(along, along, indexing="ij")
+    found = torch.stack([x, y, x * x + y * y, torch.maximum(x.abs(), y.abs())], -1).reshape(-1, N_CONSTANT)
+    found -= found.mean(0)
+    return PLACE_GAIN * found / found.std(0)
 
 
 @torch.no_grad()
@@ -67,6 +86,7 @@ def start_tower(model: CLIPVisionModel, filters: npt.NDArray[np.float32]) -> Non
     constant = torch.tensor([8.0, -8.0, 8.0, -8.0])
     embeddings.position_embedding.weight.normal_(std=0.05)
     embeddings.position_embedding.weight[:, -N_CONSTANT:] = constant
+    embeddings.position_embedding.weight[1:, -N_CONSTANT:] += coordinates()
     embeddings.class_embedding.normal_(std=0.3)
     embeddings.class_embedding[-N_CONSTANT:] = 0
     first, *later = vision.encoder.layers
@@ -105,6 +125,7 @@ class FaultTower(nn.Module):
         super().__init__()
         self.model = model
         self.norm = nn.LayerNorm(WIDTH)
+        self.drop = nn.Dropout(DROPPED)
         self.head = nn.Linear(WIDTH, N_OUT)
         gain = torch.full((WIDTH,), ENERGY_GAIN)
         gain[:N_LINEAR] = 1.0
@@ -117,6 +138,8 @@ class FaultTower(nn.Module):
     def features_of_rows(self, rows: Tensor, patches: Tensor | None = None) -> Tensor:
         """Return the same from what the filters read, float32 [n, patches, filters], of all patches or of some."""
         embeddings = self.model.vision_model.embeddings
+        if self.training:  # whole filters are left out, so that nothing rests on a few of them
+            rows = rows * (torch.rand(len(rows), 1, N_FILTERS) >= DROPPED)
         wide = nn.functional.pad(rows, (0, N_CONSTANT)) * self.gain
         first = embeddings.class_embedding.expand(len(rows), 1, -1)
         place = embeddings.position_embedding.weight
@@ -135,29 +158,9 @@ class FaultTower(nn.Module):
 
     def judge(self, features: Tensor) -> Tensor:
         """Return the head's logits per patch, [n, patches, N_OUT]."""
-        return self.head(self.norm(features))
+        return self.head(self.drop(self.norm(features)))
 
     def forward(self, rows: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return logits of the picture [n, N_OUT] and of each patch [n, patches, N_OUT]."""
         local = self.judge(self.features_of_rows(rows, patches))
         return local.mean(1), local
-
-
-def widened(state: dict[str, Tensor], n_faults: int, tower: FaultTower) -> dict[str, Tensor]:
-    """Return the weights of a tower that knew the first `n_faults` faults only, for one that knows them all.
-
-    Args:
-        state: of the earlier tower; its head says strengths, presence and total.
-        n_faults: how many it knew.
-        tower: what it does not know starts as there.
-    """
-    found = dict(state)
-    n = len(FAULTS)
-    rows = [*range(n_faults), *range(n, n + n_faults), 2 * n]
-    for name in ("head.weight", "head.bias"):
-        new = tower.state_dict()[name].clone()
-        if len(state[name]) != len(rows):
-            raise ValueError(f"a head of {len(state[name])} outputs, {len(rows)} expected of {n_faults} faults")
-        new[rows] = state[name]
-        found[name] = new
-    return found

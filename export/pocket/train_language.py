@@ -182,6 +182,7 @@ class Lessons:
     features: npt.NDArray[np.float16]
     seen: Sequence[Impression]
     looks: Sequence[Sequence[str]]
+    """What shows in the colors, and where the subject stands."""
 
     def draw(
         self, texts: Texts, rng: np.random.Generator, *, rows: int, n_image: int, n_talks: int

@@ -18,7 +18,7 @@ from aesedge_export.pocket import crops, cutouts, filters, impression, model, ph
 from aesedge_export.pocket.faults import FAULTS, N_MAIN
 from aesedge_export.pocket.language import mentioned
 from aesedge_export.pocket.scenes import LAYOUT
-from aesedge_export.pocket.tower import N_OUT, normalise, widened
+from aesedge_export.pocket.tower import N_CONSTANT, N_OUT, PLACE_GAIN, coordinates, normalise
 from aesedge_export.pocket.train_tower import Truth, build, loss_of, truth_of
 
 if TYPE_CHECKING:
@@ -130,6 +130,18 @@ def test_a_named_fault_is_worth_mentioning_and_all_are_estimated() -> None:
     assert impression.known({"tilt": 0.1, "noise": 0.5}).faults == {"noise": 0.5}
 
 
+def test_an_exaggerated_total_is_made_true() -> None:
+    rng = np.random.default_rng(0)
+    totals = rng.uniform(0.02, 0.98, 4000)
+    exaggerated = 2 * np.log(totals / (1 - totals)) + 0.5 + 0.1 * rng.standard_normal(4000)
+    slope, offset = impression.find_scale(exaggerated, totals)
+    assert (slope, offset) == pytest.approx((0.5, -0.25), abs=0.02)
+    logits = np.zeros((4000, N_OUT))
+    logits[:, impression.TOTAL] = exaggerated
+    seen = impression.impressions(logits, np.zeros(N_FAULTS + len(LAYOUT)), (slope, offset))
+    assert np.abs(np.array([s.total for s in seen]) - totals).max() < 0.06
+
+
 def test_projector_starts_with_the_name_of_what_the_head_sees() -> None:
     tower = build(filters.design(), 0)
     torch.manual_seed(0)
@@ -142,7 +154,8 @@ def test_projector_starts_with_the_name_of_what_the_head_sees() -> None:
     words = [[100 + k] for k in range(N_FAULTS + len(LAYOUT))]
     model.prime_projector(llava, reading, torch.zeros(len(words)), words)
     projector, table = llava.model.multi_modal_projector, llava.get_input_embeddings().weight
-    units = [*range(4 * N_MAIN), *range(model.N_FIRST_UNITS, model.N_FIRST_UNITS + 4 * (N_FAULTS - N_MAIN))]
+    others = 4 * N_MAIN + model.N_HEIGHTS
+    units = [*range(4 * N_MAIN), *range(others, others + 4 * (N_FAULTS - N_MAIN))]
     steps = torch.tensor(units[::2])  # every other unit; between them stand the strengths
     with torch.no_grad():
         kept = projector.linear_2.weight[:, steps].clone()
@@ -153,6 +166,43 @@ def test_projector_starts_with_the_name_of_what_the_head_sees() -> None:
     near = torch.nn.functional.cosine_similarity(one - other, table[100 : 100 + N_FAULTS])
     assert near.argmax() == 3
     assert near.argmin() == 4
+
+
+def test_a_projector_that_has_learnt_keeps_its_words() -> None:
+    tower = build(filters.design(), 0)
+    features = torch.randn(8, 12, filters.N_FILTERS + N_CONSTANT)
+    reading = model.read_judgement(features, torch.randn(8, N_OUT))
+    llava = model.build_llava(tower, features.reshape(-1, features.shape[-1]), 0)
+    projector = llava.model.multi_modal_projector
+    before = [layer.weight.clone() for layer in (projector.linear_1, projector.linear_2)]
+    words = [[100 + k] for k in range(N_FAULTS + len(LAYOUT))]
+    model.prime_projector(llava, reading, torch.zeros(len(words)), words, keep_words=True)
+    assert not torch.equal(projector.linear_1.weight, before[0])
+    assert torch.equal(projector.linear_2.weight, before[1])
+
+
+def test_places_are_told_apart_and_symmetric() -> None:
+    side = crops.IMAGE_SIZE // filters.PATCH
+    x, y, distance, frame = coordinates().reshape(side, side, N_CONSTANT).unbind(-1)
+    for places in (x, y, distance, frame):
+        assert float(places.mean()) == pytest.approx(0, abs=1e-5)
+        assert float(places.std()) == pytest.approx(PLACE_GAIN, rel=0.01)
+    assert torch.allclose(x, y.T)
+    assert torch.allclose(x, -x.flip(1))
+    for places in (distance, frame):
+        assert torch.allclose(places, places.flip(0))
+        assert torch.allclose(places, places.T)
+    assert float(distance[0, 0]) == float(distance.max())
+    assert float(frame[0, side // 2]) == float(frame.max())
+
+
+def test_filters_are_left_out_in_training_only() -> None:
+    tower = build(filters.design(), 0)
+    rows = torch.randn(2, crops.N_PATCHES, filters.N_FILTERS)
+    with torch.no_grad():
+        first, second = tower.train()(rows)[0], tower(rows)[0]
+        assert not torch.equal(first, second)
+        assert torch.equal(tower.eval()(rows)[0], tower(rows)[0])
 
 
 def sign(fault: int) -> torch.Tensor:
@@ -200,18 +250,6 @@ def test_what_the_tower_cannot_tell_apart_is_never_said() -> None:
     ordinary, guessed = rng.standard_normal((4000, N_OUT)), rng.standard_normal((500, N_OUT)) + 1
     layout = rng.integers(2, size=(500, len(LAYOUT))).astype(float)
     assert (impression.find_layout_thresholds(ordinary, guessed, layout) == impression.NEVER).all()
-
-
-def test_a_tower_takes_what_an_earlier_one_knew() -> None:
-    tower = build(filters.design(), 0)
-    state = {name: value.clone() for name, value in tower.state_dict().items()}
-    state["head.weight"], state["head.bias"] = torch.randn(21, filters.N_FILTERS + 4), torch.randn(21)
-    wider = widened(state, 10, tower)
-    tower.load_state_dict(wider)
-    rows = [*range(10), *range(N_FAULTS, N_FAULTS + 10), 2 * N_FAULTS]
-    assert torch.equal(tower.head.weight[rows], state["head.weight"])
-    with pytest.raises(ValueError, match="21 outputs, 23 expected of 11 faults"):
-        widened(state, 11, tower)
 
 
 def test_what_nobody_knows_teaches_nothing() -> None:
