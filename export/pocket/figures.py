@@ -13,7 +13,7 @@ import numpy as np
 
 from . import faults, photos
 from .impression import severity
-from .language import label_probabilities, named_faults
+from .language import label_probabilities, named_faults, said_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -55,10 +55,9 @@ def interval(values: Sequence[float], groups: Sequence[str], *, seed: int = 0, n
 
 
 def well_formed(text: str) -> bool:
-    """Tell whether a critique has two to four whole sentences and repeats none."""
-    sentences = [s for s in text.replace("!", ".").split(". ") if s]
-    unique = len({s.rstrip(".") for s in sentences}) == len(sentences)
-    return text.endswith(".") and 2 <= len(sentences) <= 5 and unique and text[:1].isupper()
+    """Tell whether a critique has two to five sentences, each word for word as it was taught, none of them twice."""
+    found = said_of(text) or []
+    return 2 <= len(found) <= 5 and len(set(found)) == len(found)
 
 
 def pairs(rows: Sequence[Row], value: Callable[[Row], float]) -> list[tuple[Row, float]]:

@@ -7,7 +7,9 @@ because nobody taught it that.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,6 +88,32 @@ def mentioned(strengths: Strengths) -> list[str]:
 def named_faults(text: str) -> set[str]:
     """Return the faults that a text names."""
     return {fault for fault, marker in FAULT_MARKERS.items() if marker.search(text)}
+
+
+@cache
+def sentences() -> re.Pattern[str]:
+    """Return what matches one sentence of a critique, every word as it was taught."""
+    lists = (*OPENINGS.values(), *PRAISE.values(), *LOOK_SENTENCES.values(), *ADVICE.values(), CLOSINGS)
+    plain = [re.escape(sentence) for options in lists for sentence in options]
+    fillings = {"{a}": ADVERBS, "{b}": DEGREES}
+    graded = [re.escape(sentence) for options in STATEMENTS.values() for sentence in options]
+    for place, words in fillings.items():
+        choice = f"(?:{'|'.join(word for options in words for word in options)})"
+        graded = [sentence.replace(re.escape(place), choice) for sentence in graded]
+    return re.compile("|".join([*plain, *graded]))
+
+
+def said_of(text: str) -> list[str] | None:
+    """Return the sentences of a critique; None if anything in it was not taught."""
+    found: list[str] = []
+    at = 0
+    while at < len(text):
+        match = sentences().match(text, at)
+        if match is None or text[match.end() : match.end() + 1] not in ("", " "):
+            return None
+        found.append(match[0])
+        at = match.end() + 1
+    return found
 
 
 def grade(strength: float) -> int:

@@ -121,11 +121,13 @@ def test_interval_draws_whole_photographs() -> None:
 @pytest.mark.parametrize(
     ("text", "good"),
     [
-        ("This is fine. Keep it.", True),
-        ("This is fine", False),
-        ("Fine. Fine. Fine.", False),
+        ("This image has low aesthetic quality. The image is badly tilted.", True),
+        ("This image has low aesthetic quality. The image is badly tilted", False),
+        ("This image has low aesthetic quality. The image is badly tilted. The image is badly tilted.", False),
+        ("This image has low aesthetic quality. The image is badly tiltedred.", False),
+        ("This image has low aesthetic quality.The image is badly tilted.", False),
+        ("The image is badly tilted.", False),
         ("", False),
-        ("One. two three four five six.", True),
     ],
 )
 def test_well_formed(text: str, good: bool) -> None:

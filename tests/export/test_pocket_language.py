@@ -49,6 +49,18 @@ def test_answers_are_whole_sentences() -> None:
                 assert re.search(r"[.;]\s+[a-z]", answer.replace("; I", "")) is None or ";" in answer
 
 
+def test_every_critique_is_read_back_sentence_by_sentence() -> None:
+    rng = np.random.default_rng(0)
+    for i in range(N):
+        strengths = draw_strengths(rng, i % 4) | ({FLAWS[i % len(FLAWS)]: 0.5} if i % 3 else {})
+        critique = language.Speaker(strengths, rng, [*LOOKS[: i % 3], *PLACES[: i % 2]]).critique()
+        found = language.said_of(critique)
+        assert found is not None
+        assert " ".join(found) == critique
+        assert 2 <= len(found) <= 4
+        assert language.said_of(critique.replace("e", "er", 1)) is None
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_critique_names_the_main_fault_with_its_grade(fault: str) -> None:
     for seed in range(40):
