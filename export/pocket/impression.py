@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .faults import FAULTS
+from .faults import FAULTS, MAIN_FAULTS
 from .scenes import FLAWS, LAYOUT, PLACES
 
 Strengths = Mapping[str, float]
@@ -35,6 +35,8 @@ STRONG_FROM = 0.6
 """Thresholds are set to find faults this strong and stronger."""
 SHARES = (0.0, 0.002, 0.004, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05)
 """Of clean pictures, that a threshold may let through: what the search tries for each fault."""
+WORTH = tuple(1.0 if fault in MAIN_FAULTS else 0.5 for fault in FAULTS)
+"""What it is worth to find a fault: the four that are rarely seen at a glance must not use up all false alarms."""
 
 
 @dataclass(frozen=True)
@@ -127,30 +129,29 @@ def find_layout_thresholds(ordinary: Numbers, scenes: Numbers, layout: Numbers) 
     return found
 
 
-def find_thresholds(logits: Numbers, labels: Numbers, *, false_alarms: float, whole: Numbers | None = None) -> Numbers:
+def find_thresholds(logits: Numbers, labels: Numbers, whole: Numbers, *, false_alarms: float) -> Numbers:
     """Return the logit of presence from which each fault is named.
 
-    As many strong faults as possible are found while at most this share of the clean pictures has any fault named.
-    The budget goes, step by step, to the fault where it buys most.
+    As many strong faults as possible are found (see WORTH) while at most this share of the clean pictures, crops or
+    whole, has any fault named. The budget goes, step by step, to the fault where it buys most.
 
     Args:
-        logits: of validation pictures, [n, outputs].
+        logits: of validation crops, [n, outputs].
         labels: their strengths, [n, faults].
+        whole: logits of clean photographs that no crop was cut from, [m, outputs]; m may be 0.
         false_alarms: share of clean pictures.
-        whole: logits of clean photographs that no crop was cut from, of which no larger share may be called faulty.
     """
     there = logits[:, N_FAULTS : 2 * N_FAULTS]
-    clean = labels.max(1) == 0
-    kept = there[:0] if whole is None else whole[:, N_FAULTS : 2 * N_FAULTS]
+    clean = there[labels.max(1) == 0]
+    kept = whole[:, N_FAULTS : 2 * N_FAULTS]
     strong = [there[(labels[:, k] >= STRONG_FROM) & ((labels > 0).sum(1) == 1), k] for k in range(N_FAULTS)]
-    steps = np.quantile(there[clean], [1 - share for share in SHARES], axis=0)  # [shares, faults]
-    steps[0] = np.concatenate([there[clean], kept]).max(0) + 0.1  # above every clean picture
+    steps = np.quantile(clean, [1 - share for share in SHARES], axis=0)  # [shares, faults]
+    steps[0] = np.concatenate([clean, kept]).max(0) + 0.1  # above every clean picture
     at = [0] * N_FAULTS
 
     def alarms(chosen: list[int]) -> float:
         limits = steps[chosen, np.arange(N_FAULTS)]
-        shares = [float((mine > limits).any(1).mean()) for mine in (there[clean], kept) if len(mine)]
-        return max(shares)
+        return max(float((mine > limits).any(1).mean()) for mine in (clean, kept) if len(mine))
 
     while True:
         now, best, best_worth = alarms(at), None, 0.0
@@ -160,7 +161,7 @@ def find_thresholds(logits: Numbers, labels: Numbers, *, false_alarms: float, wh
                 cost = alarms(after)
                 if cost > false_alarms:
                     break
-                gain = float((strong[k] > steps[further, k]).mean() - (strong[k] > steps[at[k], k]).mean())
+                gain = WORTH[k] * float((strong[k] > steps[further, k]).mean() - (strong[k] > steps[at[k], k]).mean())
                 worth = gain / max(cost - now, 1e-4)
                 if gain > 0 and worth > best_worth:
                     best, best_worth = after, worth

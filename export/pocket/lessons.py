@@ -80,12 +80,13 @@ def look_at(tower: FaultTower, cache: Path, pictures: crops.Crops, folder: Path,
     np.save(folder / FEATURES, np.concatenate(features))
     np.save(folder / LOGITS, torch.cat(logits).double().numpy())
     # Last and whole, because it tells that all three are there, and of which tower.
-    write_json(folder / LOOKS, {"of": state_of(folder / "tower.pt"), "looks": looks})
+    write_json(folder / LOOKS, {"of": state_of(tower), "looks": looks})
 
 
-def state_of(tower: Path) -> str:
+def state_of(tower: FaultTower) -> str:
     """Return what tells one finished tower from another."""
-    return hashlib.sha256(tower.read_bytes()).hexdigest()
+    weights = b"".join(weight.numpy().tobytes() for weight in tower.state_dict().values())
+    return hashlib.sha256(weights).hexdigest()
 
 
 def lessons_from(folder: Path) -> Lessons:
@@ -97,7 +98,7 @@ def lessons_from(folder: Path) -> Lessons:
     return Lessons(features, seen, [[*known, *one.places] for known, one in zip(looks, seen, strict=True)])
 
 
-def looked(folder: Path) -> bool:
+def looked(folder: Path, tower: FaultTower) -> bool:
     """Tell whether lessons of this tower are there."""
     kept = folder / LOOKS
-    return kept.exists() and json.loads(kept.read_text("utf-8"))["of"] == state_of(folder / "tower.pt")
+    return kept.exists() and json.loads(kept.read_text("utf-8"))["of"] == state_of(tower)

@@ -14,7 +14,7 @@ import json
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,8 @@ class Plan:
     processes: int
     parts: int
     tower_steps: int
+    legs: int
+    leg_steps: int
     pictures: int
     language_steps: int
     tower: Path | None = None
@@ -88,7 +90,7 @@ def calibrate(tower: FaultTower, validation: crops.Crops, path: Path, whole: npt
     """
     logits = judge(tower, validation, np.arange(len(validation)))
     labels = validation.labels.astype(np.float64)
-    named = find_thresholds(logits, labels, false_alarms=FALSE_ALARMS, whole=whole)
+    named = find_thresholds(logits, labels, whole, false_alarms=FALSE_ALARMS)
     ordinary = np.isnan(validation.layout).all(1) & (labels.max(1) == 0)
     made = ~np.isnan(validation.layout).any(1)
     placed = find_layout_thresholds(
@@ -122,26 +124,41 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in ("model", "language_model"))
 
 
-def start_tower(plan: Plan) -> FaultTower:
-    """Return the tower that training starts from."""
+def tower_from(plan: Plan, path: Path | None) -> FaultTower:
+    """Return the tower with the weights in a file, or as it starts from its filters."""
     tower = build(crops.loud_filters(plan.cache, seed=plan.seed), plan.seed)
-    if plan.tower:
-        tower.load_state_dict(torch.load(plan.tower, weights_only=True)["model"])
+    if path:
+        tower.load_state_dict(torch.load(path, weights_only=True)["model"])
     return tower
 
 
-def finished_tower(plan: Plan) -> FaultTower:
-    """Return the tower that training ended with."""
-    return start_tower(replace(plan, tower=plan.state / "tower.pt")).eval()
-
-
-def teach_tower(plan: Plan) -> None:
-    """Train the tower; one of several processes, or the only one."""
+def teach_tower(plan: Plan, leg: int) -> None:
+    """Train the tower, for the first time or once more from where that ended; one of several processes, or alone."""
     pictures, validation = (crops.Crops(plan.cache / f"crops-{split}-{plan.seed}") for split in ("train", "validation"))
-    kept, steps = plan.state / "tower.pt", plan.tower_steps
-    tower = start_tower(plan)
-    torch.manual_seed(1000 * plan.seed + rank())  # each process leaves out other filters
-    train_tower(tower, pictures, validation, kept, steps=steps, seed=plan.seed)
+    seed = plan.seed + leg
+    tower = tower_from(plan, leg_path(plan, 0) if leg else plan.tower)
+    torch.manual_seed(1000 * seed + rank())  # each process leaves out other filters
+    steps = plan.leg_steps if leg else plan.tower_steps
+    train_tower(tower, pictures, validation, leg_path(plan, leg), steps=steps, seed=seed)
+
+
+def leg_path(plan: Plan, leg: int) -> Path:
+    """Return where a leg of the tower's training is kept; the first has number 0."""
+    return plan.state / f"tower-{leg}.pt"
+
+
+def finished_tower(plan: Plan) -> FaultTower:
+    """Return the mean of the towers at the ends of all legs.
+
+    They lie in one valley of the loss, and their mean errs less than any of them on photographs that are new.
+    Source: M. Wortsman et al., Model soups, 2022 (arXiv 2203.05482).
+    """
+    towers = [tower_from(plan, leg_path(plan, leg)) for leg in range(plan.legs + 1)]
+    with torch.no_grad():
+        for mean, *others in zip(*(tower.parameters() for tower in towers), strict=True):
+            if mean.requires_grad:  # the filters are not learnt
+                mean.copy_(torch.stack([mean, *others]).mean(0))
+    return towers[0].eval()
 
 
 def start_language(plan: Plan) -> LlavaForConditionalGeneration:
@@ -189,13 +206,14 @@ def train(plan: Plan, out: Path) -> None:
             for split, n in (("train", plan.parts), ("validation", N_VALIDATION_PARTS))
         )
     with stage("tower", times):
-        together(plan.processes, teach_tower, plan)
+        for leg in range(plan.legs + 1):
+            together(plan.processes, teach_tower, plan, leg)
         tower = finished_tower(plan)
     with stage("thresholds", times):
         calibrate(tower, validation, state / "thresholds.json", judge_whole(tower, cache, seed=seed))
     with stage("lessons", times):
         tower.eval()
-        if not looked(state):
+        if not looked(state, tower):
             look_at(tower, cache, pictures, state, n_pictures=plan.pictures, seed=seed)
     with stage("tokenizer", times):
         if plan.language:
@@ -207,7 +225,8 @@ def train(plan: Plan, out: Path) -> None:
     for table in ("provenance.json", "cutouts.json"):
         shutil.copyfile(cache / table, out / table)
     record = {
-        "seconds": times, "seed": seed, "processes": plan.processes, "tower_steps": plan.tower_steps,
+        "seconds": times, "seed": seed, "processes": plan.processes,
+        "tower_steps": [plan.tower_steps, *[plan.leg_steps] * plan.legs],
         "language_steps": plan.language_steps, "n_crops": plan.parts * crops.PER_PART, "photographs": counts,
         "started_from": [str(path.name) for path in (plan.tower, plan.language) if path],
     }  # fmt: skip
@@ -221,10 +240,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, required=True, help="packages, photographs, crops, training state")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished checkpoint")
     parser.add_argument("--tower-steps", type=int, default=2200, help="of 60 pictures in each process")
+    parser.add_argument("--legs", type=int, default=3, help="more legs from there; the tower is the mean of all ends")
+    parser.add_argument("--leg-steps", type=int, default=600, help="of each of them")
     parser.add_argument("--language-steps", type=int, default=3000, help="of 12 pictures in each process")
     parser.add_argument("--parts", type=int, default=100, help="training crops in hundreds, each in six versions")
     parser.add_argument("--pictures", type=int, default=12000, help="training crops that are talked about")
-    parser.add_argument("--tower", type=Path, help="training/tower.pt of an earlier run, to start from")
+    parser.add_argument("--tower", type=Path, help="training/tower-0.pt of an earlier run, to start from")
     parser.add_argument("--language", type=Path, help="checkpoint whose language model and projector to start from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="that make crops, and train with shared gradients")

@@ -113,7 +113,7 @@ def test_thresholds_keep_false_alarms_within_the_budget(noise: float) -> None:
     labels = np.zeros((2000, N_FAULTS))
     labels[np.arange(1000), rng.integers(N_FAULTS, size=1000)] = rng.uniform(0.1, 1, 1000)
     logits = judged(rng, labels, noise)
-    limits = impression.find_thresholds(logits, labels, false_alarms=0.06)
+    limits = impression.find_thresholds(logits, labels, logits[:0], false_alarms=0.06)
     seen = impression.impressions(logits, silent(limits))
     assert np.mean([bool(s.faults) for s in seen[1000:]]) <= 0.06
     if noise < 1:
@@ -230,9 +230,20 @@ def test_whole_photographs_bound_the_false_alarms_too() -> None:
     labels[np.arange(1000), rng.integers(N_FAULTS, size=1000)] = rng.uniform(0.1, 1, 1000)
     logits = judged(rng, labels, 2.0)
     whole = judged(rng, np.zeros((200, N_FAULTS)), 2.5)
-    limits = impression.find_thresholds(logits, labels, false_alarms=0.03, whole=whole)
+    limits = impression.find_thresholds(logits, labels, whole, false_alarms=0.03)
     for clean in (logits[1000:], whole):
         assert np.mean([bool(s.faults) for s in impression.impressions(clean, silent(limits))]) <= 0.03
+
+
+def test_the_faults_of_the_goals_come_first_where_false_alarms_are_rationed() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.zeros((4000, N_FAULTS))
+    labels[np.arange(2000), rng.integers(N_FAULTS, size=2000)] = rng.uniform(0.6, 1, 2000)
+    logits = judged(rng, labels, 6.0)  # all are equally hard to see
+    limits = impression.find_thresholds(logits, labels, logits[:0], false_alarms=0.05)
+    found = [np.mean(logits[labels[:, k] > 0, N_FAULTS + k] > limits[k]) for k in range(N_FAULTS)]
+    main, more = np.mean(found[:N_MAIN]), np.mean(found[N_MAIN:])
+    assert main > 1.5 * more > 0
 
 
 def test_what_is_said_of_the_composition_of_ordinary_photographs_stays_rare() -> None:

@@ -25,7 +25,7 @@ from aesedge_export.pocket.lessons import WHOLE_SIDES, lessons_from
 from aesedge_export.pocket.progress import rank, share_gradients, together
 from aesedge_export.pocket.tokenizer import train_tokenizer
 from aesedge_export.pocket.torch_judge import TorchJudge
-from aesedge_export.pocket.train import Plan, train
+from aesedge_export.pocket.train import Plan, finished_tower, leg_path, tower_from, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,18 +67,19 @@ def test_one_command_goes_from_photographs_to_a_checkpoint_and_on(
     cache, out = tmp_path / "cache", tmp_path / "checkpoint"
     cache.mkdir()
     write_cache(cache)
-    plan = Plan(cache, seed=0, processes=1, parts=1, tower_steps=1, pictures=N_PICTURES, language_steps=1)
+    plan = Plan(
+        cache, seed=0, processes=1, parts=1, tower_steps=1, legs=1, leg_steps=1, pictures=N_PICTURES, language_steps=1
+    )
     train(plan, out)
+    first, second, mean = (
+        dict(tower.named_parameters())
+        for tower in (*(tower_from(plan, leg_path(plan, leg)) for leg in (0, 1)), finished_tower(plan))
+    )
+    assert not torch.equal(first["head.weight"], second["head.weight"])
+    for name, weight in mean.items():
+        assert torch.allclose(weight, (first[name] + second[name]) / 2)
     record = json.loads((out / "training.json").read_text("utf-8"))
-    assert list(record["seconds"]) == [
-        "photographs",
-        "crops",
-        "tower",
-        "thresholds",
-        "lessons",
-        "tokenizer",
-        "language",
-    ]
+    assert list(record["seconds"]) == STAGES
     lessons = lessons_from(plan.state)
     assert len(lessons.features) == len(lessons.seen) == len(lessons.looks) == N_PICTURES + 2 * len(WHOLE_SIDES)
     photo = Image.open(photos.photo_path(cache, photos.gather(cache)[0])).convert("RGB")
