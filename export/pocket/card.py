@@ -241,7 +241,7 @@ def figures_table(figures: Mapping[str, Any]) -> str:
     lines += ["", f"All pairs: {percent(pairs['all, all'])}. Of the sources that were kept out as a whole: {whole}."]
     if named:
         lines.append(f"Clean photographs called faulty: {percent(figures['clean photographs called faulty'])}.")
-        lines.append(f"Critiques that are whole sentences, end by themselves and repeat nothing: "
+        lines.append(f"Critiques that end by themselves, whose sentences are all word for word as taught, none twice: "
                      f"{percent(figures['well formed critiques'])}.")  # fmt: skip
     clean = figures["score of clean photographs"]
     lines.append(f"Mean score of clean photographs: {clean['value']:.1f} [{clean['low']:.1f}, {clean['high']:.1f}].")
