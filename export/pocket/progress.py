@@ -28,6 +28,11 @@ PATIENCE = timedelta(hours=24)
 """A run may be stopped for a while, one process after the other."""
 
 
+def device() -> torch.device:
+    """Return what to train on: a GPU if PyTorch sees one, otherwise the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, *, step: int, n_warm_up: int, done: float) -> None:
     """Set the learning rate of a step: up over ``n_warm_up`` steps, then down a cosine to a fiftieth at ``done`` 1."""
     scale = min(1, (step + 1) / n_warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
@@ -77,7 +82,7 @@ def share_gradients(parameters: Sequence[nn.Parameter]) -> None:
     if not distributed.is_initialized():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.ravel() for g in gradients])
+    flat = torch.cat([g.ravel() for g in gradients]).cpu()  # one GPU may have several processes, which NCCL refuses
     distributed.all_reduce(flat)
     flat /= distributed.get_world_size()
     for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
@@ -104,7 +109,7 @@ def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> in
     """Restore a saved state if there is one; return the steps made."""
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])

@@ -139,7 +139,7 @@ class FaultTower(nn.Module):
         """Return the same from what the filters read, float32 [n, patches, filters], of all patches or of some."""
         embeddings = self.model.vision_model.embeddings
         if self.training:  # whole filters are left out, so that nothing rests on a few of them
-            rows = rows * (torch.rand(len(rows), 1, N_FILTERS) >= DROPPED)
+            rows = rows * (torch.rand(len(rows), 1, N_FILTERS, device=rows.device) >= DROPPED)
         wide = nn.functional.pad(rows, (0, N_CONSTANT)) * self.gain
         first = embeddings.class_embedding.expand(len(rows), 1, -1)
         place = embeddings.position_embedding.weight

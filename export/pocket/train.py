@@ -128,7 +128,7 @@ def tower_from(plan: Plan, path: Path | None) -> FaultTower:
     """Return the tower with the weights in a file, or as it starts from its filters."""
     tower = build(crops.loud_filters(plan.cache, seed=plan.seed), plan.seed)
     if path:
-        tower.load_state_dict(torch.load(path, weights_only=True)["model"])
+        tower.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["model"])
     return tower
 
 
@@ -187,7 +187,7 @@ def teach_language(plan: Plan) -> None:
 def finished_language(plan: Plan) -> LlavaForConditionalGeneration:
     """Return the model that training ended with."""
     model = start_language(plan)
-    model.load_state_dict(torch.load(plan.state / "language.pt", weights_only=True)["model"])
+    model.load_state_dict(torch.load(plan.state / "language.pt", weights_only=True, map_location="cpu")["model"])
     return model
 
 

@@ -27,7 +27,7 @@ from .language import (
     score_question,
     severity_about,
 )  # fmt: skip
-from .progress import rank, resume, save, set_rate, share_gradients
+from .progress import device, rank, resume, save, set_rate, share_gradients
 from .questions import CRITIQUE_QUESTION
 from .tokenizer import BOS, EOS, SYSTEM, first_chunk, next_chunk
 
@@ -121,6 +121,11 @@ class Batch:
     """How much each target counts, float32 [n, length]."""
     scores: list[tuple[int, int, list[float]]]
 
+    def to(self, place: torch.device) -> Batch:
+        """Return it on a device."""
+        ids, positions, segment = self.ids.to(place), self.positions.to(place), self.segment.to(place)
+        return Batch(ids, positions, segment, self.targets.to(place), self.weights.to(place), self.scores)
+
 
 def collate(rows: list[list[Branch]], prefix: list[int], n_image: int) -> Batch:
     """Lay the branches of each photograph behind the shared prefix; positions are counted as the runtime does."""
@@ -152,7 +157,7 @@ def collate(rows: list[list[Branch]], prefix: list[int], n_image: int) -> Batch:
 def block_mask(segment: Tensor) -> Tensor:
     """Return bool [n, 1, length, length], true where a row may look: back into the prefix and its own branch."""
     length = segment.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    causal = torch.ones(length, length, dtype=torch.bool, device=segment.device).tril()
     same = segment[:, :, None] == segment[:, None, :]
     return ((same | (segment[:, None, :] == 0)) & causal)[:, None]
 
@@ -164,14 +169,14 @@ def loss_of(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor
     n_prefix = int((batch.segment[0] == 0).sum()) - features.shape[1]
     image = model.model.multi_modal_projector(features).to(embeds.dtype)
     embeds = torch.cat([embeds[:, :n_prefix], image, embeds[:, n_prefix + image.shape[1] :]], 1)
-    mask = torch.zeros(1).masked_fill(~block_mask(batch.segment), torch.finfo(torch.float32).min)
+    mask = torch.zeros(1, device=embeds.device).masked_fill(~block_mask(batch.segment), torch.finfo(torch.float32).min)
     hidden = llama(inputs_embeds=embeds, attention_mask=mask, position_ids=batch.positions, use_cache=False)[0]
     chosen = batch.targets != IGNORED
     each = nn.functional.cross_entropy(model.lm_head(hidden[chosen]).float(), batch.targets[chosen], reduction="none")
     loss = (each * batch.weights[chosen]).mean()
     rows, columns, targets = zip(*batch.scores, strict=True)
     logits = model.lm_head(hidden[list(rows), list(columns)]).float().log_softmax(-1)[:, label_tokens]
-    target = torch.tensor(targets)
+    target = torch.tensor(targets, device=logits.device)
     return loss + SCORE_WEIGHT * (target * (target.clamp(min=1e-6).log() - logits)).sum(-1).mean()
 
 
@@ -208,6 +213,8 @@ def train_language(
 ) -> None:
     """Train projector and language model for `steps`, resumed from `checkpoint` if it is there."""
     model.model.vision_tower.requires_grad_(requires_grad=False)
+    place = device()
+    model.to(place)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.95), weight_decay=0.05)
     step = resume(checkpoint, model, optimizer)
@@ -217,8 +224,8 @@ def train_language(
         rng = np.random.default_rng((seed, 3, step, rank()))
         batch, features = lessons.draw(texts, rng, rows=rows, n_image=n_image, n_talks=1)
         set_rate(optimizer, rate, step=step, n_warm_up=60, done=step / steps)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(model, batch, features, texts.label_tokens)
+        with torch.autocast(place.type, torch.bfloat16):
+            loss = loss_of(model, batch.to(place), features.to(place), texts.label_tokens)
         optimizer.zero_grad()
         loss.backward()
         share_gradients(parameters)

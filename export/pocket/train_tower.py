@@ -18,7 +18,7 @@ from transformers import CLIPVisionModel
 from .crops import N_PATCHES, PER_CROP, Crops
 from .faults import FAULTS, MAIN_FAULTS
 from .impression import FIRST_OF_LAYOUT, TOTAL
-from .progress import rank, resume, save, set_rate, share_gradients
+from .progress import device, rank, resume, save, set_rate, share_gradients
 from .scenes import LAYOUT
 from .tower import FaultTower, start_tower, tower_config
 
@@ -63,6 +63,10 @@ class Truth:
     layout: Tensor
     """Composition, [n, LAYOUT], not a number where it is not known."""
 
+    def to(self, place: torch.device) -> Truth:
+        """Return it on a device."""
+        return Truth(self.labels.to(place), self.known.to(place), self.layout.to(place))
+
 
 def loss_of(tower: FaultTower, rows: Tensor, truth: Truth, patches: Tensor) -> Tensor:
     """Strengths and presence, of the picture and from every patch, composition, and the order of the versions."""
@@ -89,10 +93,11 @@ def loss_of(tower: FaultTower, rows: Tensor, truth: Truth, patches: Tensor) -> T
 def judge(tower: FaultTower, crops: Crops, indices: npt.NDArray[np.int64]) -> Numbers:
     """Return the head's logits of some pictures, [n, N_OUT]."""
     tower.eval()
-    found = []
+    place, found = tower.head.weight.device, []
     for i in range(0, len(indices), 60):
-        with torch.autocast("cpu", torch.bfloat16):
-            found.append(tower(torch.from_numpy(crops.take(indices[i : i + 60])))[0].float())
+        rows = torch.from_numpy(crops.take(indices[i : i + 60])).to(place)
+        with torch.autocast(place.type, torch.bfloat16):
+            found.append(tower(rows)[0].float().cpu())
     tower.train()
     return torch.cat(found).double().numpy()
 
@@ -155,6 +160,8 @@ def train_tower(
     seed: int = 0,
 ) -> None:
     """Train for `steps` resumed from `checkpoint` if it is there; a batch is `groups` crops in all versions."""
+    place = device()
+    tower.to(place)
     learnt = [p for p in tower.parameters() if p.requires_grad]
     decay, flat = [p for p in learnt if p.ndim > 1], [p for p in learnt if p.ndim <= 1]
     optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": DECAY}, {"params": flat, "weight_decay": 0}],
@@ -166,12 +173,13 @@ def train_tower(
         train.look_again()
         picked = rng.integers(len(train) // PER_CROP, size=groups)
         indices = (np.sort(picked)[:, None] * PER_CROP + np.arange(PER_CROP)).ravel()
-        rows, truth = train.take(indices), truth_of(train, indices)
+        rows, truth = train.take(indices), truth_of(train, indices).to(place)
         n_patches = N_PATCHES if step >= ALL_PATCHES_FROM * steps else N_PATCHES // 2
         patches = np.sort(rng.permutation(N_PATCHES)[:n_patches])
         set_rate(optimizer, rate, step=step, n_warm_up=100, done=step / steps)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(tower, torch.from_numpy(rows[:, patches]), truth, torch.from_numpy(patches))
+        seen, where = (torch.from_numpy(array).to(place) for array in (rows[:, patches], patches))
+        with torch.autocast(place.type, torch.bfloat16):
+            loss = loss_of(tower, seen, truth, where)
         optimizer.zero_grad()
         loss.backward()
         share_gradients(learnt)
