@@ -201,6 +201,15 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.jpg"))
 
 
+def test_no_new_photo_comes_twice(tmp_path: Path) -> None:
+    small = tmp_path / "small.png"
+    read_image(SAMPLE_PHOTOS[0]).resize((64, 48)).save(small)
+    photos = NewPhotos([small], tmp_path)
+    assert len({photos.write().read_bytes() for _ in range(200)}) == 200
+    with Image.open(photos.write(megapixels=0.1)) as large:
+        assert large.size == (365, 274)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -413,7 +413,7 @@ def test_what_a_budget_leaves_is_for_embeddings_of_photos_that_were_seen(
 
 def test_memory_on_the_command_line(bundle_folder: Path, photo_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", str(photo_path), "--bundle", str(bundle_folder), "--memory", "2MB"]) == 2
-    assert "MB of RAM, --memory allows 2 MB" in capsys.readouterr().err
+    assert "B of RAM, --memory allows 2 MB" in capsys.readouterr().err
     assert main(["score", str(photo_path), "--bundle", str(bundle_folder), "--memory", "lots"]) == 2
     assert "write a number with its unit (6GB, 512MB), or 50%" in capsys.readouterr().err
     assert main(["info", str(bundle_folder)]) == 0

@@ -50,13 +50,14 @@ class NewPhotos:
         """
         n = next(self._numbers)
         picture = self._pictures[n % len(self._pictures)]
-        left, top = (int(self._rng.integers(1 + side // _CUT)) for side in picture.size)
-        keep = (1 - 1 / _CUT) * np.array(picture.size)
-        part = picture.crop((left, top, left + int(keep[0]), top + int(keep[1])))
+        # Parts begin between pixels: whole ones are so few that one would come twice, and be in the caches.
+        left, top = (self._rng.uniform(0, side / _CUT) for side in picture.size)
+        width, height = ((1 - 1 / _CUT) * side for side in picture.size)
+        part = (left, top, left + width, top + height)
         scale = 1.0 if megapixels is None else (megapixels * 1e6 / (picture.width * picture.height)) ** 0.5
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         path = self._folder / f"{n}.jpg"
-        part.resize(size, Image.Resampling.BICUBIC).save(path, quality=95)
+        picture.resize(size, Image.Resampling.BICUBIC, box=part).save(path, quality=95)
         return path
 
 
