@@ -67,10 +67,12 @@ def turned(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def developed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Return the photograph as another photographer might have developed it: lighter, paler, crisper, all of it well.
+    """Return the photograph, mostly as another photographer might have developed it: lighter, paler, crisper, but well.
 
     There are few photographs, and a tower that knows each by its colors learns nothing about others.
     """
+    if rng.random() >= DEVELOPED_SHARE:
+        return image
     gamma, warm = np.exp(rng.normal(0, 0.1)), rng.normal(0, 0.025, 3)
     curve = 255 * (np.arange(256) / 255) ** gamma
     image = image.point([round(min(255.0, v * gain)) for gain in 1 + warm - warm.mean() for v in curve])
@@ -87,8 +89,7 @@ def random_crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     exact = rng.random() < 0.6
     long_side = faults.LONG_SIDE if exact else round(faults.LONG_SIDE * rng.uniform(0.85, 1.2))
     image = turned(image, rng)
-    found = part_of(image, long_side, rng)
-    return developed(found, rng) if rng.random() < DEVELOPED_SHARE else found
+    return developed(part_of(image, long_side, rng), rng)
 
 
 def part_of(image: Image.Image, long_side: int, rng: np.random.Generator) -> Image.Image:
@@ -142,7 +143,7 @@ def scene_of(
     photo = photos.load(cache, sources[int(rng.integers(len(sources)))])
     chosen = [cutouts.load(cache, subjects[int(k)]) for k in rng.integers(len(subjects), size=4)]
     picture, known = scenes.scene(photo, chosen, rng)
-    return (developed(picture, rng) if rng.random() < DEVELOPED_SHARE else picture), known, rng
+    return developed(picture, rng), known, rng
 
 
 def loud_filters(cache: Path, *, seed: int = 0) -> npt.NDArray[np.float32]:

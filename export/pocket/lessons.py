@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import ImageOps
 
 from . import crops, faults, photos
 from .impression import impressions
@@ -41,14 +41,10 @@ def whole_rows(cache: Path, split: str, *, seed: int = 0) -> Iterator[tuple[npt.
     filters = crops.loud_filters(cache, seed=seed)
     for photo in (p for p in photos.gather(cache) if p.split == split):
         image = photos.load(cache, photo)
-        views = [view for side in WHOLE_SIDES for view in (faults.fit(image, side), mirrored(faults.fit(image, side)))]
+        sizes = [faults.fit(image, side) for side in WHOLE_SIDES]
+        views = [view for size in sizes for view in (size, ImageOps.mirror(size))]
         pixels = [np.asarray(crops.to_tower(view)) for view in views]
         yield np.stack([crops.read_patches(p, filters) for p in pixels]), [looks_of(p) for p in pixels]
-
-
-def mirrored(image: Image.Image) -> Image.Image:
-    """Return the picture, left and right exchanged."""
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
 @torch.no_grad()

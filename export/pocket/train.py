@@ -21,26 +21,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from transformers import LlavaForConditionalGeneration
 
 from . import crops, cutouts, photos
 from .faults import FAULTS
 from .impression import TOTAL, find_layout_thresholds, find_scale, find_thresholds
 from .lessons import judge_whole, lessons_from, look_at, looked
-from .model import build_llava, prime_projector, read_judgement, save_checkpoint
+from .model import build_llava, llava_config, prime_projector, read_judgement, save_checkpoint
 from .phrases import LAYOUT_NAMES, NAMES
 from .progress import rank, together, write_json
 from .scenes import LAYOUT
 from .tokenizer import train_tokenizer
-from .train_language import Texts, train_language
+from .tower import FaultTower, tower_config
+from .train_language import Lessons, Texts, train_language
 from .train_tower import build, judge, total_fault, train_tower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
-    from transformers import LlavaForConditionalGeneration
-
-    from .tower import FaultTower
 
 FALSE_ALARMS = 0.02
 """Share of clean validation pictures in which the tower may see a fault."""
@@ -161,9 +160,9 @@ def finished_tower(plan: Plan) -> FaultTower:
     return towers[0].eval()
 
 
-def start_language(plan: Plan) -> LlavaForConditionalGeneration:
+def start_language(plan: Plan, lessons: Lessons) -> LlavaForConditionalGeneration:
     """Return the model that the language stage starts from, its projector primed with what the tower's head says."""
-    tower, lessons = finished_tower(plan), lessons_from(plan.state)
+    tower = finished_tower(plan)
     some = torch.tensor(lessons.features[:: max(1, len(lessons.features) // 600)]).float()
     model = build_llava(tower, some[:64].reshape(-1, some.shape[-1]), plan.seed)
     if plan.language:
@@ -179,14 +178,14 @@ def start_language(plan: Plan) -> LlavaForConditionalGeneration:
 
 def teach_language(plan: Plan) -> None:
     """Train projector and language model; one of several processes, or the only one."""
-    texts = Texts(train_tokenizer(plan.state / "tokenizer.model", seed=plan.seed))
+    texts, lessons = Texts(train_tokenizer(plan.state / "tokenizer.model", seed=plan.seed)), lessons_from(plan.state)
     kept, steps = plan.state / "language.pt", plan.language_steps
-    train_language(start_language(plan), lessons_from(plan.state), texts, kept, steps=steps, seed=plan.seed)
+    train_language(start_language(plan, lessons), lessons, texts, kept, steps=steps, seed=plan.seed)
 
 
 def finished_language(plan: Plan) -> LlavaForConditionalGeneration:
     """Return the model that training ended with."""
-    model = start_language(plan)
+    model = LlavaForConditionalGeneration(llava_config(tower_config()))
     model.load_state_dict(torch.load(plan.state / "language.pt", weights_only=True, map_location="cpu")["model"])
     return model
 
