@@ -18,8 +18,8 @@ from image_files import stored
 
 from aesedge.bundle import data_folder
 from aesedge.cli import main
-from aesedge.cli.terminal import shown
 from aesedge.result import PhotoResult
+from aesedge.system.sanitize import sanitize
 
 SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "photo-result.schema.json"
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
@@ -125,8 +125,8 @@ def test_texts_about_several_photos_are_those_about_each(cli: Cli, tmp_path: Pat
     assert [line["photo"] for line in found] == list(map(str, paths))
     for line, text in zip(found, alone, strict=True):
         assert line["critique"]
-        assert shown(line["critique"]) in text
-        assert shown(line["answers"][0]["answer"]) in text
+        assert sanitize(line["critique"], lines=True) in text
+        assert sanitize(line["answers"][0]["answer"], lines=True) in text
         assert line["report"]["advice"]
 
 

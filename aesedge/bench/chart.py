@@ -12,6 +12,7 @@ from aesedge.bench.result import RANDOM_WEIGHTS
 from aesedge.bench.tables import machine_name, part_name
 from aesedge.errors import UsageError
 from aesedge.plot import COLORS, save_png
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,7 +173,7 @@ class _Picture:
         room: float = _WIDTH - 2 * _MARGIN,
     ) -> None:
         """Write a line, shortened to the room that it has."""
-        line = "".join(c if c.isprintable() else "\ufffd" for c in text)
+        line = sanitize(text)
         while len(line) > 1 and self._pen.textlength(line, font=font) > room:
             line = line[:-2] + "…"
         self._pen.text(at, line, fill=fill, font=font, anchor=anchor)

@@ -26,6 +26,7 @@ from aesedge.bench.tables import (
     quality_text,
     title_text,
 )
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,4 +174,4 @@ def grid(table: Table) -> str:
 
 def _escaped(text: str) -> str:
     """Return text in which Markdown finds no signs of its own, and a table no further column."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text).translate(_ESCAPED)
+    return sanitize(text, lines=True).translate(_ESCAPED)

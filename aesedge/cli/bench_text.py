@@ -25,7 +25,8 @@ from aesedge.bench.tables import (
     predictions_table,
     quality_text,
 )
-from aesedge.cli.terminal import bold, dim, shown, table
+from aesedge.cli.terminal import bold, dim, table
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,7 @@ def result_text(result: Result) -> str:
         parts.append(_wrapped("quality", quality_text(result.quality)))
     against, predictions = against_table(result), predictions_table(result)
     if against is not None:
-        parts.append(f"{bold(f'against {shown(result.reference)}')}, in turns\n{_with_notes(against, 'both')}")
+        parts.append(f"{bold(f'against {sanitize(result.reference)}')}, in turns\n{_with_notes(against, 'both')}")
     if predictions is not None:
         parts.append(f"{bold('calculated')}, not measured\n{_with_notes(predictions, 'from')}")
     if result.kernels is not None:
@@ -87,11 +88,11 @@ def card_text(card: Card) -> str:
     plan += [f"{value_text(card.plan[name])} {words}" for name, words in _COUNTS.items() if name in card.plan]
     lines = [
         bold(
-            shown(
+            sanitize(
                 f"{card.bundle}: {card.model_type}, {binary_size(card.model_size)}, {parameters(card.model_n_params)}"
             )
         ),
-        bold(f"{RANDOM_WEIGHTS} of shape {shown(card.random_weights)}: times hold, what it says means nothing")
+        bold(f"{RANDOM_WEIGHTS} of shape {sanitize(card.random_weights)}: times hold, what it says means nothing")
         if card.random_weights
         else "",
         _wrapped("machine", machine_text(card, in_short=True)),
@@ -128,7 +129,7 @@ def _cells(row: Row, figure: tuple[str, str], widths: Sequence[int]) -> list[str
     rate, deviation = figure
     timed = bool(row.samples_ns)
     return [
-        f"{_INDENT}{shown(row.test)}",
+        f"{_INDENT}{sanitize(row.test)}",
         rate.rjust(widths[0]) if rate else "",
         f"± {deviation.rjust(widths[1])} {row.rate_unit}" if rate else "",
         time_text(row.median_s) if timed else "" if row.n_bytes is None else scaled(row.n_bytes, "B"),
@@ -169,11 +170,11 @@ def _with_notes(found: Table, name: str) -> str:
         for text, rows in notes.items()
         if text
     ]
-    cells = [[shown(cell) for cell in row[:-1]] for row in found.rows]
+    cells = [row[:-1] for row in found.rows]
     return "\n".join([table(cells, header=found.header[:-1]), *below])
 
 
 def _wrapped(name: str, text: str) -> str:
     """Return a name and its text, further lines indented; longer ones than a terminal is wide are broken."""
-    full = shown(f"{name}: {text}" if name else text)
+    full = sanitize(f"{name}: {text}" if name else text, lines=True)
     return textwrap.fill(full, WIDTH, subsequent_indent=_INDENT * 2, break_long_words=False, break_on_hyphens=False)

@@ -12,8 +12,9 @@ import typer
 
 from aesedge.bench.figures import change_text, digits, interval_text, scaled, time_text
 from aesedge.cli.exit_codes import SOME_FAILED
-from aesedge.cli.terminal import bold, complain, dim, shown, table
+from aesedge.cli.terminal import bold, complain, dim, table
 from aesedge.errors import UsageError
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from aesedge.bench.compare import Change, Comparison, Spread
@@ -89,10 +90,10 @@ def _print(found: Comparison | Regression, format: ComparisonFormat, cells: tupl
         print("\n\n".join(filter(None, ["\n".join(warned), grid(Table(header, rows)), "\n".join(missing)])))
         return
     for text in found.warnings:
-        print(bold(f"differs: {shown(text)}"))
-    print(table([list(map(shown, row)) for row in rows], header=header))
+        print(bold(f"differs: {sanitize(text)}"))
+    print(table(rows, header=header))
     for text in missing:
-        print(dim(shown(text)))
+        print(dim(sanitize(text)))
 
 
 def _comparison_cells(found: Comparison) -> tuple[list[str], list[list[str]]]:

@@ -13,8 +13,9 @@ from aesedge.cli.loading import constrained, load_model, writing
 from aesedge.cli.opinion import Asking, Opinion
 from aesedge.cli.options import AnswerGrammar, AnswerSchema, Loading, Printing, WritingOptions, expand
 from aesedge.cli.photos import STDIN, complain_of, each_photo, expand_folders, look_at, sources
-from aesedge.cli.terminal import shown, status
+from aesedge.cli.terminal import status
 from aesedge.errors import AesedgeError, UsageError
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from aesedge.engine import Model
@@ -115,7 +116,7 @@ def score(
             print(found.to_json(), flush=True)
             return
         columns = "".join(f"  {name} {rating.score:4.1f}" for name, rating in found.attributes.items())
-        print(f"{found.score:4.1f}  {shown(found.photo):<{width}}{columns}".rstrip(), flush=True)
+        print(f"{found.score:4.1f}  {sanitize(found.photo):<{width}}{columns}".rstrip(), flush=True)
 
     with load_model(loading, purpose="score", quiet=printing.quiet) as model:
         try:

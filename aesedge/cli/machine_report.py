@@ -8,8 +8,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from aesedge.cli.terminal import bold, dim, shown
+from aesedge.cli.terminal import bold, dim
 from aesedge.sizes import size_text
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from aesedge.doctor import Finding
@@ -116,7 +117,7 @@ def _width() -> int:
 def _row(name: str, text: str, word: str | None = None) -> str:
     """Return a row whose text goes on in further lines below itself."""
     head = f"{_INDENT}{name:<{_NAME_WIDTH}}" + ("" if word is None else f"{word:<{_WORD_WIDTH}}  ")
-    lines = textwrap.wrap(shown(text), max(20, _width() - len(head)), break_on_hyphens=False) or [""]
+    lines = textwrap.wrap(sanitize(text, lines=True), max(20, _width() - len(head)), break_on_hyphens=False) or [""]
     return "\n".join([head + lines[0], *(" " * len(head) + line for line in lines[1:])])
 
 
@@ -126,7 +127,7 @@ def _command(command: str) -> str:
     if os.name == "nt":
         return dim(indent + command)
     lines = textwrap.wrap(
-        shown(command),
+        sanitize(command),
         _width() - len(indent) - 2,
         break_long_words=False,
         break_on_hyphens=False,

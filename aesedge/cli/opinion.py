@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aesedge.cli.report import show_ratings, show_reply, show_report
 from aesedge.cli.terminal import status
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +73,7 @@ class Opinion:
         """Print it; texts that are being written come piece by piece."""
         show_ratings(self.photo.name, self.score, self.attributes)
         for question, reply in [*([("", self.critique)] if self.critique else []), *self.answers]:
-            print(f"\n  > {question}" if question else "", flush=True)
+            print(f"\n  > {sanitize(question, lines=True)}" if question else "", flush=True)
             show_reply(reply)
         if self.report_writing is not None:
             with status("writing the report", quiet=quiet):

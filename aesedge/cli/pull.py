@@ -18,8 +18,9 @@ from aesedge.cli.options import (
     ProofPhotos,
     VisionPrecisions,
 )
-from aesedge.cli.terminal import shown, size, table
+from aesedge.cli.terminal import size, table
 from aesedge.errors import MissingExtraError
+from aesedge.system.sanitize import sanitize
 
 
 def pull(
@@ -96,4 +97,4 @@ def _asked() -> bool:
 
 
 def _say(text: str) -> None:
-    print(shown(text), file=sys.stderr, flush=True)
+    print(sanitize(text, lines=True), file=sys.stderr, flush=True)

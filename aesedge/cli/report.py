@@ -8,7 +8,10 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from aesedge.cli.terminal import WordWriter, bar, bold, dim, shown
+from rich.cells import cell_len
+
+from aesedge.cli.terminal import WordWriter, bar, bold, dim, padded, shown
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from aesedge.rating import Rating
@@ -22,18 +25,19 @@ _MUCH_OFF_LABEL = 0.5
 def show_ratings(name: str, score: Rating, attributes: Mapping[str, Rating]) -> None:
     """Print a photo's name, its score, and its attributes with bars."""
     opinion = ", ".join(f"{label} {p:.0%}" for label, p in score.rating.items())
-    print(bold(shown(name)))
-    width = max(map(len, ["score", *attributes]))
-    _line("score", width, score, dim(opinion))
-    for attribute, rating in attributes.items():
-        _line(attribute, width, rating, "")
+    print(bold(sanitize(name)))
+    labels = ["score", *map(shown, attributes)]
+    width = max(map(cell_len, labels))
+    _line(padded(labels[0], width), score, dim(shown(opinion)))
+    for label, rating in zip(labels[1:], attributes.values(), strict=True):
+        _line(padded(label, width), rating, "")
     if score.off_label > _MUCH_OFF_LABEL:
         print(dim(f"{INDENT}the model would rather have said something else ({score.off_label:.0%} off the labels)"))
 
 
-def _line(label: str, width: int, rating: Rating, remark: str) -> None:
+def _line(label: str, rating: Rating, remark: str) -> None:
     drawn = bar(rating.score / 10)
-    print(f"{INDENT}{label:<{width}}  {rating.score:4.1f}  {drawn:<20}  {remark}".rstrip(), flush=True)
+    print(f"{INDENT}{label}  {rating.score:4.1f}  {drawn:<20}  {remark}".rstrip(), flush=True)
 
 
 def show_reply(reply: Reply) -> None:
@@ -51,15 +55,16 @@ def show_reply(reply: Reply) -> None:
 def show_report(report: Report) -> None:
     """Print a structured critique: a column of names, and beside it what is said, wrapped where a terminal ends."""
     fields = {
-        **{name: [text] for name, text in report.attributes.items()},
+        **{shown(name): [text] for name, text in report.attributes.items()},
         "strengths": report.strengths,
         "faults": report.faults,
         "advice": [report.advice],
     }
-    width = max(map(len, fields))
+    width = max(map(cell_len, fields))
     end = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else 10**6
     for name, texts in fields.items():
         for i, text in enumerate(texts):
-            begin = f"{INDENT}{'' if i else shown(name):<{width}}  "
+            begin = f"{INDENT}{padded('' if i else name, width)}  "
             beside = " " * len(begin)
-            print(textwrap.fill(shown(text), max(end, width + 24), initial_indent=begin, subsequent_indent=beside))
+            said = sanitize(text, lines=True)
+            print(textwrap.fill(said, max(end, width + 24), initial_indent=begin, subsequent_indent=beside))

@@ -10,14 +10,23 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+from rich.cells import cell_len, set_cell_size
+
+from aesedge.system.sanitize import sanitize
+
 _BAR_WIDTH = 20
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _CLEAR_LINE = "\r\x1b[2K"
 
 
+def takes_escapes(stream: TextIO) -> bool:
+    """Whether a stream is a terminal on which a line can be cleared."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def is_colored(stream: TextIO) -> bool:
     """Whether a stream is a terminal that wants colour (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return takes_escapes(stream) and not os.environ.get("NO_COLOR")
 
 
 def bold(text: str) -> str:
@@ -40,14 +49,21 @@ def bar(fraction: float) -> str:
 
 
 def shown(text: str) -> str:
-    """Return text without control characters: neither a model nor a file name may steer the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    """Return one line of foreign text as stdout shows it, so that its width can be known."""
+    encoding = sys.stdout.encoding or "ascii"
+    return sanitize(text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """Return text with spaces around it up to a width in columns; a Chinese character takes two."""
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
 
 
 def complain(text: str) -> None:
     """Say on stderr, in one line, what went wrong."""
-    over = _CLEAR_LINE if sys.stderr.isatty() else ""  # what is being done may be shown there
-    print(f"{over}aesedge: {shown(' '.join(text.split()))}", file=sys.stderr, flush=True)
+    over = _CLEAR_LINE if takes_escapes(sys.stderr) else ""  # what is being done may be shown there
+    print(f"{over}aesedge: {sanitize(' '.join(text.split()))}", file=sys.stderr, flush=True)
 
 
 def show_remarks(*, quiet: bool) -> None:
@@ -70,14 +86,18 @@ def status(text: str, *, quiet: bool) -> Iterator[Callable[[float], None]]:
     Yields:
         A function that takes the fraction done, 0..1.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet or not takes_escapes(sys.stderr):
         yield lambda _fraction: None
         return
 
+    line = sanitize(text)
+
     def show(fraction: float | None) -> None:
-        width = shutil.get_terminal_size().columns
+        width = shutil.get_terminal_size().columns - 1
         done = "" if fraction is None else f" {fraction:4.0%} {bar(fraction)}"
-        sys.stderr.write(_CLEAR_LINE + (text + done)[: width - 1])
+        room = max(0, width - cell_len(done))  # a long name is shortened, so that the bar is seen
+        name = line if cell_len(line) <= room else set_cell_size(line, room)
+        sys.stderr.write(_CLEAR_LINE + set_cell_size(name + done, min(width, cell_len(name + done))))
         sys.stderr.flush()
 
     show(None)
@@ -99,7 +119,7 @@ class WordWriter:
 
     def write(self, piece: str) -> None:
         """Write a piece of text; the beginning of a word waits for its end."""
-        piece = shown(piece)
+        piece = sanitize(piece.replace("\r", ""), lines=True)
         if not self._width:
             sys.stdout.write(piece)
             sys.stdout.flush()
@@ -120,11 +140,12 @@ class WordWriter:
     def _put_word(self) -> None:
         if not self._word:
             return
-        if self._column and self._column + 1 + len(self._word) > self._width:
+        n_columns = cell_len(self._word)
+        if self._column and self._column + 1 + n_columns > self._width:
             self._end_line()
         space = " " if self._column else self._indent
         sys.stdout.write(space + self._word)
-        self._column += len(space) + len(self._word)
+        self._column += len(space) + n_columns
         self._word = ""
 
     def close(self) -> None:
@@ -135,17 +156,21 @@ class WordWriter:
 
 
 def table(rows: list[list[str]], *, header: list[str] | None = None) -> str:
-    """Return rows as aligned columns; numbers, recognised by their first character, stand to the right."""
-    everything = ([header] if header else []) + rows
-    widths = [max(len(row[i]) for row in everything) for i in range(len(everything[0]))]
+    """Return rows as aligned columns; numbers, recognised by their first character, stand to the right.
+
+    Cells are foreign text: a row stays one line, whatever is in it.
+    """
+    rows = [[shown(cell) for cell in row] for row in rows]
+    everything = ([[shown(cell) for cell in header]] if header else []) + rows
+    widths = [max(cell_len(row[i]) for row in everything) for i in range(len(everything[0]))]
     numeric = [all(row[i][:1].isdigit() or row[i] in {"", "-"} for row in rows) for i in range(len(widths))]
 
     def line(row: list[str]) -> str:
-        cells = (cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(row, widths, numeric, strict=True))
+        cells = (padded(cell, w, right=right) for cell, w, right in zip(row, widths, numeric, strict=True))
         return "  ".join(cells).rstrip()
 
-    lines = [bold(line(header))] if header else []
-    return "\n".join(lines + [line(row) for row in rows])
+    lines = [line(row) for row in everything]
+    return "\n".join([bold(text) if header and i == 0 else text for i, text in enumerate(lines)])
 
 
 def size(n_bytes: int) -> str:

@@ -13,7 +13,8 @@ from aesedge.image.color import FULL_SIZE, to_srgb, upright
 from aesedge.image.extra import open_heif, read_raw
 from aesedge.image.format import find_decoder
 from aesedge.image.pillow import open_with_pillow, pillow_silenced
-from aesedge.image.source import Source, open_source, printable, shown_name
+from aesedge.image.source import Source, open_source, shown_name
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,5 +131,5 @@ def _errors_as_ours(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"{name}: there is not enough memory to decode it; export the photo smaller") from error
     except Exception as error:  # decoders raise nearly every type there is on damaged files
-        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        reason = sanitize(" ".join(str(error).split())[:200]) or type(error).__name__
         raise ImageError(f"{name}: cannot be decoded ({reason}); copy or export the photo again") from error

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from aesedge.errors import ImageError, ImageNotFoundError, ImageTooLargeError, UsageError
+from aesedge.system.git_lfs import N_START_BYTES, git_lfs_problem, is_git_lfs_pointer
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,18 +21,13 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 def shown_name(source: object, name: str | None) -> str:
     """Return the name under which messages speak of a photo."""
-    return printable(name or name_of(source) or "the image")
+    return sanitize(name or name_of(source) or "the image")
 
 
 def name_of(source: object) -> str | None:
     """Return the name that a photo brings with it: its path, or that of an open file."""
     name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
     return os.fsdecode(name) if isinstance(name, (str, os.PathLike)) else None
-
-
-def printable(text: str) -> str:
-    """Return text that stays on one line of a terminal, whatever a file's name or content put into it."""
-    return text if text.isprintable() else ascii(text)
 
 
 @contextmanager
@@ -45,7 +42,18 @@ def open_source(source: Source, name: str, max_bytes: int) -> Iterator[BinaryIO]
     else:
         file = io.BytesIO(_in_memory(source, name, max_bytes))
     with file:
+        _check_start(file, name)
         yield file
+
+
+def _check_start(file: BinaryIO, name: str) -> None:
+    try:
+        start = file.read(N_START_BYTES)
+        file.seek(0)
+    except OSError as error:  # the disk, or the share, went away
+        raise _unreadable(error, name) from error
+    if is_git_lfs_pointer(start):
+        raise ImageError(git_lfs_problem(name))
 
 
 def _check_path(path: str | os.PathLike[str], name: str, max_bytes: int) -> None:

@@ -1,0 +1,1 @@
+"""The operating system's side: files, streams, terminals; nothing here is about photos or models."""

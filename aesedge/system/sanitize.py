@@ -1,0 +1,41 @@
+"""Foreign text made safe to show: names of files, manifests, errors, what a model writes."""
+
+from __future__ import annotations
+
+import re
+
+_HIDDEN = (
+    "\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # reorder text, or are not seen
+    "\ud800-\udfff"  # bytes of a name that is not UTF-8, as Python holds them
+    "\U000e0000-\U000e0fff"
+)
+UNSAFE = re.compile(f"[\x00-\x1f\x7f-\x9f{_HIDDEN}]")
+"""Characters that steer a terminal, end a line, reorder what is read, or cannot be encoded."""
+_UNSAFE_BUT_LINES = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_HIDDEN}]")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def sanitize(text: str, *, lines: bool = False) -> str:
+    r"""Return text that cannot steer a terminal, on one line: what it must not hold stands there as ``\n``, ``\x1b``.
+
+    Bytes of a file's name that are no UTF-8 stand there as ``\xe9``. Other text, in any script, is as it was.
+
+    Args:
+        text: any text.
+        lines: whether newlines and tabs stay, for text of several lines.
+    """
+    if text.isprintable():
+        return text
+    if lines:
+        return _UNSAFE_BUT_LINES.sub(_escaped, text.replace("\r\n", "\n"))
+    return UNSAFE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # the byte that os.fsdecode could not decode
+        code -= 0xDC00
+    if code < 0x100:
+        return _SHORT.get(character, f"\\x{code:02x}")
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
