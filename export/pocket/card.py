@@ -243,6 +243,10 @@ def figures_table(figures: Mapping[str, Any]) -> str:
         lines.append(f"Clean photographs called faulty: {percent(figures['clean photographs called faulty'])}.")
         lines.append(f"Critiques that end by themselves, whose sentences are all word for word as taught, none twice: "
                      f"{percent(figures['well formed critiques'])}.")  # fmt: skip
+    if formed := figures.get("well formed texts"):
+        each = ", ".join(f"{path} {percent(figure)}" for path, figure in formed.items())
+        lines.append("Texts that are plain English in form (whole sentences of dictionary words, none twice), on every "
+                     f"path on which text comes out: {each}.")  # fmt: skip
     clean = figures["score of clean photographs"]
     lines.append(f"Mean score of clean photographs: {clean['value']:.1f} [{clean['low']:.1f}, {clean['high']:.1f}].")
     return "\n".join(lines)

@@ -25,6 +25,7 @@ from .judge_scenes import scene_figures
 from .judges import BASELINES, BundleJudge, Judge, add_brisque
 from .language import Speaker
 from .questions import YES_NO
+from .well_formed import check_texts, print_texts, shares, with_spoilt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -166,6 +167,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = summarise(rows)
         if more and not options.limit and not options.main_faults:
             result["composition of scenes"] = scene_figures(judge, options.cache, options.split)
+        if more and isinstance(judge, BundleJudge):
+            texts = check_texts(judge.model, with_spoilt((p.name, photos.load(options.cache, p)) for p in sources))
+            print_texts(texts)
+            result["well formed texts"] = shares(texts)
         if found:
             result["change"] = changes(rows, first)
         else:

@@ -181,7 +181,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, object]:
 
 GOALS = {
     "pairs, strong": 0.97, "pairs, moderate": 0.90, "named, strong": 0.85, "clean called faulty": 0.10,
-    "score falls": 0.9, "well formed": 0.99,
+    "score falls": 0.9, "well formed": 0.99, "every text": 0.99,
 }  # fmt: skip
 """What pocket should reach; of clean photographs called faulty, at most."""
 
@@ -196,6 +196,7 @@ def headline(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         "clean called faulty": result.get("clean photographs called faulty"),
         "score falls": fell.get("all"),
         "well formed": result.get("well formed critiques"),
+        "every text": result.get("well formed texts", {}).get("all"),
         "yes/no": result.get("yes/no answered rightly, strong faults"),
         "multiple choice": result.get("multiple choice answered rightly, strong faults"),
     }
