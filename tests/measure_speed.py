@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from aesedge_export.pair.mtmd_process import MARKER, MtmdProcess, MtmdSettings
 from PIL import Image
 
 from aesedge.engine import Model, open_model
-from aesedge.llm.peer import MARKER, Peer, Settings
 from aesedge.options import Options
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.work import Append, AppendRows, Room, Work
@@ -65,7 +65,7 @@ def ours(model: Model, photo: Path, n_image_tokens: int) -> dict[str, float]:
         return {part: getattr(seen.timings, part) for part in PARTS} | {"total_s": took}
 
 
-def theirs(peer: Peer, photo: Path, text: str) -> dict[str, float]:
+def theirs(peer: MtmdProcess, photo: Path, text: str) -> dict[str, float]:
     """Let llama.cpp read the same prompt; returns the parts of the time, and the whole."""
     found = peer.prompt(photo, text)
     return {part: getattr(found, part) for part in PARTS} | {"total_s": found.total_s}
@@ -77,7 +77,7 @@ def medians(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def photos_to_score(
-    model: Model, peer: Peer, photos: Iterator[Path], budgets: list[int], runs: int
+    model: Model, peer: MtmdProcess, photos: Iterator[Path], budgets: list[int], runs: int
 ) -> dict[str, dict[str, float]]:
     """Measure single photos."""
     m = model.manifest
@@ -123,9 +123,9 @@ def engine_seconds(model: Model, n_rows: int, n_tokens: int) -> float:
 def rates(model: Model, llm: Path, options: Options, runs: int) -> dict[str, list[tuple[float, float]]]:
     """Return seconds of the engine and of llama-bench's calls, in pairs."""
     plan, n = options.plan(model.bundle), model.n_image_tokens
-    settings = Settings(repack=plan.repack, flash_attention=plan.flash_attention, n_ubatch=plan.chunk)
+    settings = MtmdSettings(repack=plan.repack, flash_attention=plan.flash_attention, n_ubatch=plan.chunk)
     found: dict[str, list[tuple[float, float]]] = {f"pp{n}": [], f"tg{N_DECODED}": []}
-    with Peer(None, llm, n_threads=plan.threads, settings=settings) as peer:
+    with MtmdProcess(None, llm, n_threads=plan.threads, settings=settings) as peer:
         peer.llama_bench(16, 1)
         for _ in range(runs):
             found[f"pp{n}"].append((engine_seconds(model, n, 0), peer.llama_bench(n, 0).prompt_s))
@@ -164,7 +164,7 @@ def main() -> None:
             budgets = [model.n_image_tokens, *map(int, given.tokens.split(","))]
             print(f"{plan}\n")
             if not given.only_rates:
-                with Peer(given.mmproj, llm, n_threads=plan.threads_batch) as peer:
+                with MtmdProcess(given.mmproj, llm, n_threads=plan.threads_batch) as peer:
                     single = photos_to_score(model, peer, photos, budgets, given.runs)
             show_rates(rates(model, llm, chosen, given.runs))
         if given.only_rates:

@@ -87,7 +87,7 @@ def test_types_are_timed_and_leave_no_file(workshop: Workshop) -> None:
 
 def test_decode_is_scaled_by_what_the_large_model_reads(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     def turn(_probe: object, _n: int = 0) -> object:
-        return type_costs._Took(prefill=0.5, decode=0.25)
+        return type_costs._Took(prefill=500, decode=250)
 
     monkeypatch.setattr(type_costs._Probe, "turn", turn)
     own = {}
@@ -107,10 +107,9 @@ def test_without_time_it_says_which_are_left_out(workshop: Workshop) -> None:
     def never(_kind: str, _path: Path) -> int:
         raise AssertionError
 
-    for options in ({"seconds": 0.0}, {"seconds": 60.0, "stop": lambda: True}):
-        found = measure_types(replace(workshop, write_probe=never), types=["q8_0", "q2_k"], **options)  # type: ignore[arg-type]
-        assert not found.costs
-        assert found.left_out == dict.fromkeys(("q8_0", "q2_k"), "there was no time for it")
+    found = measure_types(replace(workshop, write_probe=never), types=["q8_0", "q2_k"], seconds=0.0)
+    assert not found.costs
+    assert found.left_out == dict.fromkeys(("q8_0", "q2_k"), "there was no time for it")
     found = measure_types(workshop, types=["q8_0", "q2_k", "q6_k"], seconds=1e-9)
     assert found.left_out.keys() == {"q8_0", "q2_k", "q6_k"} - {cost.gguf for cost in found.costs}
 
@@ -124,5 +123,3 @@ def test_a_type_without_room_is_left_out_and_the_others_go_on(workshop: Workshop
     found = measure_types(replace(workshop, write_probe=write), types=["q8_0", "q2_k"], seconds=60)
     assert found.left_out == {"q8_0": "no room for it"}
     assert [cost.gguf for cost in found.costs] == ["q2_k"]
-    found = measure_types(workshop, types=["q8_0"], seconds=60, largest_bytes=1000)
-    assert found.left_out == {"q8_0": "its weights do not fit the memory"}

@@ -29,6 +29,7 @@ ENGINE = (
     "photo",
     "plan",
     "profile",
+    "raw_timing",
     "reply",
     "residents",
     "scheduler",
@@ -50,6 +51,7 @@ HOMES = {
     "onnxruntime": "aesedge/vision.py",
     "llama_cpp": "aesedge/llm/",
     "filelock": "aesedge/cache/",
+    "matplotlib": "aesedge/plot.py",
     "typer": "aesedge/cli/",
     "rich": "aesedge/cli/",
     "aesedge_export": "aesedge/cli/",
@@ -196,12 +198,23 @@ def loaded_after(statement: str) -> set[str]:
 
 
 def test_importing_aesedge_loads_nothing_heavy() -> None:
-    heavy = {"llama_cpp", "onnxruntime", "numpy", "PIL", "typer", "rich", "torch", "transformers", "aesedge_export"}
+    heavy = {
+        "llama_cpp",
+        "onnxruntime",
+        "matplotlib",
+        "numpy",
+        "PIL",
+        "typer",
+        "rich",
+        "torch",
+        "transformers",
+        "aesedge_export",
+    }
     assert not heavy & loaded_after("import aesedge")
 
 
 def test_importing_the_command_loads_no_model_runtime() -> None:
-    assert not {"llama_cpp", "onnxruntime", "torch", "transformers", "aesedge_export"} & loaded_after(
+    assert not {"llama_cpp", "onnxruntime", "matplotlib", "torch", "transformers", "aesedge_export"} & loaded_after(
         "import aesedge.cli"
     )
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tiny
+from aesedge.llm.bare import Bare
 from generation import Generation
 
 from aesedge.errors import BundleFormatError, ContextFullError, InferenceError, ModelLoadError, UsageError
 from aesedge.llm import Context, LanguageModel, Sampling
-from aesedge.llm.bare import Bare
 from aesedge.llm.cells import CellLedger
 from aesedge.llm.interrupt import Interrupt
 

@@ -8,21 +8,20 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from aesedge.bench import quality
-from aesedge.bench.against import Opponent
 from aesedge.bench.card import add_shares, make_card
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
 from aesedge.bench.forecast import forecast
 from aesedge.bench.image_tests import image_tests
 from aesedge.bench.kernel_shapes import shapes_file
 from aesedge.bench.kernels import run_kernels
-from aesedge.bench.language_tests import language_tests, open_bare
+from aesedge.bench.language_tests import language_tests, open_raw_timer
 from aesedge.bench.native import require_native
-from aesedge.bench.pairs import Record, run_pairs
+from aesedge.bench.pairs import run_pairs
 from aesedge.bench.peak_memory import PeakMemory
 from aesedge.bench.photo_tests import photo_tests
 from aesedge.bench.result import Quality, Result, Row
@@ -37,19 +36,34 @@ from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from aesedge.bench.native import Device
+    from aesedge.bench.pairs import Pair
+    from aesedge.bench.result import Against
     from aesedge.bench.type_costs import WriteProbe
     from aesedge.bundle import Bundle
     from aesedge.options import Options
 
     Show = Callable[[float], None]
     Step = Callable[[Show], None]
+    OpenBaseline = Callable[[Subject], AbstractContextManager["Baseline"]]
 
 _MOST_LOADS, _LOADING_S = 3, 10.0
 """It is loaded again while this much time is left for it."""
 _SLOW_S = 5.0
 """Where a photo takes longer, what is said is compared on one photo and the score question alone."""
+
+
+class Baseline(Protocol):
+    """Another program, open, that does the same work."""
+
+    reference: str
+    """Who it is, with version."""
+    pairs: Sequence[Pair]
+    """What both sides do."""
+    left_out: str
+    """What is not compared, and why; empty where everything is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +74,6 @@ class Wanted:
     """Of each row, where there is time."""
     seconds: float = 300.0
     """For all rows together; every row is measured once in any case."""
-    against: bool = False
-    """Whether libmtmd does the same, in turns."""
     quality: bool = True
     """Whether what is said is compared with the bundle's reference."""
     kernels: bool = False
@@ -87,6 +99,7 @@ class Benchmark:
         photos: what it is shown; none takes the samples.
         wanted: which rows, and how often.
         write_probe: makes small models of other types, to predict from.
+        open_baseline: opens another program that does the same, in turns.
     """
 
     def __init__(
@@ -96,6 +109,7 @@ class Benchmark:
         photos: Sequence[Path],
         wanted: Wanted,
         write_probe: WriteProbe | None = None,
+        open_baseline: OpenBaseline | None = None,
     ) -> None:
         for path in photos:
             if not path.is_file():
@@ -107,9 +121,10 @@ class Benchmark:
         self.photos = list(photos or SAMPLE_PHOTOS)
         self.wanted = wanted
         self._write_probe = write_probe
+        self._open_baseline = open_baseline
         self.result: Result | None = None
         self._reference: quality.Reference | Quality | None = None
-        self._record = Record()
+        self._against: dict[str, Against] = {}
         self._photo_s = 0.0
         self._rows: list[Row] = []
         self._stack = ExitStack()
@@ -130,7 +145,7 @@ class Benchmark:
         steps += [("looking at the machine", self._look), ("measuring", self._measure)]
         if self.wanted.quality:
             steps.append(("comparing what is said", self._compare_quality))
-        if self.wanted.against:
+        if self._open_baseline is not None:
             steps.append(("taking turns with libmtmd", self._take_turns))
         steps.append(("predicting", self._predict))
         if self.wanted.kernels:
@@ -143,7 +158,7 @@ class Benchmark:
         """Return what there is, with what follows from it; None where it was stopped before anything was known."""
         if self.result is not None:
             self.result.rows = [row for row in self._rows if row.samples_ns or row.n_bytes is not None]
-            self.result.against = self._record.against()
+            self.result.against = list(self._against.values())
             add_shares(self.result.rows, self.result.card)
             self.result.card.took_s = round(time.monotonic() - self._began, 1)
         return self.result
@@ -213,8 +228,8 @@ class Benchmark:
     def _measure(self, show: Show) -> None:
         subject = self._subject = Subject(self.model, self.photos, NewPhotos(self.photos, self._folder))
         self._stack.callback(subject.close)
-        bare = self._stack.enter_context(open_bare(subject))
-        tests = [*image_tests(subject), *language_tests(subject, bare), *photo_tests(subject)]
+        timer = self._stack.enter_context(open_raw_timer(subject))
+        tests = [*image_tests(subject), *language_tests(subject, timer), *photo_tests(subject)]
         self._rows += [test.row for test in tests]
         run_rounds(tests, repetitions=self.wanted.repetitions, seconds=self.wanted.seconds, show=show)
 
@@ -256,16 +271,17 @@ class Benchmark:
             self.result.card.ceilings = msgspec.to_builtins(found.ceilings)
 
     def _take_turns(self, show: Show) -> None:
-        with Opponent(self._subject) as opponent:
-            if self.result is not None:
-                self.result.reference = opponent.reference
-                self.result.notes += [f"against: {opponent.left_out}"] if opponent.left_out else []
+        if self._open_baseline is None or self.result is None:
+            return
+        with self._open_baseline(self._subject) as baseline:
+            self.result.reference = baseline.reference
+            self.result.notes += [f"against: {baseline.left_out}"] if baseline.left_out else []
             run_pairs(
-                opponent.pairs,
+                baseline.pairs,
                 seconds=self.wanted.seconds,
                 repetitions=self.wanted.repetitions,
                 progress=show,
-                record=self._record,
+                rows=self._against,
             )
 
 

@@ -14,8 +14,8 @@ from aesedge.bench.result import Row
 from aesedge.bench.rounds import Measurement, Sample
 from aesedge.bench.subject import Subject, Watch
 from aesedge.llm import Context
-from aesedge.llm.bare import Bare
-from aesedge.work import Append, Room, Work
+from aesedge.raw_timing import RawTimer
+from aesedge.work import Append, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ _EXCLUDES = "tokenizing, sampling"
 _AS_THEY = f"{_EXCLUDES}, scheduling, as in llama-bench"
 
 
-def open_bare(subject: Subject) -> Bare:
+def open_raw_timer(subject: Subject) -> RawTimer:
     """Open a KV cache for llama.cpp's calls alone, with room for the longest test; whoever asks closes it."""
     model, plan, depth = subject.model, subject.model.plan, depth_of(subject)
     context = Context(
@@ -43,12 +43,12 @@ def open_bare(subject: Subject) -> Bare:
         kv_type=plan.kv_type,
         flash_attention=plan.flash_attention,
     )
-    bare = Bare(context, n_batch=plan.chunk, submit=model.scheduler.call)
-    bare.fill(depth, subject.state, subject.n_resident)  # the image is prefilled already
-    return bare
+    timer = RawTimer(context, n_batch=plan.chunk, submit=model.scheduler.call)
+    timer.fill(depth, subject.state, subject.n_resident)  # the image is prefilled already
+    return timer
 
 
-def language_tests(subject: Subject, bare: Bare) -> list[Measurement]:
+def language_tests(subject: Subject, timer: RawTimer) -> list[Measurement]:
     """Return the tests of the language model, those of llama-bench in a cache of their own."""
     n_image = subject.model.n_image_tokens
     depth = depth_of(subject)
@@ -69,16 +69,16 @@ def language_tests(subject: Subject, bare: Bare) -> list[Measurement]:
     return [
         Measurement(
             row(f"pp{n_image}", n=n_image, n_prompt=n_image, excludes=_AS_THEY),
-            lambda: Sample(bare.prefill(n_image)),
+            lambda: Sample(timer.prefill(n_image)),
         ),
         Measurement(
             row(f"pp{n_image} img", n=n_image, n_prompt=n_image, excludes="the vision tower, scheduling"),
-            lambda: Sample(bare.prefill_rows(subject.photo.image_embeddings)),
+            lambda: Sample(timer.prefill_rows(subject.photo.image_embeddings)),
         ),
-        Measurement(row(f"tg{N_GEN}", n=N_GEN, n_gen=N_GEN, excludes=_AS_THEY), lambda: Sample(bare.decode(N_GEN))),
+        Measurement(row(f"tg{N_GEN}", n=N_GEN, n_gen=N_GEN, excludes=_AS_THEY), lambda: Sample(timer.decode(N_GEN))),
         Measurement(
             row(f"tg{N_GEN} @ d{depth}", n=N_GEN, n_gen=N_GEN, n_depth=depth, excludes=f"{_AS_THEY}; the depth"),
-            lambda: Sample(bare.decode(N_GEN, depth)),
+            lambda: Sample(timer.decode_at_depth(N_GEN)),
         ),
         answers(1),
         answers(N_QUESTIONS),
@@ -90,47 +90,9 @@ def depth_of(subject: Subject) -> int:
     return -(-subject.n_resident // _DEPTH_STEP) * _DEPTH_STEP
 
 
-def prefill(subject: Subject, n: int) -> Sample:
-    """Prefill so many random tokens into an empty cache, by the engine."""
-    subject.leave()
-    return subject.timed(_prefill(subject, _random_tokens(subject, n)))
-
-
-def decode_behind(subject: Subject, depth: int, n: int) -> Sample:
-    """Decode random tokens one by one, by the engine, behind the image, filled up with tokens to the depth untimed."""
-    return subject.timed(_decode_behind(subject, depth, n))
-
-
-def _random_tokens(subject: Subject, n: int) -> list[int]:
+def random_tokens(subject: Subject, n: int) -> list[int]:
+    """Return so many tokens of the vocabulary."""
     return [int(token) for token in np.random.default_rng().integers(subject.model.llm.n_vocab, size=n)]
-
-
-def _prefill(subject: Subject, tokens: Sequence[int]) -> Work[Sample]:
-    residents = subject.model.residents
-    (seq_id,) = yield Room(1, len(tokens))
-    try:
-        watch = Watch()
-        yield Append([(seq_id, tokens)])
-        subject.finish()
-        return watch.sample()
-    finally:
-        residents.give_back([seq_id])
-
-
-def _decode_behind(subject: Subject, depth: int, n: int) -> Work[Sample]:
-    residents, image = subject.model.residents, subject.photo.image
-    n_fill = depth - subject.n_resident
-    seq_ids, _ = yield from residents.bring(image, n_forks=1, n_cells=n_fill + n)
-    try:
-        with residents.using(image):
-            if n_fill:
-                yield Append([(seq_ids[0], _random_tokens(subject, n_fill))])
-            subject.finish()
-            watch = Watch()
-            yield from _one_by_one(subject, seq_ids, n)
-            return watch.sample()
-    finally:
-        residents.give_back(seq_ids)
 
 
 def _answers(subject: Subject, questions: Sequence[Sequence[int]]) -> Work[Sample]:
@@ -143,15 +105,15 @@ def _answers(subject: Subject, questions: Sequence[Sequence[int]]) -> Work[Sampl
             watch = Watch()
             yield Append(list(zip(seq_ids, questions, strict=True)), fetch=True)
             prefill_s = watch.seconds
-            yield from _one_by_one(subject, seq_ids, N_ANSWER)
+            yield from one_by_one(subject, seq_ids, N_ANSWER)
             return watch.sample(prefill_s=prefill_s, decode_s=watch.seconds - prefill_s)
     finally:
         residents.give_back(seq_ids)
 
 
-def _one_by_one(subject: Subject, seq_ids: Sequence[int], n: int) -> Work[None]:
+def one_by_one(subject: Subject, seq_ids: Sequence[int], n: int) -> Work[None]:
     """Append so many tokens to each sequence, one to each at a time, with the logits that a sampler would read."""
-    tokens: Iterator[int] = iter(_random_tokens(subject, n * len(seq_ids)))
+    tokens: Iterator[int] = iter(random_tokens(subject, n * len(seq_ids)))
     for _ in range(n):
         yield Append([(seq_id, [next(tokens)]) for seq_id in seq_ids], fetch=len(seq_ids) > 1)
     subject.finish()

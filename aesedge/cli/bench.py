@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aesedge.cli.bench_output import FormatOption, OutOption, PlotOption, format_of, require_folders, write_result
+from aesedge.cli.bench_output import FormatOption, OutOption, PlotOption, format_of, require_outputs, write_result
 from aesedge.cli.bench_output import show as show_result
 from aesedge.cli.compare import compare
 from aesedge.cli.exit_codes import INTERRUPTED
+from aesedge.cli.extras import imports_of_extra
 from aesedge.cli.loading import options_of
 from aesedge.cli.options import Loading, Printing, expand
 from aesedge.cli.terminal import complain, status
@@ -98,12 +99,10 @@ def bench(
     if context.invoked_subcommand is not None:
         return
     form = format_of(format_, out, as_json=printing.json)
-    require_folders(out, plot)
+    require_outputs(out, plot)
     from aesedge.bench.benchmark import Benchmark, Wanted
 
-    wanted = Wanted(
-        repetitions=repetitions, seconds=seconds, against=against is not None, quality=quality, kernels=kernels
-    )
+    wanted = Wanted(repetitions=repetitions, seconds=seconds, quality=quality, kernels=kernels)
     options = dataclasses.replace(options_of(loading), purpose=purpose.value)
     bundle = _bundle(shape, loading, quiet=printing.quiet)
     writer = None
@@ -111,7 +110,14 @@ def bench(
         from aesedge.cli.shape_bundle import probe_writer
 
         writer = probe_writer(bundle, options.plan(bundle).gguf)
-    with Benchmark(bundle, options, photo or [], wanted, writer) as benchmark:
+    baseline = None
+    if against is not None:
+        with imports_of_extra("bench --against", "convert"):
+            from aesedge_export.pair.baseline import MtmdBaseline
+
+        MtmdBaseline.require(bundle)
+        baseline = MtmdBaseline
+    with Benchmark(bundle, options, photo or [], wanted, writer, baseline) as benchmark:
         stopped = _run(benchmark, bundle, quiet=printing.quiet)
         result = benchmark.finish()
         if result is not None:

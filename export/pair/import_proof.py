@@ -8,13 +8,13 @@ import numpy as np
 
 from aesedge.errors import InferenceError, ParityError
 from aesedge.image import preprocess
-from aesedge.llm.peer import Peer, mtmd_version
 
 from ..proof.self_proof import compare_files, not_proven
 from ..proof.stages import Stage, as_records, compare_rows
 from ..proof.vision_proof import encode_all
 from .mmproj import PROJECTOR_KEY
 from .mmproj_copy import write_as_trained
+from .mtmd_process import MtmdProcess, mtmd_version
 from .pair import weight_type
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _encode_as_trained(
 def _encode(path: Path, mmproj: Mmproj, pictures: npt.NDArray[np.uint8], n_threads: int) -> npt.NDArray[np.float32]:
     """Return libmtmd's embeddings of pictures, by a file of the mmproj's shape."""
     try:
-        with Peer(path, n_threads=n_threads) as reference:
+        with MtmdProcess(path, n_threads=n_threads) as reference:
             return reference.encode(pictures, mmproj.trained.n_embd)
     except InferenceError as error:
         raise ParityError(f"{error}; --no-parity imports without comparing") from None

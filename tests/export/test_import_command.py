@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tiny
+from aesedge.bench.opponent_room import find_mmproj
 from aesedge_export import disk_space
 from aesedge_export.pair import import_proof
 from aesedge_export.pair.import_cli import name_of
 from aesedge_export.pair.importer import import_pair
+from aesedge_export.pair.mtmd_process import MtmdProcess, mtmd_version
 from conftest import drawn_photo
 
 import aesedge
-from aesedge.bench.opponent_room import find_mmproj
 from aesedge.bundle import open_bundle
 from aesedge.cli import main
 from aesedge.errors import BundleError, CheckpointError, ParityError, UsageError
 from aesedge.image import preprocess, read_image
-from aesedge.llm.peer import Peer, mtmd_version
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.vision import VisionTower
 
@@ -111,7 +111,7 @@ def test_a_bundle_can_see_as_llama_cpp_does(pair: tuple[Path, Path], tmp_path: P
     pixels = preprocess(picture, manifest.image)
     with VisionTower(tmp_path / "b" / "vision-fp32.onnx", device="cpu", n_threads=1) as tower:
         ours = tower.encode(pixels)
-    with Peer(pair[1], n_threads=1) as reference:
+    with MtmdProcess(pair[1], n_threads=1) as reference:
         theirs = reference.encode(import_proof.pixel_levels(pixels, manifest.image)[None], manifest.n_embd)[0]
     assert np.abs(ours - theirs).max() <= 5e-3 * np.abs(theirs).max()
 
@@ -150,7 +150,7 @@ def test_without_libmtmd_it_says_so_and_goes_on(
 
 
 def test_no_parity_measures_nothing(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_proof, "Peer", None)
+    monkeypatch.setattr(import_proof, "MtmdProcess", None)
     assert main(["import", *map(str, pair), "--out", str(tmp_path / "b"), "--no-parity", "--vision", "fp32"]) == 0
     fidelity = json.loads((tmp_path / "b" / "manifest.json").read_bytes())["fidelity"]
     assert fidelity["checked"] is False

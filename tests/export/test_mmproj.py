@@ -14,6 +14,7 @@ from aesedge_export.language.gguf_reading import open_gguf
 from aesedge_export.pair import mmproj
 from aesedge_export.pair.import_proof import limits, pixel_levels
 from aesedge_export.pair.mmproj_copy import write_as_trained
+from aesedge_export.pair.mtmd_process import MARKER, MtmdProcess, mtmd_version
 from aesedge_export.pair.pair import file_type, read_pair
 from aesedge_export.proof.stages import compare_rows
 from aesedge_export.vision.vision_builder import write_from_tensors
@@ -22,7 +23,6 @@ from conftest import drawn_photo
 from aesedge.errors import CheckpointError, InferenceError, UsageError
 from aesedge.image import preprocess
 from aesedge.llm import LanguageModel
-from aesedge.llm.peer import MARKER, Peer, mtmd_version
 from aesedge.vision import VisionTower
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def rows_of(source: Mmproj, shape: VisionShape, folder: Path) -> np.ndarray:
 
 def rows_of_libmtmd(path: Path, source: Mmproj) -> np.ndarray:
     picture = pixel_levels(preprocess(PHOTO, source.image), source.image)
-    with Peer(path, n_threads=1) as reference:
+    with MtmdProcess(path, n_threads=1) as reference:
         return reference.encode(picture[None], source.trained.n_embd)[0]
 
 
@@ -138,10 +138,10 @@ def test_libmtmd_s_death_is_an_error_of_ours(tensors: dict[str, np.ndarray], tmp
     lacking = {name: values for name, values in tensors.items() if name != "multi_modal_projector.linear_1.bias"}
     path = tiny.write_mmproj(tmp_path / "mmproj.gguf", lacking)
     picture = np.zeros((1, tiny.IMAGE_SIZE, tiny.IMAGE_SIZE, 3), np.uint8)
-    with pytest.raises(InferenceError, match=r"mmproj\.gguf.*libmtmd"), Peer(path, n_threads=1) as reference:
+    with pytest.raises(InferenceError, match=r"mmproj\.gguf.*libmtmd"), MtmdProcess(path, n_threads=1) as reference:
         reference.encode(picture, tiny.N_EMBD)
     with pytest.raises(InferenceError, match=r"none\.gguf"):
-        Peer(tmp_path / "none.gguf", n_threads=1)
+        MtmdProcess(tmp_path / "none.gguf", n_threads=1)
 
 
 @needs_libmtmd
@@ -150,7 +150,7 @@ def test_libmtmd_reads_prompts_and_writes_on(
 ) -> None:
     path = tiny.write_mmproj(tmp_path / "mmproj.gguf", tensors)
     text = f"USER: {MARKER}\nHow is it? ASSISTANT:"
-    with Peer(path, gguf_path, n_threads=1) as reference, LanguageModel(gguf_path) as llm:
+    with MtmdProcess(path, gguf_path, n_threads=1) as reference, LanguageModel(gguf_path) as llm:
         first, written = reference.prompt(photo_path, text), reference.generate(5)
         again, rates = reference.prompt(photo_path, text), reference.llama_bench(300, 3)
         around = [llm.tokenize(part) for part in text.split(MARKER)]

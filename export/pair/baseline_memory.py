@@ -1,4 +1,4 @@
-"""Whether llama.cpp by itself can see and run beside a loaded bundle: its files, its memory; opens nothing."""
+"""Find what llama.cpp needs to run beside a loaded bundle: its image encoder, and enough memory."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aesedge.errors import MemoryFitError, UsageError
 from aesedge.hashes import remembered_sha256
-from aesedge.llm.peer import DEFAULTS, N_CTX, Settings
 from aesedge.machine import available_bytes
 from aesedge.memory import estimate
 from aesedge.memory.language import LanguageMemory, language_memory
 from aesedge.sizes import size_text
+
+from .mtmd_process import DEFAULTS, N_CTX, MtmdSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,10 +28,10 @@ _PROCESS_BYTES = 80 << 20  # interpreter, numpy and both libraries: 53 MiB measu
 _ENCODER = 1.1  # an encoder that has run, in sizes of its file: measured for ViT-L/14-336, 604 of 596 MiB
 
 
-class Way(NamedTuple):
+class Configuration(NamedTuple):
     """How the other program runs."""
 
-    settings: Settings
+    settings: MtmdSettings
     n_bytes: int
     """RAM that it takes beside the open bundle."""
 
@@ -61,7 +62,7 @@ def find_mmproj(bundle: Bundle, given: Path | None = None) -> Path:
     return given
 
 
-def ways_with_room(model: Model, encoder: Path) -> tuple[list[Way], str]:
+def configurations_that_fit(model: Model, encoder: Path) -> tuple[list[Configuration], str]:
     """Return the ways of running llama.cpp that memory has room for: its own defaults first, then the model's settings.
 
     Args:
@@ -78,14 +79,14 @@ def ways_with_room(model: Model, encoder: Path) -> tuple[list[Way], str]:
     layers = estimate(model.bundle, plan).gpu_layers
     ours = _memory(model, plan)
 
-    def way(settings: Settings, n_encoder: int) -> Way:
+    def way(settings: MtmdSettings, n_encoder: int) -> Configuration:
         needs = _memory(model, replace(plan, repack=settings.repack is not False, ctx=N_CTX, kv_type="f16"))
         shared = min(found.in_ram.get("weights", 0) for found in (needs, ours))  # both map one file
         n_bytes = sum(needs.in_ram.values()) - shared + int(_ENCODER * n_encoder) + _PROCESS_BYTES
-        return Way(settings, n_bytes)
+        return Configuration(settings, n_bytes)
 
     default = way(DEFAULTS._replace(gpu_layers=layers), encoder.stat().st_size)
-    same = way(Settings(plan.repack, plan.flash_attention, plan.chunk, layers), 0)
+    same = way(MtmdSettings(plan.repack, plan.flash_attention, plan.chunk, layers), 0)
     free = available_bytes()
     if default.n_bytes > free:
         raise MemoryFitError(

@@ -1,4 +1,4 @@
-"""The process behind ``peer``: calls of libmtmd and llama.cpp, one JSON object a line in and out; compares nothing.
+"""The process behind ``mtmd_process``: calls of libmtmd and llama.cpp, one JSON object a line in and out.
 
 What nobody asks otherwise is at llama.cpp's defaults: this is what others run.
 """
@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from aesedge.errors import InferenceError
 from aesedge.llm import binding
-from aesedge.llm.peer import MARKER
+from aesedge.raw_timing import decode_ns
+
+from .mtmd_process import MARKER
 
 
-class _Peer:
+class _Worker:
     """One mmproj, and one language model if there is any."""
 
     def open(
@@ -185,16 +188,9 @@ class _Peer:
 
     def _append(self, n: int, n_at_once: int) -> float:
         """Append random tokens; return the seconds it took."""
-        lib = self._llama
-        n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
-        tokens = np.random.default_rng().integers(n_vocab, size=n).astype(np.int32)
-        started = time.perf_counter()
-        for start in range(0, n, n_at_once):
-            part = np.ascontiguousarray(tokens[start : start + n_at_once])
-            pointer = part.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-            _check(lib.llama_decode(self._context, lib.llama_batch_get_one(pointer, len(part))), "llama.cpp failed")
-            lib.llama_synchronize(self._context)
-        return time.perf_counter() - started
+        n_vocab = self._llama.llama_vocab_n_tokens(self._llama.llama_model_get_vocab(self._model))
+        tokens = np.random.default_rng().integers(n_vocab, size=n, dtype=np.int32)
+        return decode_ns(self._context, tokens, n_at_once) / 1e9
 
     def _likeliest(self) -> int:
         vocabulary = self._llama.llama_model_get_vocab(self._model)
@@ -218,12 +214,12 @@ def main() -> None:
     """Answer until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # what the libraries print is no answer
-    peer = _Peer()
+    worker = _Worker()
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            answer = getattr(peer, asked.pop("command"))(**asked)
-        except RuntimeError as error:
+            answer = getattr(worker, asked.pop("command"))(**asked)
+        except (RuntimeError, InferenceError) as error:
             answer = {"error": " ".join(str(error).split())}
         print(json.dumps(answer), file=answers, flush=True)
 

@@ -1,4 +1,4 @@
-"""llama.cpp by itself, from a picture to the next token (libmtmd), to compare with; knows nothing of how we do it.
+"""Run llama.cpp by itself, from a picture to the next token (libmtmd), to compare with.
 
 It runs in a process of its own: it aborts on what it does not expect, prints as it likes, and cannot be interrupted.
 The process stays, so that both sides of a comparison can take turns.
@@ -54,7 +54,7 @@ class Generated(NamedTuple):
     """The likeliest ones."""
 
 
-class Settings(NamedTuple):
+class MtmdSettings(NamedTuple):
     """How llama.cpp runs the language model; None is its own default."""
 
     repack: bool | None = None
@@ -64,7 +64,7 @@ class Settings(NamedTuple):
     """Layers on the GPU, where one may be used; -1 for all, as is the default."""
 
 
-DEFAULTS = Settings()
+DEFAULTS = MtmdSettings()
 
 
 class Rates(NamedTuple):
@@ -85,7 +85,7 @@ def mtmd_version() -> str:
     return f"libmtmd of llama-cpp-python {metadata.version('llama-cpp-python')}"
 
 
-class Peer:
+class MtmdProcess:
     """A process with an image encoder, a language model, or both. Use it as a context manager, or close it.
 
     Args:
@@ -110,14 +110,14 @@ class Peer:
         n_threads_batch: int | None = None,
         n_ctx: int = N_CTX,
         gpu: bool = False,
-        settings: Settings = DEFAULTS,
+        settings: MtmdSettings = DEFAULTS,
     ) -> None:
         self._name = mmproj or llm
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         # The child finds this package where we found it, installed or not.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "aesedge.llm.peer_process"],
+            [sys.executable, "-m", "aesedge_export.pair.mtmd_worker"],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -206,7 +206,7 @@ class Peer:
         self._process.communicate()
         self._log.close()
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> MtmdProcess:
         return self
 
     def __exit__(self, *_exc: object) -> None:

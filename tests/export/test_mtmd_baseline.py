@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from aesedge_export.pair import baseline, baseline_memory
+from aesedge_export.pair.baseline import MtmdBaseline
+from aesedge_export.pair.baseline_memory import configurations_that_fit, find_mmproj
+from aesedge_export.pair.mtmd_process import MtmdProcess, mtmd_version
 from conftest import open_tiny
 
-from aesedge.bench import against, opponent_room
-from aesedge.bench.against import Opponent
-from aesedge.bench.opponent_room import find_mmproj, ways_with_room
-from aesedge.bench.pairs import Pair, Record, run_pairs
+from aesedge.bench.pairs import Pair, run_pairs
+from aesedge.bench.result import Against
 from aesedge.bench.subject import NewPhotos, Subject
 from aesedge.bundle import POCKET, open_bundle
 from aesedge.errors import InferenceError, MemoryFitError, UsageError
-from aesedge.llm.peer import Peer, mtmd_version
 from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:
@@ -84,21 +85,22 @@ def test_every_pair_is_run_once_whatever_time_there_is() -> None:
     assert [len(row.ours_ns) for row in found] == [1, 1]
 
 
-def test_who_is_stopped_keeps_what_there_is_and_can_go_on() -> None:
-    clock, record = Clock(), Record()
-    asked = itertools.count()
+def test_interrupted_keeps_what_there_is_and_can_go_on() -> None:
+    clock, rows = Clock(), dict[str, Against]()
     pairs = [clock.pair("a"), clock.pair("b")]
-    found = run_pairs(pairs, seconds=60, repetitions=3, stop=lambda: next(asked) == 3, record=record)
-    assert [len(row.ours_ns) for row in found] == [2, 1]
-    found = run_pairs(pairs, seconds=60, repetitions=3, record=record)
-    assert [len(row.ours_ns) for row in found] == [3, 3]
+    n_asked = itertools.count()
 
     def interrupted() -> dict[str, int]:
-        raise KeyboardInterrupt
+        if next(n_asked) == 1:
+            raise KeyboardInterrupt
+        return {"c": 1}
 
+    third = Pair({"c": ""}, interrupted, lambda: {"c": 2})
     with pytest.raises(KeyboardInterrupt):
-        run_pairs([Pair({"d": ""}, interrupted, interrupted)], seconds=60, repetitions=1, record=record)
-    assert [row.test for row in record.against()] == ["a", "b"]
+        run_pairs([*pairs, third], seconds=60, repetitions=3, rows=rows)
+    assert {test: len(row.ours_ns) for test, row in rows.items()} == {"a": 2, "b": 2, "c": 1}
+    found = run_pairs([*pairs, third], seconds=60, repetitions=3, rows=rows)
+    assert [len(row.ours_ns) for row in found] == [3, 3, 3]
 
 
 def test_progress_ends_with_everything_done() -> None:
@@ -108,10 +110,10 @@ def test_progress_ends_with_everything_done() -> None:
 
 
 def test_a_bundle_in_both_forms_is_compared(subject: Subject) -> None:
-    with Opponent(subject, n_gen=4, n_depth=128) as opponent:
-        found = run_pairs(opponent.pairs, seconds=60, repetitions=2)
-    assert opponent.reference == mtmd_version() != ""
-    assert not opponent.left_out
+    with MtmdBaseline(subject, n_gen=4, n_depth=128) as opened:
+        found = run_pairs(opened.pairs, seconds=60, repetitions=2)
+    assert opened.reference == mtmd_version() != ""
+    assert not opened.left_out
     tests = [row.test for row in found]
     assert tests == [
         *("photo to score", "decode image", "vision", f"pp{N_IMAGE}", "tg4 @ d128"),
@@ -133,9 +135,9 @@ def test_fewer_image_tokens_are_compared_beside_all_of_them(folder: Path, tmp_pa
     with (
         open_tiny(folder, cache="0", image_tokens=16, photos=2) as model,
         Subject(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, tmp_path)) as subject,
-        Opponent(subject) as opponent,
+        MtmdBaseline(subject) as opened,
     ):
-        (photo_pair, *_) = opponent.pairs
+        (photo_pair, *_) = opened.pairs
         found = {row.test: row for row in run_pairs([photo_pair], seconds=60, repetitions=1)}
     few = found["photo to score, 16 image tokens"]
     assert few.theirs_ns == found["photo to score"].theirs_ns
@@ -145,27 +147,27 @@ def test_fewer_image_tokens_are_compared_beside_all_of_them(folder: Path, tmp_pa
 def test_both_sides_see_the_same_new_photos(model: Model, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     ours: list[bytes] = []
     theirs: list[bytes] = []
-    look, prompt = model.look, Peer.prompt
+    look, prompt = model.look, MtmdProcess.prompt
 
     def our_look(path: Path, **options: int) -> object:
         ours.append(path.read_bytes())
         return look(path, **options)
 
-    def their_prompt(peer: Peer, path: Path, text: str) -> object:
+    def their_prompt(peer: MtmdProcess, path: Path, text: str) -> object:
         theirs.append(path.read_bytes())
         return prompt(peer, path, text)
 
     monkeypatch.setattr(model, "look", our_look)
-    monkeypatch.setattr(Peer, "prompt", their_prompt)
-    with Opponent(subject) as opponent:
-        run_pairs(opponent.pairs[:1], seconds=60, repetitions=3)
+    monkeypatch.setattr(MtmdProcess, "prompt", their_prompt)
+    with MtmdBaseline(subject) as opened:
+        run_pairs(opened.pairs[:1], seconds=60, repetitions=3)
     assert ours == theirs
     assert len(set(ours)) == 3
 
 
 def test_the_peer_decodes_behind_what_it_holds(folder: Path) -> None:
     llm = open_bundle(folder).path("llm", "q4_k_m")
-    with Peer(None, llm, n_threads=1, n_ctx=256) as peer:
+    with MtmdProcess(None, llm, n_threads=1, n_ctx=256) as peer:
         took = peer.llama_bench(0, 4, 200)
         assert took.prompt_s == 0 < took.generate_s
         for _ in range(20):  # what was decoded is cut off: 80 tokens would not fit otherwise
@@ -194,28 +196,28 @@ def test_an_mmproj_file_must_be_there_and_the_bundle_s_own(folder: Path, tmp_pat
 
 
 def test_no_room_is_found_before_anything_is_opened(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(against, "Peer", None)  # which cannot be called
-    monkeypatch.setattr(opponent_room, "available_bytes", lambda: 10**6)
+    monkeypatch.setattr(baseline, "MtmdProcess", None)  # which cannot be called
+    monkeypatch.setattr(baseline_memory, "available_bytes", lambda: 10**6)
     with pytest.raises(MemoryFitError, match=r"at its own defaults, takes \d+ MB .*1 MB are free"):
-        Opponent(subject)
+        MtmdBaseline(subject)
 
 
 def test_without_room_for_both_our_settings_are_left_out(
     model: Model, subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ways, left_out = ways_with_room(model, find_mmproj(model.bundle))
+    ways, left_out = configurations_that_fit(model, find_mmproj(model.bundle))
     assert not left_out
     needed = [way.n_bytes for way in ways]
-    monkeypatch.setattr(opponent_room, "available_bytes", lambda: needed[0] + needed[1] // 2)
-    with Opponent(subject) as opponent:
-        assert len(opponent.pairs) == 3
-        assert "at our settings" in opponent.left_out
+    monkeypatch.setattr(baseline_memory, "available_bytes", lambda: needed[0] + needed[1] // 2)
+    with MtmdBaseline(subject) as opened:
+        assert len(opened.pairs) == 3
+        assert "at our settings" in opened.left_out
 
 
 def test_without_libmtmd_it_says_so(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(against, "mtmd_version", lambda: "")
+    monkeypatch.setattr(baseline, "mtmd_version", lambda: "")
     with pytest.raises(UsageError, match="no libmtmd"):
-        Opponent(subject)
+        MtmdBaseline(subject)
 
 
 def test_a_damaged_mmproj_is_an_error_and_leaves_nobody(model: Model, subject: Subject, tmp_path: Path) -> None:
@@ -223,5 +225,5 @@ def test_a_damaged_mmproj_is_an_error_and_leaves_nobody(model: Model, subject: S
     bad.write_bytes(b"GGUF" + bytes(64))
     free = model.residents.context.n_free
     with pytest.raises(InferenceError, match="libmtmd"):
-        Opponent(subject, mmproj=bad)
+        MtmdBaseline(subject, mmproj=bad)
     assert model.residents.context.n_free == free

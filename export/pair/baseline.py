@@ -1,4 +1,4 @@
-"""llama.cpp by itself (libmtmd) beside a loaded bundle, on the same photos, prompt and weights; ranks nobody.
+"""Benchmark libmtmd, llama.cpp's own image path, on the photos, prompt and weights of a loaded bundle.
 
 What it opens are pairs of steps for :func:`aesedge.bench.pairs.run_pairs`. The photos are new ones each time, the same
 on both sides. Equal on both sides: the file of the language model, the number of threads, and the KV cache's type as
@@ -13,23 +13,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aesedge.bench.language_tests import decode_behind, depth_of, prefill
-from aesedge.bench.opponent_room import find_mmproj, ways_with_room
+from aesedge.bench.language_tests import depth_of, one_by_one, random_tokens
 from aesedge.bench.pairs import Pair
+from aesedge.bench.subject import Watch
 from aesedge.errors import InferenceError, UsageError
-from aesedge.llm.peer import MARKER, N_CTX, Peer, Settings, mtmd_version
 from aesedge.llm.placement import gpu_devices
+from aesedge.work import Append, Room, Work
+
+from .baseline_memory import configurations_that_fit, find_mmproj
+from .mtmd_process import MARKER, N_CTX, MtmdProcess, MtmdSettings, mtmd_version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from aesedge.bench.rounds import Sample
     from aesedge.bench.subject import Subject
+    from aesedge.bundle import Bundle
     from aesedge.engine import Model
 
 _PHOTO, _DECODE, _VISION = "photo to score", "decode image", "vision"
 
 
-class Opponent:
+class MtmdBaseline:
     """llama.cpp in processes of its own, and the steps that it does in turns with a model. Use it as a context manager.
 
     Args:
@@ -54,20 +59,18 @@ class Opponent:
         n_gen: int = 16,
         n_depth: int | None = None,
     ) -> None:
-        self.reference = mtmd_version()
-        """Who it is, with version."""
-        if not self.reference:
-            raise UsageError("--against mtmd: the installed llama-cpp-python brings no libmtmd; install it again")
         self._subject = subject
         model = subject.model
-        encoder = find_mmproj(model.bundle, mmproj)
+        encoder = self.require(model.bundle, mmproj)
+        self.reference = mtmd_version()
+        """Who it is, with version."""
         self._model, self._plan = model, model.plan
         manifest = model.manifest
         self._n_most = manifest.image_tokens.max
         self._n_prompt, self._n_gen = n_prompt or model.n_image_tokens, n_gen
         self._n_depth = n_depth or depth_of(subject)
         self._text = model.template.before_image + MARKER + model.template.after_image(manifest.rating.question)
-        ways, self.left_out = ways_with_room(model, encoder)
+        ways, self.left_out = configurations_that_fit(model, encoder)
         """What was not opened, and why."""
         with ExitStack() as stack:
             peers = [stack.enter_context(self._open(encoder, way.settings)) for way in ways]
@@ -77,9 +80,20 @@ class Opponent:
                 self.pairs += self._token_pairs(peer, way.settings)
             self._resources = stack.pop_all()
 
-    def _open(self, encoder: Path, settings: Settings) -> Peer:
+    @staticmethod
+    def require(bundle: Bundle, mmproj: Path | None = None) -> Path:
+        """Return the image encoder for llama.cpp, before anything is opened.
+
+        Raises:
+            UsageError: the bundle has none, or libmtmd is not installed.
+        """
+        if not mtmd_version():
+            raise UsageError("--against mtmd: the installed llama-cpp-python brings no libmtmd; install it again")
+        return find_mmproj(bundle, mmproj)
+
+    def _open(self, encoder: Path, settings: MtmdSettings) -> MtmdProcess:
         plan, is_default = self._plan, settings.repack is None
-        peer = Peer(
+        peer = MtmdProcess(
             encoder if is_default else None,
             self._model.bundle.path("llm", plan.gguf),
             n_threads=plan.threads,
@@ -98,7 +112,7 @@ class Opponent:
             raise
         return peer
 
-    def _photo_pair(self, peer: Peer) -> Pair:
+    def _photo_pair(self, peer: MtmdProcess) -> Pair:
         """Return the way of a new photo from its file to the logits after the score question."""
         model, n_most, n = self._model, self._n_most, self._model.n_image_tokens
         photo = self._subject.new_photos.write()
@@ -137,7 +151,7 @@ class Opponent:
 
         return Pair(what, ours, theirs, prepare)
 
-    def _token_pairs(self, peer: Peer, settings: Settings) -> list[Pair]:
+    def _token_pairs(self, peer: MtmdProcess, settings: MtmdSettings) -> list[Pair]:
         """Return prefill and decode, by the calls of llama-bench on their side, behind a photo on ours."""
         subject, n, n_gen, depth = self._subject, self._n_prompt, self._n_gen, self._n_depth
         on = "repacked" if self._plan.repack else "not repacked"
@@ -154,12 +168,12 @@ class Opponent:
         return [
             Pair(
                 {pp: what_pp},
-                lambda: {pp: prefill(subject, n).ns},
+                lambda: {pp: subject.timed(_prefill(subject, n)).ns},
                 lambda: {pp: _ns(peer.llama_bench(n, 0).prompt_s)},
             ),
             Pair(
                 {tg: what_tg},
-                lambda: {tg: decode_behind(subject, depth, n_gen).ns},
+                lambda: {tg: subject.timed(_decode_behind(subject, depth, n_gen)).ns},
                 lambda: {tg: _ns(peer.llama_bench(0, n_gen, depth).generate_s)},
             ),
         ]
@@ -168,7 +182,7 @@ class Opponent:
         """End the other processes. Closing twice does nothing."""
         self._resources.close()
 
-    def __enter__(self) -> Opponent:
+    def __enter__(self) -> MtmdBaseline:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -187,3 +201,33 @@ def _our_way(model: Model, photo: Path, n_image_tokens: int) -> dict[str, int]:
 
 def _ns(seconds: float) -> int:
     return int(seconds * 1e9)
+
+
+def _prefill(subject: Subject, n: int) -> Work[Sample]:
+    """Prefill random tokens into an empty sequence, by the engine."""
+    tokens = random_tokens(subject, n)
+    (seq_id,) = yield Room(1, n)
+    try:
+        watch = Watch()
+        yield Append([(seq_id, tokens)])
+        subject.finish()
+        return watch.sample()
+    finally:
+        subject.model.residents.give_back([seq_id])
+
+
+def _decode_behind(subject: Subject, depth: int, n: int) -> Work[Sample]:
+    """Decode random tokens one by one, by the engine, behind the image, filled up to the depth untimed."""
+    residents, image = subject.model.residents, subject.photo.image
+    n_fill = depth - subject.n_resident
+    seq_ids, _ = yield from residents.bring(image, n_forks=1, n_cells=n_fill + n)
+    try:
+        with residents.using(image):
+            if n_fill:
+                yield Append([(seq_ids[0], random_tokens(subject, n_fill))])
+            subject.finish()
+            watch = Watch()
+            yield from one_by_one(subject, seq_ids, n)
+            return watch.sample()
+    finally:
+        residents.give_back(seq_ids)
