@@ -1,29 +1,91 @@
-"""Line charts as PNG, drawn with Pillow; knows numbers and labels, not what they mean."""
+"""Draw PNG charts with matplotlib, which the extra ``plot`` brings."""
 
 from __future__ import annotations
 
 import io
-import math
+import logging
+import os
+import sys
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont
-
+from aesedge.errors import MissingExtraError
+from aesedge.hashes import cache_folder
+from aesedge.system.sanitize import sanitize
 from aesedge.whole_file import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-SIZE, LEFT, TOP, RIGHT, BOTTOM = (1240, 640), 96, 64, 300, 76
+    from matplotlib.axes import Axes as Axes  # noqa: PLC0414 (for those who draw)
+    from matplotlib.figure import Figure
+
 COLORS = ("#1b6ca8", "#c0392b", "#1e8449", "#8e44ad", "#d68910", "#117a65", "#7f8c8d", "#2c3e50", "#a04000")
-_INK, _GRID, _BAND = "#222222", "#dddddd", "#eef5ea"
+_DPI = 100
+_FOLDER_VARIABLE = "MPLCONFIGDIR"
 Point = tuple[float, float]
+
+
+def require_matplotlib() -> None:
+    """Import matplotlib; what it keeps (a list of fonts) goes into aesedge's cache folder, not the user's home.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if "matplotlib.font_manager" in sys.modules:  # the program that uses us has loaded it in its own way
+        return
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # "building the font cache" is no news for users
+    before = os.environ.get(_FOLDER_VARIABLE)
+    os.environ[_FOLDER_VARIABLE] = str(cache_folder() / "matplotlib")
+    try:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f"drawing a chart ({error.name or error} is not installed)", "plot") from None
+    finally:
+        del os.environ[_FOLDER_VARIABLE]
+        if before is not None:
+            os.environ[_FOLDER_VARIABLE] = before
+
+
+@contextmanager
+def new_figure(path: Path, *, width: int = 1240, height: int = 640) -> Iterator[Figure]:
+    """Yield an empty figure of so many pixels; at the end it is written as PNG, whole or not at all.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OSError: the folder cannot be written.
+    """
+    require_matplotlib()
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    data = io.BytesIO()
+    with style.context("default"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a sign that the font lacks, and names too long for the layout
+        figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, layout="constrained")
+        yield figure
+        figure.savefig(data, format="png")
+    write_whole(path, data.getvalue())
+
+
+def clean(text: str, longest: int) -> str:
+    """Return text for a picture: without control characters, shortened, and with dollar signs that begin no formula."""
+    line = sanitize(text)
+    return (line if len(line) <= longest else f"{line[: longest - 1]}…").replace("$", r"\$")
+
+
+def tidy(axes: Axes) -> None:
+    """Leave out the frame's upper and right side."""
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A chart before it is drawn."""
+    """A line chart before it is drawn."""
 
     title: str
     x_label: str
@@ -38,77 +100,25 @@ class Chart:
         """Write it, whole or not at all.
 
         Raises:
+            MissingExtraError: matplotlib is not installed.
             OSError: the folder cannot be written.
         """
-        image = Image.new("RGB", SIZE, "white")
-        _Drawing(self, ImageDraw.Draw(image)).draw()
-        save_png(image, path)
-
-
-def save_png(image: Image.Image, path: Path) -> None:
-    """Write a picture, whole or not at all.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    data = io.BytesIO()
-    image.save(data, format="PNG")
-    write_whole(path, data.getvalue())
-
-
-class _Drawing:
-    """A chart on its way to pixels."""
-
-    def __init__(self, chart: Chart, pen: ImageDraw.ImageDraw) -> None:
-        self._chart, self._pen = chart, pen
-        self._font, self._large = ImageFont.load_default(17), ImageFont.load_default(21)
-        points = [point for line in chart.lines.values() for point in line]
-        self._xs = sorted({x for x, _ in points})
-        self._ticks = _ticks([y for _, y in points])
-
-    def draw(self) -> None:
-        """Draw everything."""
-        pen, chart = self._pen, self._chart
-        left, right, bottom = LEFT, SIZE[0] - RIGHT, SIZE[1] - BOTTOM
-        if chart.band is not None:
-            low, high = (max(self._ticks[0], min(self._ticks[-1], y)) for y in chart.band)
-            pen.rectangle([left, self._at(self._xs[0], high)[1], right, self._at(self._xs[0], low)[1]], fill=_BAND)
-        for y in self._ticks:
-            height = self._at(self._xs[0], y)[1]
-            pen.line([left, height, right, height], fill=_GRID)
-            pen.text((left - 10, height), f"{y:.4g}", fill=_INK, font=self._font, anchor="rm")
-        taken = -math.inf
-        for x in self._xs:
-            across = self._at(x, self._ticks[0])[0]
-            if across - taken >= 40:
-                pen.text((across, bottom + 10), f"{x:g}", fill=_INK, font=self._font, anchor="ma")
-                taken = across
-        pen.text((left, TOP - 34), chart.title, fill=_INK, font=self._large, anchor="ls")
-        pen.text(((left + right) / 2, SIZE[1] - 14), chart.x_label, fill=_INK, font=self._font, anchor="ms")
-        pen.text((8, TOP - 12), chart.y_label, fill=_INK, font=self._font, anchor="ls")
-        for n, (name, line) in enumerate(chart.lines.items()):
-            color, places = COLORS[n % len(COLORS)], [self._at(*point) for point in line]
-            if len(places) > 1:
-                pen.line(places, fill=color, width=3)
-            for x, y in places:
-                pen.ellipse([x - 4, y - 4, x + 4, y + 4], fill=color)
-            height = TOP + 12 + 26 * n
-            pen.line([right + 24, height, right + 52, height], fill=color, width=3)
-            pen.text((right + 60, height), name, fill=_INK, font=self._font, anchor="lm")
-
-    def _at(self, x: float, y: float) -> Point:
-        scale = math.log if self._chart.log_x else float
-        first, last = scale(self._xs[0]), scale(self._xs[-1])
-        across = (scale(x) - first) / (last - first) if last > first else 0.5
-        up = (y - self._ticks[0]) / (self._ticks[-1] - self._ticks[0])
-        return LEFT + across * (SIZE[0] - LEFT - RIGHT), SIZE[1] - BOTTOM - up * (SIZE[1] - TOP - BOTTOM)
-
-
-def _ticks(values: Sequence[float]) -> list[float]:
-    """Return round numbers, about six, from below the least value to above the largest."""
-    low, high = min(values), max(values)
-    rough = (high - low or abs(high) or 1) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [step * n for n in range(first, max(last, first + 1) + 1)]
+        with new_figure(path) as figure:
+            axes = figure.subplots()
+            for n, (name, points) in enumerate(self.lines.items()):
+                axes.plot(*zip(*points, strict=True), "o-", color=COLORS[n % len(COLORS)], label=name)
+            if self.band is not None:
+                limits = axes.get_ylim()
+                axes.axhspan(*self.band, color="#eef5ea", zorder=0)
+                axes.set_ylim(limits)
+            if self.log_x:
+                axes.set_xscale("log")
+            numbers = sorted({x for points in self.lines.values() for x, _ in points})
+            axes.set_xticks(numbers, [f"{x:g}" for x in numbers])
+            axes.minorticks_off()
+            axes.set_title(clean(self.title, 110), loc="left")
+            axes.set_xlabel(self.x_label)
+            axes.set_ylabel(self.y_label)
+            axes.grid(axis="y", color="#dddddd")
+            tidy(axes)
+            figure.legend(loc="outside right upper")

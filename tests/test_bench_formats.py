@@ -5,20 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sqlite3
 from typing import TYPE_CHECKING, Any, get_args
 
 import bench_results
 import pytest
-from PIL import Image
 
-from aesedge.bench.chart import save_chart
 from aesedge.bench.figures import digits, rate_text, scaled, time_text, value_text
 from aesedge.bench.formats import FileFormat, Format, left_out, render
-from aesedge.bench.records import TABLE
 from aesedge.bench.result import Against, Quality, Result, Row, load_result, save_result
 from aesedge.cli.bench_text import WIDTH, result_text
-from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,14 +33,6 @@ def records(result: Result) -> list[dict[str, str]]:
 
 def lines(result: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in render(result, "jsonl").splitlines()]
-
-
-def database(*results: Result) -> sqlite3.Connection:
-    opened = sqlite3.connect(":memory:")
-    for result in results:
-        opened.executescript(render(result, "sql"))
-    opened.row_factory = sqlite3.Row
-    return opened
 
 
 def md_table(text: str) -> list[list[str]]:
@@ -97,10 +84,6 @@ def test_every_row_says_random_weights() -> None:
     assert {row[0] for row in cells} == {"llama 7B Q4_K - Medium (random weights)"}
     assert {record["random_weights"] for record in records(result)} == {"llava-1.5-7b"}
     assert {line["random_weights"] for line in lines(result)} == {"llava-1.5-7b"}
-    stored = database(result)
-    for table in (TABLE, *(f"{TABLE}_{kind}" for kind in ("against", "quality", "prediction"))):
-        found = {row[0] for row in stored.execute(f"SELECT random_weights FROM {table}")}  # noqa: S608
-        assert found == {"llava-1.5-7b"}
 
 
 def test_real_weights_are_not_called_random() -> None:
@@ -126,8 +109,6 @@ def test_a_measured_zero_stays_and_what_is_missing_is_empty() -> None:
     first, second = records(result)
     assert (first["watts"], first["stddev_ns"], first["n_bytes"]) == ("0.0", "0", "")
     assert (second["n_bytes"], second["watts"], second["avg_ns"], second["avg_ts"]) == ("0", "", "", "")
-    one, two = database(result).execute(f"SELECT watts, n_bytes, avg_ns FROM {TABLE}").fetchall()  # noqa: S608
-    assert (tuple(one), tuple(two)) == ((0.0, None, 10), (None, 0, None))
     _, of_first, of_second, *_ = lines(result)
     assert (of_first["watts"], of_first["percent_of"]) == (0.0, {"int8 peak": 0.0})
     assert (of_second["n_bytes"], of_second["watts"]) == (0, None)
@@ -153,24 +134,6 @@ def test_json_can_be_read_again(tmp_path: Path) -> None:
     save_result(result, tmp_path / "run.json")
     assert load_result(tmp_path / "run.json") == result
     assert render(result, "json").encode() + b"\n" == (tmp_path / "run.json").read_bytes()
-
-
-def test_sql_loads_several_runs_with_any_text_in_it() -> None:
-    name = "O'Neil's \"böse\"; DROP TABLE aesedge_bench;--\n日没 \0 📷"
-    first = bench_results.result(card=bench_results.card(bundle=name))
-    second = bench_results.result(card=bench_results.card(started_at="2026-11-24T00:00:00+00:00"), quality=None)
-    opened = database(first, second)
-    n_rows = opened.execute(f"SELECT count(*) FROM {TABLE}").fetchone()[0]  # noqa: S608
-    assert n_rows == 2 * len(first.rows)
-    bundles = {row["bundle"] for row in opened.execute(f"SELECT bundle FROM {TABLE}")}  # noqa: S608
-    assert bundles == {name.replace("\0", "\ufffd"), "llava-1.5-7b-shape"}
-    counts = [
-        opened.execute(f"SELECT count(*) FROM {TABLE}_{kind}").fetchone()[0]  # noqa: S608
-        for kind in ("against", "quality", "prediction")
-    ]
-    assert counts == [2, 1, 4]
-    share = f"SELECT json_extract(percent_of, '$.\"int8 peak\"') FROM {TABLE} WHERE test = 'pp576'"  # noqa: S608
-    assert opened.execute(share).fetchone()[0] == 26.2
 
 
 def test_names_break_neither_tables_nor_terminals() -> None:
@@ -216,7 +179,6 @@ def test_a_pair_that_was_cut_short_is_shown_without_a_ratio() -> None:
 def test_what_a_form_cannot_hold_is_named() -> None:
     result = bench_results.result(kernels={"x": 1})
     assert left_out(result, "csv") == "the form csv has no room for quality, against, predictions, kernels; json has"
-    assert "kernels" in left_out(result, "sql")
     assert not left_out(result, "json")
     assert get_args(Format) == ("table", *FORMATS)
     assert not left_out(bench_results.result(), "jsonl")
@@ -288,23 +250,3 @@ def test_what_json_holds_is_read_by_its_name() -> None:
     facts = {"read_bytes_per_s": 31.4e9, "ram_bytes": 2_000_000_000, "is_virtual": False, "took_s": 0.5, "n": 0}
     assert value_text(facts) == "read 31.4 GB/s, ram 2.00 GB, virtual no, took 500 ms, n 0"
     assert value_text({"gpus": [], "x": None}) == "-"
-
-
-def test_chart_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "result.png"
-    save_chart(bench_results.result(), path)
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        full = picture.height
-    save_chart(bench_results.result(rows=bench_results.rows()[:9], complete=False), path)
-    with Image.open(path) as picture:
-        assert picture.height < full
-    with pytest.raises(UsageError, match="nothing was measured"):
-        save_chart(bench_results.empty(), tmp_path / "none.png")
-    assert [found.name for found in tmp_path.iterdir()] == ["result.png"]
-
-
-def test_chart_takes_any_names_and_shares_beyond_the_ceiling(tmp_path: Path) -> None:
-    rows = [row_of(test="名前" * 40, samples_ns=[1], percent_of={"read bandwidth": 340.0}), row_of(samples_ns=[5])]
-    card = bench_results.card(bundle="x" * 400, model_type="\x1b夕" * 90)
-    save_chart(bench_results.result(rows=rows, card=card), tmp_path / "odd.png")

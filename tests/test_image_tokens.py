@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -93,15 +94,17 @@ def test_quality_is_measured_on_photos_and_written_into_the_bundle(
 ) -> None:
     photos, plot = [str(path) for path in SAMPLE_PHOTOS], tmp_path / "curve.png"
     quality = [word for photo in photos for word in ("--quality", photo)]
-    assert main(["tune", str(own), *quality, "--plot", str(plot)]) == 0
+    draws = find_spec("matplotlib") is not None  # of the extra plot
+    assert main(["tune", str(own), *quality, *(["--plot", str(plot)] if draws else [])]) == 0
     shown = capsys.readouterr().out
     tokens = open_bundle(own).manifest.image_tokens
     assert [p.n for p in tokens.curve] == budgets(16, ALL)[1:]
     assert all(p.n_photos == 2 and 0 < p.score_drift <= p.worst_score_drift < 10 for p in tokens.curve)
     for words in ("image tokens", "108", "nats/token", "on 2 photos", "written into"):
         assert words in shown
-    with Image.open(plot) as image:
-        assert image.size[0] > 1000
+    if draws:
+        with Image.open(plot) as image:
+            assert image.size[0] > 1000
     assert main(["verify", str(own)]) == 0
     assert main(["info", str(own)]) == 0
     assert "worst photo" in capsys.readouterr().out

@@ -16,15 +16,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from PIL import Image
 
 from aesedge.bench import native
-from aesedge.bench.ceilings import Ceilings, measure_ceilings
-from aesedge.bench.kernels import KernelReport, KernelRow, run_kernels, tensor_types
+from aesedge.bench.ceilings import measure_ceilings
+from aesedge.bench.kernels import KernelReport, run_kernels, tensor_types
 from aesedge.bench.native import installed_ggml, native_folder, require_installed_ggml, run_native
-from aesedge.bench.roofline import draw_roofline
 from aesedge.errors import AesedgeError, UsageError
-from aesedge.plot import SIZE
 
 ROOT = Path(__file__).parent.parent
 BACKENDS = ("cpu", "cuda", "metal")
@@ -262,7 +259,7 @@ def test_vision_products_are_numpys(shapes: Path) -> None:
 # What reads them
 
 
-def test_run_kernels_measures_everything(programs: Path, shapes: Path, tmp_path: Path) -> None:
+def test_run_kernels_measures_everything(programs: Path, shapes: Path) -> None:
     *parts, report = run_kernels(str(shapes), ["Q4_K_M"], [3], n_threads=1, seconds=0.1)
     lengths = [len(part.rows) for part in parts]  # whoever stops it has these
     assert lengths == sorted(set(lengths))
@@ -279,7 +276,6 @@ def test_run_kernels_measures_everything(programs: Path, shapes: Path, tmp_path:
     assert report.products_s("q6_k", 3, repacked=False) == pytest.approx(3 * row.seconds)
     assert report.products_s("q5_k", 3, repacked=False) is None
     assert msgspec.json.decode(msgspec.json.encode(report), type=KernelReport) == report
-    draw_roofline(report, tmp_path / "roofline.png")
 
 
 def test_unknown_type_is_a_wrong_call(programs: Path) -> None:
@@ -357,65 +353,3 @@ def test_ceilings_of_a_gpu_without_programs_are_unknown(tmp_path: Path, monkeypa
     found = measure_ceilings(1, "gpu")
     assert found.read_bytes_per_s is found.fma_flops_per_s is found.int8_ops_per_s is None
     assert "PRESET=cuda" in found.source
-
-
-# The roofline
-
-
-def made_row(type_: str, columns: int, *, repacked: bool, gflop_per_s: float) -> KernelRow:
-    n_operations = 2.0 * 4096 * 4096 * columns
-    seconds = n_operations / gflop_per_s / 1e9
-    return KernelRow(
-        kernel="matmul",
-        name="attn",
-        type=type_,
-        columns=columns,
-        repacked=repacked,
-        memory="CPU",
-        depth=0,
-        count=128,
-        n_bytes=4096 * 4096 * 4.5 / 8,
-        n_operations=n_operations,
-        seconds=seconds,
-        seconds_min=seconds,
-        gflop_per_s=gflop_per_s,
-        gb_per_s=4096 * 4096 * 4.5 / 8 / seconds / 1e9,
-        percent_of_bandwidth=None,
-        percent_of_peak=None,
-        samples_s=[seconds],
-    )
-
-
-def made_report(ceilings: Ceilings) -> KernelReport:
-    rows = [
-        made_row("q4_k", columns, repacked=repacked, gflop_per_s=speed * (1.2 if repacked else 1))
-        for columns, speed in ((1, 60.0), (64, 300.0), (576, 400.0))
-        for repacked in (False, True)
-    ]
-    return KernelReport(
-        shape="llava-1.5-7b",
-        device="a CPU",
-        host="here",
-        n_threads=2,
-        ggml="0.1 abc",
-        ceilings=ceilings,
-        rows=rows,
-        skipped=[],
-        excluded={},
-    )
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_roofline_is_a_picture(tmp_path: Path, *, known: bool) -> None:
-    ceilings = Ceilings(
-        read_bytes_per_s=25e9 if known else None,
-        fma_flops_per_s=230e9 if known else None,
-        int8_ops_per_s=920e9 if known else None,
-        source="made up",
-    )
-    draw_roofline(made_report(ceilings), tmp_path / "roofline.png")
-    with Image.open(tmp_path / "roofline.png") as picture:
-        assert picture.size == SIZE
-        colors = picture.getcolors(1 << 20) or []
-    assert len(colors) > 20
-    assert [path.name for path in tmp_path.iterdir()] == ["roofline.png"]

@@ -12,7 +12,7 @@ import msgspec
 from aesedge.bench.figures import binary_size, digits, parameters, rate_text, scaled, share_text
 from aesedge.bench.kernel_tables import kernel_tables
 from aesedge.bench.kernels import KernelReport
-from aesedge.bench.records import csv_text, jsonl_text, sql_text
+from aesedge.bench.records import csv_text, jsonl_text
 from aesedge.bench.result import result_json
 from aesedge.bench.tables import (
     Table,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from aesedge.bench.result import Result, Row
 
-FileFormat = Literal["md", "csv", "json", "jsonl", "sql"]
+FileFormat = Literal["md", "csv", "json", "jsonl"]
 Format = Literal["table", FileFormat]
 """What users can ask for; ``table`` is for terminals, and drawn by the command line."""
 INTERRUPTED = "incomplete: interrupted; what had been measured by then"
@@ -44,21 +44,17 @@ _ESCAPED = {ord(sign): f"\\{sign}" for sign in "\\|*`<"} | {ord("\n"): " "}
 def render(result: Result, format: FileFormat) -> str:  # noqa: A002 (as the option is called)
     """Return a result in a form, without a newline at the end.
 
-    ``json`` is the whole result, and can be read again; ``jsonl`` and ``sql`` hold everything that was measured, row by
-    row; ``csv`` is the table of the rows alone.
+    ``json`` is the whole result, and can be read again; ``jsonl`` holds everything that was measured, row by row;
+    ``csv`` is the table of the rows alone.
     """
-    forms = {"md": markdown, "csv": csv_text, "json": result_json, "jsonl": jsonl_text, "sql": sql_text}
+    forms = {"md": markdown, "csv": csv_text, "json": result_json, "jsonl": jsonl_text}
     return forms[format](result)
 
 
 def left_out(result: Result, format: Format) -> str:  # noqa: A002
     """Return what of a result a form has no place for, as a remark for the user; empty where nothing is lost."""
-    lacks = []
-    if format == "csv":
-        there = {"quality": result.quality, "against": result.against, "predictions": result.predictions}
-        lacks += [name for name, found in there.items() if found]
-    if format in {"csv", "sql"} and result.kernels is not None:
-        lacks.append("kernels")
+    there = {"quality": result.quality, "against": result.against, "predictions": result.predictions}
+    lacks = [name for name, found in (there | {"kernels": result.kernels}).items() if found and format == "csv"]
     return f"the form {format} has no room for {', '.join(lacks)}; json has" if lacks else ""
 
 

@@ -1,8 +1,8 @@
-"""A result as flat records, for programs and databases: CSV, JSON lines, SQL; knows fields, not what people look for.
+"""Write a result as flat records for programs: CSV and JSON lines.
 
 A field that llama-bench has goes by its name (``test::get_fields`` of tools/llama-bench/llama-bench.cpp) and comes
 first, in its order; ours follow. ``n_ubatch`` is what is computed at a time, the plan's ``chunk``. What was not
-measured is empty, null or NULL; a measured 0 is 0.
+measured is empty or null; a measured 0 is 0.
 """
 
 from __future__ import annotations
@@ -14,50 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from aesedge.bench.result import Row
 from aesedge.bench.tables import gpu_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from aesedge.bench.result import Card, Result, Row
+    from aesedge.bench.result import Card, Result
 
-TABLE = "aesedge_bench"
-"""Of the rows; not ``llama_bench``, whose columns it would not fit."""
-_COLUMNS = {
-    **dict.fromkeys(("build_commit", "cpu_info", "gpu_info", "backends", "model_filename", "model_type"), "TEXT"),
-    **dict.fromkeys(("model_size", "model_n_params", "n_batch", "n_ubatch", "n_threads"), "INTEGER"),
-    **dict.fromkeys(("type_k", "type_v"), "TEXT"),
-    **dict.fromkeys(("n_gpu_layers", "flash_attn", "repack", "n_prompt", "n_gen", "n_depth"), "INTEGER"),
-    "test_time": "TEXT",
-    **dict.fromkeys(("avg_ns", "stddev_ns"), "INTEGER"),
-    **dict.fromkeys(("avg_ts", "stddev_ts"), "REAL"),
-    **dict.fromkeys(("test", "test_group", "rate_unit"), "TEXT"),
-    "n_units": "REAL",
-    **dict.fromkeys(("median_ns", "p95_ns", "n_samples", "n_warm_up"), "INTEGER"),
-    "cache_state": "TEXT",
-    **dict.fromkeys(("n_parallel", "n_image_tokens", "n_threads_batch", "n_threads_vision"), "INTEGER"),
-    **dict.fromkeys(("vision", "bundle", "random_weights"), "TEXT"),
-    "n_bytes": "INTEGER",
-    "watts": "REAL",
-    **dict.fromkeys(("percent_of", "parts_s", "excludes", "llm_sha256", "vision_sha256", "aesedge"), "TEXT"),
-    "complete": "INTEGER",
-}
-_OTHERS = {
-    "against": {
-        "test": "TEXT", "what": "TEXT", "reference": "TEXT", "ours_ns": "TEXT", "theirs_ns": "TEXT", "ratios": "TEXT",
-        "ratio": "REAL",
-    },
-    "quality": {
-        "setting": "TEXT", "reference": "TEXT", "score_drift": "REAL", "worst_score_drift": "REAL",
-        "nll_change": "REAL", "n_photos": "INTEGER", "note": "TEXT",
-    },
-    "prediction": {
-        "gguf": "TEXT", "vision": "TEXT", "n_image_tokens": "INTEGER", "score_s": "REAL", "critique_s": "REAL",
-        "n_gen": "INTEGER", "basis": "TEXT",
-    },
-}  # fmt: skip
-_RUN = {"test_time": "TEXT", "bundle": "TEXT", "model_type": "TEXT", "random_weights": "TEXT"}
-"""What tells which run something belongs to, in the tables beside the rows'."""
+_RUN = ("test_time", "bundle", "model_type", "random_weights")
+"""What tells which run something belongs to that is no row."""
+_NO_ROW = Row(test="", group="load")
 
 
 def csv_text(result: Result) -> str:
@@ -68,10 +35,10 @@ def csv_text(result: Result) -> str:
     """
     written = io.StringIO()
     table = csv.writer(written, lineterminator="\n")
-    table.writerow(_COLUMNS)
+    # Of a row that nothing is known of, for the header: a result without rows has one too.
+    table.writerow(_record(result, _NO_ROW))
     for row in result.rows:
-        record = _record(result, row)
-        table.writerow(_cell(record[name]) for name in _COLUMNS)
+        table.writerow(map(_cell, _record(result, row).values()))
     return written.getvalue().rstrip("\n")
 
 
@@ -91,18 +58,6 @@ def jsonl_text(result: Result) -> str:
     if result.kernels is not None:
         lines.append({"kind": "kernels", **_run(result), "kernels": result.kernels})
     return "\n".join(msgspec.json.encode(line).decode() for line in lines)
-
-
-def sql_text(result: Result) -> str:
-    """Return statements that put a run into a database: its rows, and what else was measured in tables of its own.
-
-    Several runs fit into one database; ``test_time`` tells them apart. Objects and lists are JSON in their column.
-    """
-    tables = {TABLE: _COLUMNS, **{f"{TABLE}_{kind}": _RUN | columns for kind, columns in _OTHERS.items()}}
-    rows = [(TABLE, _record(result, row)) for row in result.rows]
-    rows += [(f"{TABLE}_{kind}", _run(result) | record) for kind, record in _others(result)]
-    used = [name for name in tables if name == TABLE or any(name == into for into, _ in rows)]
-    return "\n".join([_create(name, tables[name]) for name in used] + [_insert(name, record) for name, record in rows])
 
 
 def _record(result: Result, row: Row) -> dict[str, Any]:
@@ -169,19 +124,8 @@ def _others(result: Result) -> Iterable[tuple[str, dict[str, Any]]]:
         yield "prediction", msgspec.to_builtins(prediction)
 
 
-def _create(name: str, columns: Mapping[str, str]) -> str:
-    described = ",\n".join(f"  {column} {kind}" for column, kind in columns.items())
-    return f"CREATE TABLE IF NOT EXISTS {name} (\n{described}\n);"
-
-
-def _insert(name: str, record: Mapping[str, Any]) -> str:
-    values = ", ".join(map(_literal, record.values()))
-    # S608: names are ours, values are literals; nobody but the user's database reads it
-    return f"INSERT INTO {name} ({', '.join(record)}) VALUES ({values});"  # noqa: S608
-
-
 def _cell(value: Any) -> Any:
-    """Return a value as CSV and SQL hold it: objects as JSON, switches as 0 or 1, what is not there as None."""
+    """Return a value as CSV holds it: objects as JSON, switches as 0 or 1, what is not there as None."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, dict | list):
@@ -189,13 +133,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _literal(value: Any) -> str:
-    value = _cell(value)
-    if value is None:
-        return "NULL"
-    if isinstance(value, int | float):
-        return repr(value)
-    # No text literal can hold the character 0; the rest of standard SQL's quoting is to double the quote.
-    return "'" + str(value).replace("\0", "\ufffd").replace("'", "''") + "'"

@@ -29,7 +29,6 @@ class Format(str, enum.Enum):
     csv = "csv"
     json = "json"
     jsonl = "jsonl"
-    sql = "sql"
 
 
 FormatOption = Annotated[
@@ -64,7 +63,7 @@ def show(
     from aesedge.bench.result import load_result
 
     form = format_of(format_, out, as_json=printing.json)
-    require_folders(out, plot)
+    require_outputs(out, plot)
     write_result(load_result(result), form, out, plot, quiet=printing.quiet)
 
 
@@ -78,15 +77,20 @@ def format_of(asked: Format | None, out: Path | None, *, as_json: bool) -> Forma
     return Format(suffix) if suffix in {form.value for form in Format} else Format.table
 
 
-def require_folders(*paths: Path | None) -> None:
+def require_outputs(out: Path | None, plot: Path | None) -> None:
     """See that files can be written, before minutes are spent.
 
     Raises:
         UsageError: a folder is not there.
+        MissingExtraError: there is nothing to draw with.
     """
-    for path in paths:
+    for path in (out, plot):
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"{path}: cannot be written: there is no folder {path.absolute().parent}")
+    if plot is not None:
+        from aesedge.plot import require_matplotlib
+
+        require_matplotlib()
 
 
 def write_result(result: Result, form: Format, out: Path | None, plot: Path | None, *, quiet: bool) -> None:

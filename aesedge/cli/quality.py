@@ -40,6 +40,10 @@ def measure_quality(
         raise UsageError(
             f"bundle {bundle.name!r} has {tokens.max} image tokens and cannot reduce them; export it again"
         )
+    if plot is not None:
+        from aesedge.plot import require_matplotlib
+
+        require_matplotlib()
     paths = [Path(name) for name in expand_folders(list(photos))]
     numbers = budgets(tokens.min, tokens.max)
     with (

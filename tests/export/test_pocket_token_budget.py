@@ -57,6 +57,7 @@ def test_critiques_are_counted_where_there_are_any() -> None:
 def test_one_photograph_is_measured_with_every_method_and_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("matplotlib", reason="the extra plot draws")
     cache = tmp_path / "cache"
     (cache / "photos").mkdir(parents=True)
     photo = photos.Photo("p", "p.jpg", photos.HELD_OUT[0], "1", "CC0", "me", "0" * 64, "p", "test")
