@@ -15,6 +15,7 @@ from aesedge.bench.quality import compare, read_reference, reference_options, se
 from aesedge.bench.result import Quality
 from aesedge.bundle import POCKET, open_bundle
 from aesedge.engine import Model
+from aesedge.likelihood import N_TOKENS
 from aesedge.options import Options
 from aesedge.samples import SAMPLE_PHOTOS
 
@@ -72,7 +73,7 @@ def test_the_measured_model_may_be_open_already() -> None:
     assert not isinstance(reference, Quality)
     (reading,) = reference.readings
     assert len(reading.scores) == 1
-    assert 0 < len(reading.said) <= measured.N_SAID
+    assert 0 < len(reading.text) <= N_TOKENS
     with Model(open_bundle(POCKET), options) as model:
         found = compare(reference, model)
         assert found.n_photos == 1

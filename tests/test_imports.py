@@ -24,6 +24,7 @@ ENGINE = (
     "engine",
     "eye",
     "kept_kv",
+    "likelihood",
     "memory",
     "options",
     "photo",

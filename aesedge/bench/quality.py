@@ -1,4 +1,4 @@
-"""What a setting changes in what is said, against the most precise that its bundle has; measures no speed.
+"""Measure what a setting changes in scores and texts, against the most precise one that its bundle has.
 
 Both sides are open one after the other, the reference first: what it writes is what both then read. Who has the
 measured model open for something else anyway uses the two halves, :func:`read_reference` and :func:`compare`.
@@ -7,15 +7,11 @@ measured model open for something else anyway uses the two halves, :func:`read_r
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from statistics import fmean
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from aesedge.bench.result import RANDOM_WEIGHTS, Quality
-from aesedge.doctor import probe
 from aesedge.engine import Model
-from aesedge.reply import Writing
+from aesedge.likelihood import Changes, Reading, read_photo
 from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:
@@ -25,26 +21,11 @@ if TYPE_CHECKING:
     from aesedge.bundle import Bundle
     from aesedge.manifest import Manifest
     from aesedge.options import Options
-    from aesedge.photo import Photo
     from aesedge.plan import Plan
 
-N_SAID = 48
-"""Tokens of the reference's critique that both sides read."""
 _GGUF_ORDER = ("f32", "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q4_0", "iq4_nl", "q3_k_m", "q2_k")
 """The most precise first. bf16 stands before f16: weights are trained in it, and it loses nothing of those."""
 _VISION_ORDER = ("fp32", "fp16", "int8")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a model said of one photo."""
-
-    scores: list[float]
-    """The score, and those of the attributes if they were asked for; 0..10."""
-    said: Sequence[int]
-    """Tokens of the text that was read."""
-    nll: float
-    """Their mean negative log-likelihood, in nats."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +97,7 @@ def read_reference(
     with Model(bundle, chosen) as model:
         for i, path in enumerate(photos):
             with model.look(path) as photo:
-                said = _written(model, photo)
-                readings.append(_read(model, photo, said, attributes=attributes))
+                readings.append(read_photo(model, photo, attributes=attributes))
             progress((i + 1) / len(photos))
     return Reference(name, attributes, list(photos), readings, note)
 
@@ -135,22 +115,13 @@ def compare(
         model: in the measured setting; it stays open.
         progress: called with the share of the photos that are done, 0..1.
     """
-    drifts, changes = [], []
+    changes = Changes()
     for i, (path, theirs) in enumerate(zip(reference.photos, reference.readings, strict=True)):
         with model.look(path) as photo:
-            ours = _read(model, photo, theirs.said, attributes=reference.attributes)
-        drifts.append(float(np.mean(np.abs(np.subtract(ours.scores, theirs.scores)))))
-        changes.append(ours.nll - theirs.nll)
+            changes.add(theirs, read_photo(model, photo, theirs.text, attributes=reference.attributes))
         progress((i + 1) / len(reference.readings))
-    return Quality(
-        setting=setting_name(model.plan),
-        reference=reference.name,
-        score_drift=fmean(drifts),
-        worst_score_drift=max(drifts),
-        nll_change=fmean(changes),
-        n_photos=len(drifts),
-        note=reference.note,
-    )
+    setting = setting_name(model.plan)
+    return Quality(setting=setting, reference=reference.name, note=reference.note, **changes.figures())
 
 
 def _same(name: str, *, is_random: bool) -> Quality:
@@ -170,21 +141,3 @@ def _same(name: str, *, is_random: bool) -> Quality:
 def _most_precise(types: Sequence[str], order: Sequence[str], otherwise: str) -> str:
     by_name = {type_.lower(): type_ for type_ in types}
     return next((by_name[name] for name in order if name in by_name), otherwise)
-
-
-def _written(model: Model, photo: Photo) -> Sequence[int]:
-    """Return the tokens that both sides read."""
-    critique = photo.critique(Writing(max_tokens=N_SAID))
-    critique.read()
-    return critique.tokens or [model.llm.eos]
-
-
-def _read(model: Model, photo: Photo, said: Sequence[int], *, attributes: bool) -> Reading:
-    if attributes:
-        score, others = photo.score_and_attributes()
-        scores = [score.score, *(rating.score for rating in others.values())]
-    else:
-        scores = [photo.score().score]
-    work = probe.reading(model.residents, photo.image, [probe.prompt(model)], said)
-    (text,) = model.scheduler.submit(work).wait()
-    return Reading(scores, said, float(np.mean(text.nll)))

@@ -15,16 +15,15 @@ times the higher limit apart, or the examination fails because it cannot tell th
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
+    from aesedge.likelihood import Likelihood
     from aesedge.rating import Rating
 
 LEAST_NLL = 2.0**-11
@@ -32,24 +31,6 @@ LEAST_NLL = 2.0**-11
 LEAST_POINTS = 0.005
 APART = 10
 """How many times the limit photos must be apart for an examination to prove anything."""
-
-
-@dataclass(frozen=True)
-class Text:
-    """What the model thinks of a given text about a photo."""
-
-    nll: tuple[float, ...]
-    """Negative log-likelihood of each token, in nats."""
-    digest: str
-    """SHA-256 of all logits."""
-
-
-def text_of(logits: npt.NDArray[np.float32], answer: Sequence[int]) -> Text:
-    """Return what logits [n, n_vocab] say of the tokens of an answer."""
-    rows = logits.astype(np.float64)
-    rows -= rows.max(axis=1, keepdims=True)
-    nll = np.log(np.exp(rows).sum(axis=1)) - rows[np.arange(len(answer)), answer]
-    return Text(tuple(nll.tolist()), hashlib.sha256(np.ascontiguousarray(logits).tobytes()).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -74,7 +55,7 @@ def _larger(one: float | None, other: float | None) -> float | None:
     return float(np.maximum(one, other))  # unlike max(), this keeps what is no number
 
 
-def between_texts(one: Text, other: Text) -> Difference:
+def between_texts(one: Likelihood, other: Likelihood) -> Difference:
     """Return how far two readings of the same text are apart."""
     change = np.abs(np.subtract(one.nll, other.nll))
     return Difference(nll=float(change.mean()), same_bits=one.digest == other.digest)

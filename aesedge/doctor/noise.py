@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aesedge.answering import forced
 from aesedge.doctor import probe
-from aesedge.doctor.difference import Difference, Floors, Limits, between_texts, largest, text_of
+from aesedge.doctor.difference import Difference, Floors, Limits, between_texts, largest
 from aesedge.doctor.probe import Seen, between
+from aesedge.likelihood import likelihood_of
 from aesedge.rating import rate
 from aesedge.reply import Writing
 from aesedge.work import Append, AppendRows, Room, Work
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from aesedge.doctor.difference import Text
     from aesedge.doctor.patient import Cold, Patient
     from aesedge.engine import Model
+    from aesedge.likelihood import Likelihood
     from aesedge.rating import Rating
 
     Parts = list[tuple[int, Sequence[int]]]
@@ -86,7 +87,7 @@ def _spread(*seen: Seen) -> Difference:
     return largest(between(a, b) for a, b in combinations(seen, 2))
 
 
-def _readings(model: Model, path: Path, *, with_turns: bool) -> dict[Composition, tuple[Seen, Text | None]]:
+def _readings(model: Model, path: Path, *, with_turns: bool) -> dict[Composition, tuple[Seen, Likelihood | None]]:
     """Read a photo in all compositions: as it is read cold, and after the second question of a conversation."""
     rows = model.eye.see(path).embeddings()
     turns: list[int] = []
@@ -95,7 +96,7 @@ def _readings(model: Model, path: Path, *, with_turns: bool) -> dict[Composition
             said = photo.ask(model.manifest.rating.question, Writing(max_tokens=probe.N_SAID))
             said.read()
         turns = probe.second_turn(model, said.tokens)
-    found: dict[Composition, tuple[Seen, Text | None]] = {}
+    found: dict[Composition, tuple[Seen, Likelihood | None]] = {}
     ordered = sorted(SAME + OTHER, key=_image_of)
     for _, compositions in groupby(ordered, key=_image_of):  # the image is computed once for all of a group
         found |= model.scheduler.submit(_composed(model, rows, turns, list(compositions))).wait()
@@ -108,7 +109,7 @@ def _image_of(composition: Composition) -> tuple[int, int]:
 
 def _composed(
     model: Model, rows: npt.NDArray[np.float32], turns: Sequence[int], compositions: Sequence[Composition]
-) -> Work[dict[Composition, tuple[Seen, Text | None]]]:
+) -> Work[dict[Composition, tuple[Seen, Likelihood | None]]]:
     """Compute an image, and read it in compositions that differ in the rest."""
     residents, n_piece = model.residents, compositions[0].n_image or len(rows)
     before = yield from _filled(model, compositions[0].n_before)
@@ -117,7 +118,7 @@ def _composed(
     for start in range(0, len(rows), n_piece):
         yield AppendRows([(image, rows[start : start + n_piece])])
     residents.give_back(before)
-    found: dict[Composition, tuple[Seen, Text | None]] = {}
+    found: dict[Composition, tuple[Seen, Likelihood | None]] = {}
     for composition in compositions:
         filled = yield from _filled(model, composition.n_between)
         text = yield from _read_text(model, image, probe.prompt(model), composition)
@@ -129,12 +130,12 @@ def _composed(
     return found
 
 
-def _read_text(model: Model, image: int, tokens: Sequence[int], composition: Composition) -> Work[Text]:
+def _read_text(model: Model, image: int, tokens: Sequence[int], composition: Composition) -> Work[Likelihood]:
     answer = probe.answer(model)
     seq_id, rest = yield from _begun(model, image, tokens, composition)
     logits = yield from _beside(model, forced(seq_id, rest, answer).parts, composition)
     model.residents.give_back([seq_id])
-    return text_of(logits, answer)
+    return likelihood_of(logits, answer)
 
 
 def _read_rating(model: Model, image: int, composition: Composition) -> Work[Rating]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aesedge.bundle import Bundle
-    from aesedge.doctor.difference import Text
+    from aesedge.likelihood import Likelihood
     from aesedge.options import Options
     from aesedge.rating import Rating
 
@@ -75,7 +75,7 @@ class Cold:
 
     def __init__(self, patient: Patient) -> None:
         self._patient = patient
-        self._texts: dict[tuple[Path, tuple[int, ...]], Text] = {}
+        self._texts: dict[tuple[Path, tuple[int, ...]], Likelihood] = {}
         self._ratings: dict[Path, Rating] = {}
         self.took_s = 0.0
         """How long the slowest reading took, loading included."""
@@ -84,7 +84,7 @@ class Cold:
         """Return text and score of a photo, each from a model of its own."""
         return probe.Seen(self.text(path), self.rating(path))
 
-    def text(self, path: Path, prompt: Sequence[int] | None = None) -> Text:
+    def text(self, path: Path, prompt: Sequence[int] | None = None) -> Likelihood:
         """Return the text after a prompt, by default the one that it answers."""
         place = (path, tuple(prompt or ()))
         if place not in self._texts:

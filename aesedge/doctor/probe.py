@@ -1,40 +1,34 @@
-"""A fixed text about a photo, as the model would have said it, and the photo's score; knows no caches and no limits.
-
-The text is given, not chosen, so every reading is of the same tokens, and a mistaken image shows in each of them. It
-goes through the scheduler, in the batches in which questions go.
-"""
+"""Ask what the examination asks of every photo: how likely a fixed text is, and the score."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aesedge.answering import forced
-from aesedge.doctor.difference import Difference, Text, between_ratings, between_texts, text_of
-from aesedge.work import Append, Work
+from aesedge.doctor.difference import Difference, between_ratings, between_texts
+from aesedge.likelihood import Likelihood, begin_reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    import numpy.typing as npt
-
     from aesedge.engine import Model
     from aesedge.photo import Photo
     from aesedge.rating import Rating
-    from aesedge.residents import ResidentImage, Residents
     from aesedge.scheduler import Ticket
+    from aesedge.work import Work
 
 TEXT = (
     "This image has medium aesthetic quality. The light is soft, the colors are calm and the composition is balanced."
 )
+N_SAID = 12
+"""Tokens of a conversation's first answer."""
 
 
 @dataclass(frozen=True)
 class Seen:
     """What was read of a photo: what the model thinks of the text, and the score."""
 
-    text: Text
+    text: Likelihood
     rating: Rating
 
 
@@ -51,10 +45,6 @@ def prompt(model: Model, question: str | None = None) -> list[int]:
 def score_prompt(model: Model) -> list[int]:
     """Return the tokens of the score question."""
     return prompt(model, model.manifest.rating.question)
-
-
-N_SAID = 12
-"""Tokens of a conversation's first answer."""
 
 
 def second_turn(model: Model, said: Sequence[int]) -> list[int]:
@@ -77,30 +67,14 @@ def see(model: Model, photo: Photo) -> Seen:
     return Seen(read(model, photo), photo.score())
 
 
-def read(model: Model, photo: Photo) -> Text:
+def read(model: Model, photo: Photo) -> Likelihood:
     """Read the text alone."""
     return begin(model, photo, [prompt(model)]).wait()[0]
 
 
-def begin(model: Model, photo: Photo, prompts: Sequence[Sequence[int]]) -> Ticket[list[Text]]:
+def begin(model: Model, photo: Photo, prompts: Sequence[Sequence[int]]) -> Ticket[list[Likelihood]]:
     """Begin to read the text after each of several prompts, all at once."""
-    return model.scheduler.submit(reading(model.residents, photo.image, prompts, answer(model)))
-
-
-def reading(
-    residents: Residents, image: ResidentImage, prompts: Sequence[Sequence[int]], text: Sequence[int]
-) -> Work[list[Text]]:
-    """Be the work of :func:`begin`."""
-    n_cells = sum(map(len, prompts)) + len(prompts) * len(text)
-    seq_ids, _ = yield from residents.bring(image, n_forks=len(prompts), n_cells=n_cells)
-    try:
-        with residents.using(image):
-            requests = [forced(seq_id, tokens, text) for seq_id, tokens in zip(seq_ids, prompts, strict=True)]
-            parts = [part for request in requests for part in request.parts]
-            logits: npt.NDArray[np.float32] = yield Append(parts, fetch=True)
-    finally:
-        residents.give_back(seq_ids)
-    return [text_of(logits[i : i + len(text)], text) for i in range(0, len(logits), len(text))]
+    return begin_reading(model, photo, prompts, answer(model))
 
 
 def drive_out_others(model: Model, photo: Photo) -> None:

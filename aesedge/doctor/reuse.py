@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING
 from aesedge.cache import DiskStore
 from aesedge.cache.occupancy import entry_path
 from aesedge.doctor import probe
-from aesedge.doctor.difference import (
-    Check,
-    Difference,
-    Text,
-    between_texts,
-    largest,
-    text_of,
-)
+from aesedge.doctor.difference import Check, Difference, between_texts, largest
+from aesedge.likelihood import Likelihood, likelihood_of
 from aesedge.reply import Writing
 
 if TYPE_CHECKING:
@@ -125,9 +119,9 @@ class Reuse:
         with photo.conversation() as conversation:
             conversation.ask(model.manifest.rating.question, Writing(max_tokens=probe.N_SAID)).read()
             (turn,) = conversation.turns
-            later = text_of(model.scheduler.submit(conversation.forced(question, answer)).wait(), answer)
+            later = likelihood_of(model.scheduler.submit(conversation.forced(question, answer)).wait(), answer)
             conversation.undo()
-            other = text_of(model.scheduler.submit(conversation.forced(question, answer)).wait(), answer)
+            other = likelihood_of(model.scheduler.submit(conversation.forced(question, answer)).wait(), answer)
         whole = probe.second_turn(model, turn.answer)
 
         def compare() -> None:
@@ -142,7 +136,7 @@ class Reuse:
         with ExitStack() as stack:
             photos = [stack.enter_context(model.look(path)) for path in self._photos]
             tickets = [probe.begin(model, photo, [probe.prompt(model)]) for photo in photos]
-            texts: list[Text] = [ticket.wait()[0] for ticket in tickets]
+            texts: list[Likelihood] = [ticket.wait()[0] for ticket in tickets]
         colds = [self._cold.text(path) for path in self._photos]
         self._add("several photos together", largest(map(between_texts, texts, colds)), limits=self._floors.other)
 

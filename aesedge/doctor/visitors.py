@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from aesedge.cache import DiskStore
 from aesedge.doctor.damage import KINDS
-from aesedge.doctor.difference import Check, Difference, Limits, Text, largest
+from aesedge.doctor.difference import Check, Difference, Limits, largest
 from aesedge.doctor.probe import Seen, between
 from aesedge.doctor.remarks import caught_remarks
 from aesedge.doctor.visitor import N_ROUNDS
+from aesedge.likelihood import Likelihood
 from aesedge.rating import Rating
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Visitor:
         """Return the next things that it read of photos."""
         found = []
         for line in (self._line() for _ in range(n)):
-            text = Text(tuple(line["nll"]), line["digest"])
+            text = Likelihood(tuple(line["nll"]), line["digest"])
             found.append((Path(line["photo"]), Seen(text, Rating(**line["rating"]))))
         return found
 
