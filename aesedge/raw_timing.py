@@ -49,6 +49,14 @@ def decode_ns(handle: Any, tokens: npt.NDArray[np.int32], n_at_once: int) -> int
     return took
 
 
+def timed_ns(handle: Any, work: Callable[[], object]) -> int:
+    """Do something with a llama_context; return the nanoseconds until a GPU has finished too."""
+    started = time.perf_counter_ns()
+    work()
+    binding.load().llama_synchronize(handle)
+    return time.perf_counter_ns() - started
+
+
 class RawTimer:
     """Times what llama.cpp does with a context. Close it, or use it as a context manager.
 
@@ -75,7 +83,8 @@ class RawTimer:
 
     def prefill_rows(self, rows: npt.NDArray[np.float32]) -> int:
         """Prefill embeddings, float32 [n, n_embd], into the empty sequence; return nanoseconds."""
-        return self._do(lambda: self.timed(lambda: append_rows(self.context, _SEQ, rows, self._n_batch)))
+        context = self.context
+        return self._do(lambda: timed_ns(context.handle, lambda: append_rows(context, _SEQ, rows, self._n_batch)))
 
     def decode(self, n: int) -> int:
         """Decode random tokens one by one into the empty sequence; return nanoseconds."""
@@ -105,13 +114,6 @@ class RawTimer:
             return 0
 
         self._do(work, lambda: self.context.restore(_SEQ, state, n_positions))
-
-    def timed(self, work: Callable[[], object]) -> int:
-        """Do something with the context on this thread; return the nanoseconds until a GPU has finished, too."""
-        started = time.perf_counter_ns()
-        work()
-        binding.load().llama_synchronize(self.context.handle)
-        return time.perf_counter_ns() - started
 
     def _append(self, n: int, n_at_once: int) -> int:
         return decode_ns(self.context.handle, self._random(n), n_at_once)

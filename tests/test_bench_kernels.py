@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conftest import open_tiny
+from kernel_report import write_shapes
 
 from aesedge.bench.ceilings import Ceilings
-from aesedge.bench.kernel_shapes import shapes_file
 from aesedge.bench.kernel_tables import kernel_tables
 from aesedge.bench.kernels import KernelReport, KernelRow
 from aesedge.bench.native import CLONE
@@ -20,21 +20,30 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from aesedge.engine import Model
+
 
 def lines_of(path: Path) -> set[str]:
     lines = [" ".join(line.partition("#")[0].split()) for line in path.read_text(encoding="utf-8").splitlines()]
     return {line for line in lines if line}
 
 
+def written_shapes(model: Model, path: Path) -> Path:
+    llm = model.llm
+    heads = [str(n) for n in (llm.n_head, llm.n_head_kv, llm.n_embd // llm.n_head, llm.n_layer)]
+    write_shapes(model.bundle.path("llm", model.gguf), heads, path)
+    return path
+
+
 def test_shapes_of_pocket_are_those_of_the_shipped_file(tmp_path: Path) -> None:
     with open_model(POCKET, threads=1, cache="0") as model:
-        written = lines_of(shapes_file(model, tmp_path))
+        written = lines_of(written_shapes(model, tmp_path / "pocket.txt"))
     assert written == lines_of(CLONE / "kernels_bench" / "shapes" / "pocket.txt")
 
 
 def test_another_model_has_its_own_shapes_and_no_tower(bundle_folder: Path, tmp_path: Path) -> None:
     with open_tiny(bundle_folder, cache="0") as model:
-        written = lines_of(shapes_file(model, tmp_path))
+        written = lines_of(written_shapes(model, tmp_path / "tiny.txt"))
         assert f"language output {model.llm.n_vocab} {model.llm.n_embd} 1" in written
         assert f"attention heads {model.llm.n_head} {model.llm.n_head_kv} " in " ".join(written)
     assert not [line for line in written if line.startswith("vision")]

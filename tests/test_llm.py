@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tiny
-from aesedge.llm.bare import Bare
 from generation import Generation
 
 from aesedge.errors import BundleFormatError, ContextFullError, InferenceError, ModelLoadError, UsageError
 from aesedge.llm import Context, LanguageModel, Sampling
 from aesedge.llm.cells import CellLedger
 from aesedge.llm.interrupt import Interrupt
+from aesedge.raw_timing import RawTimer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -343,19 +343,20 @@ def test_closing_twice_is_harmless(gguf_path: Path) -> None:
     llm.close()
 
 
-def test_bare_calls_time_what_they_say_and_leave_a_clean_sequence(llm: LanguageModel) -> None:
+def test_raw_calls_time_what_they_say_and_leave_a_clean_sequence(llm: LanguageModel) -> None:
     with Context(llm, n_ctx=512, n_seq_max=1, n_threads=1) as source:
         source.prefill_tokens(0, [llm.bos, *range(5, 14)])
         state = source.save(0)
     context = Context(llm, n_ctx=512, n_seq_max=1, n_threads=1)
-    with ThreadPoolExecutor(1) as pool, Bare(context, n_batch=64, submit=pool.submit) as bare:
-        bare.fill(100, state, 10)
+    with ThreadPoolExecutor(1) as pool, RawTimer(context, n_batch=64, submit=pool.submit) as timer:
+        timer.fill(100, state, 10)
         for _ in range(5):  # each begins anew: 5 times as much would not fit
-            assert bare.prefill(150) > 0
-            assert bare.prefill_rows(np.zeros((150, llm.n_embd), np.float32)) > 0
-            assert bare.decode(100) > 0
-            assert bare.decode(100, 100) > 0
+            assert timer.prefill(150) > 0
+            assert timer.prefill_rows(np.zeros((150, llm.n_embd), np.float32)) > 0
+            assert timer.decode_on(20) > 0
+            assert timer.decode(100) > 0
+            assert timer.decode_at_depth(100) > 0
         with pytest.raises(InferenceError, match=r"llama\.cpp failed while it was timed"):
-            bare.decode(600)
-        assert bare.decode(4, 100) > 0
+            timer.decode(600)
+        assert timer.decode_at_depth(4) > 0
     assert not context.is_open

@@ -29,9 +29,8 @@ from aesedge.tuning import search as searching
 from aesedge.tuning import tune
 from aesedge.tuning.candidates import Change, Hardware, is_possible, language_changes, most_precise, usable
 from aesedge.tuning.candidates import vision_changes as changes_of_vision
-from aesedge.tuning.drift import SCORE_TOLERANCE, drift, is_tolerable
-from aesedge.tuning.duel import LEAST_PAIRS, Samples
-from aesedge.tuning.room import Room
+from aesedge.tuning.comparison import LEAST_PAIRS, SCORE_TOLERANCE, Samples, drift, is_tolerable
+from aesedge.tuning.runners import Runners
 from aesedge.tuning.search import Search
 from aesedge.tuning.steps import LEAST_ROWS, Done, Pass, Step, Workload, language_pass
 from aesedge.tuning.tuner import settled
@@ -65,7 +64,6 @@ def faster_if(**wanted: object) -> Any:
 
 def searched(stand: Stand, *changes: Change, seconds: float = 110.0) -> Search:
     search = Search(stand, START, deadline=seconds, seconds=seconds, clock=lambda: stand.now)
-    search.look()
     search.run(changes)
     return search
 
@@ -396,7 +394,7 @@ def test_variant_that_sees_something_else_is_refused(tmp_path: Path) -> None:
     bundle = open_bundle(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(searching, "MARGIN", -1e9)  # whatever the machine does meanwhile, it counts as faster
-        patch.setattr("aesedge.tuning.duel.Verdict.wins", lambda *_: True)
+        patch.setattr("aesedge.tuning.comparison.Verdict.wins", lambda *_: True)
         profile = tune(bundle, device="cpu", seconds=10)
     trial = next(t for t in profile.trials if t["change"] == "vision precision")
     assert trial["drift"] > SCORE_TOLERANCE
@@ -408,17 +406,40 @@ def test_real_contexts_open_one_after_the_other_where_memory_is_short(
     bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[int] = []
+    subjects = Runners.subjects
 
-    def has_for(_room: Room, settings: Sequence[Settings], idle: Sequence[Settings] = ()) -> bool:
-        opened.append(len(settings))
-        return len(settings) + len(idle) < 2
+    def counted(runners: Runners, part: Any, wanted: Sequence[Settings]) -> Any:
+        opened.append(len(wanted))
+        return subjects(runners, part, wanted)
 
-    monkeypatch.setattr(Room, "has_for", has_for)
+    monkeypatch.setattr(Runners, "subjects", counted)
+    monkeypatch.setattr(Runners, "together", lambda *_: False)
     profile = tune(open_bundle(bundle_folder), device="cpu", seconds=4)
     measured = [trial for trial in profile.trials if not trial.get("skipped")]
     assert measured
     assert not any(trial["side_by_side"] for trial in measured)
-    assert max(opened) == 2
+    assert max(opened) == 1
+
+
+def test_memory_has_room_for_both_caches_and_for_weights_that_lie_otherwise(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = open_bundle(bundle_folder)
+    plan = Options(device="cpu", threads=1, tuned=False).plan(bundle)
+    base = Settings(**{name: getattr(plan, name) for name in Settings.__struct_fields__})
+    with Runners(bundle, plan, None, 60) as runners:
+        need = runners.estimate(base, runners._n_ctx)
+        cache = sum(n for name, n in need.parts.items() if name in {"KV cache", "compute buffers"})
+        other_threads = msgspec.structs.replace(base, threads=2)
+        other_weights = msgspec.structs.replace(base, repack=not base.repack)
+
+        def fit(n_bytes: int) -> list[bool]:
+            monkeypatch.setattr(runners, "_limits", runners._limits._replace(ram_bytes=need.needed_bytes + n_bytes))
+            return [runners.together("language", base, variant) for variant in (other_threads, other_weights)]
+
+        assert fit(cache - 1) == [False, False]
+        assert fit(cache) == [True, False]
+        assert fit(cache + need.needed_bytes) == [True, True]
 
 
 def test_nothing_measured_is_nothing_kept(bundle_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ class Side:
 
 @dataclass
 class Stand:
-    """See :class:`aesedge.tuning.search.Opener`."""
+    """See :class:`aesedge.tuning.runners.Runners`."""
 
     unit_s: Callable[[Settings, Phase], float]
     score: Callable[[Settings], float] = lambda _settings: 5.0

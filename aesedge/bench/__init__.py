@@ -1,13 +1,13 @@
-"""How fast is this machine, from the kernel to the photo? Measures a bundle; prints nothing.
+"""Measure how fast this machine is with a bundle, from the kernels to the photo.
 
 benchmark.py     a run, step by step
   card.py          machine, libraries, files, settings; ceilings.py, power.py, peak_memory.py
   subject.py       what is measured: an open model, a photo in its KV cache, photos that it has not seen
   rounds.py        tests take turns: image_tests.py, language_tests.py, photo_tests.py
-  quality.py       what the measured setting changes in what is said
-  against.py       libmtmd does the same, in turns: pairs.py, opponent_room.py
+  quality.py       what the measured setting changes in scores and texts
+  pairs.py         another program does the same, in turns
   forecast.py      other types and budgets: predict.py by calculation, type_costs.py by small models
-  kernels.py       the programs of kernels_bench (native.py finds them) at the model's shapes (kernel_shapes.py)
+  kernels.py       what kernels_bench measures at the model's shapes (native.py finds its programs)
 result.py        what a run found, and its JSON file
   formats.py       the same for people and programs: figures.py, tables.py, kernel_tables.py, records.py
   chart.py         the same as a picture; roofline.py the kernels

@@ -17,8 +17,7 @@ from aesedge.bench.card import add_shares, make_card
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
 from aesedge.bench.forecast import forecast
 from aesedge.bench.image_tests import image_tests
-from aesedge.bench.kernel_shapes import shapes_file
-from aesedge.bench.kernels import run_kernels
+from aesedge.bench.kernels import KernelReport, time_kernels
 from aesedge.bench.language_tests import language_tests, open_raw_timer
 from aesedge.bench.native import require_native
 from aesedge.bench.pairs import run_pairs
@@ -84,10 +83,6 @@ class Wanted:
             raise UsageError(f"--repetitions {self.repetitions}: give 1 or more")
         if not self.seconds > 0:
             raise UsageError(f"--seconds {self.seconds:g}: give more than 0")
-
-
-KERNEL_SECONDS = 60.0
-"""For all native kernels together; making their data comes on top."""
 
 
 class Benchmark:
@@ -247,28 +242,18 @@ class Benchmark:
 
     def _time_kernels(self, show: Show) -> None:
         """Run the native kernels at the model's shapes; the tower's too, where those are known."""
-        model = self.model
-        if self.result is None:
-            return
-        n_lines = 0
+        result, n_lines = self.result, 0
 
-        def progress(_line: str) -> None:
+        def keep(found: KernelReport | None) -> None:
             nonlocal n_lines
             n_lines += 1
             show(n_lines / (n_lines + 20))
+            if found is not None and result is not None:
+                result.kernels = msgspec.to_builtins(found)
+                result.card.ceilings = msgspec.to_builtins(found.ceilings)
 
-        reports = run_kernels(
-            str(shapes_file(model, self._folder)),
-            [model.gguf.lower()],
-            n_threads=model.plan.threads_batch,
-            seconds=KERNEL_SECONDS,
-            device=self._device,
-            ceilings=msgspec.convert(self.result.card.ceilings, Ceilings),
-            progress=progress,
-        )
-        for found in reports:
-            self.result.kernels = msgspec.to_builtins(found)
-            self.result.card.ceilings = msgspec.to_builtins(found.ceilings)
+        if result is not None:
+            keep(time_kernels(self.model, self._device, msgspec.convert(result.card.ceilings, Ceilings), keep))
 
     def _take_turns(self, show: Show) -> None:
         if self._open_baseline is None or self.result is None:

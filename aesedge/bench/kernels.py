@@ -1,49 +1,25 @@
-"""Figures of the very kernels that the runtime runs, from the native programs of kernels_bench; loads no model."""
+"""Figures of the very kernels that the runtime runs, from kernels_bench, which is in the clone alone."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
-from aesedge.bench.native import (
-    CLONE,
-    Device,
-    native_folder,
-    require_installed_ggml,
-    require_native,
-    run_native,
-)
-from aesedge.errors import UsageError
+from aesedge.bench.ceilings import Ceilings
+from aesedge.bench.native import CLONE, require_native, run_native
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
-__all__ = ["COLUMNS", "KernelReport", "KernelRow", "native_folder", "run_kernels", "tensor_types"]
+    from aesedge.bench.native import Device
+    from aesedge.engine import Model
 
 Kernel = Literal["matmul", "attention", "dequantize", "vision"]
-COLUMNS = (1, 8, 16, 64, 144, 576)
-_DEPTHS = (576, 640)
-_FORMS = ("f16", "q8_0", "plain")
-_VISION_TYPES = ("fp32", "int8")
-_FLOATS = {"f32", "f16", "bf16", "fp32"}  # products that are not computed in 8 bits
-_LEAST_ROW_S = 0.05
-_TIMEOUT_S = 3600.0
-# A GGUF file's type -> those of most of its matrices. What is not here is a type of matrices itself.
-_TENSOR_TYPES = {
-    "q2_k": ("q2_k", "q3_k", "q6_k"),
-    "q3_k_s": ("q3_k", "q6_k"),
-    "q3_k_m": ("q3_k", "q4_k", "q5_k", "q6_k"),
-    "q3_k_l": ("q3_k", "q5_k", "q6_k"),
-    "q4_k_s": ("q4_k", "q5_k", "q6_k"),
-    "q4_k_m": ("q4_k", "q6_k"),
-    "q5_k_s": ("q5_k", "q6_k"),
-    "q5_k_m": ("q5_k", "q6_k"),
-}
+_SECONDS = 60.0
+"""For all kernels together; making their data comes on top."""
+_TIMEOUT_S = 4 * 3600.0
 
 
 class KernelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,155 +69,32 @@ class KernelReport(msgspec.Struct, frozen=True, kw_only=True):
     excluded: dict[str, str]
     """By kernel: what its figures do not contain."""
 
-    def products_s(self, type: str, columns: int, *, repacked: bool) -> float | None:  # noqa: A002 - the row's field
-        """Return the seconds of all products of the model in one type, or None if one of them was not measured."""
-        rows = [row for row in self.rows if row.kernel == "matmul" and row.columns == columns]
-        fitting = {row.name: row for row in rows if row.type == type and row.repacked == repacked}
-        if not fitting or fitting.keys() != {row.name for row in rows}:
-            return None
-        return sum(row.count * row.seconds for row in fitting.values())
 
-
-class _Part(NamedTuple):
-    kernel: Kernel
-    command: list[str | Path]
-    n_rows: int
-
-
-def tensor_types(gguf: str) -> tuple[str, ...]:
-    """Return the types of most matrices in a GGUF file of this type: ``q4_k_m`` -> q4_k, q6_k."""
-    return _TENSOR_TYPES.get(gguf.lower(), (gguf.lower(),))
-
-
-def run_kernels(
-    shape: str,
-    types: Sequence[str],
-    columns: Sequence[int] = COLUMNS,
-    *,
-    n_threads: int,
-    seconds: float = 60.0,
-    device: Device = "cpu",
-    ceilings: Ceilings | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> Iterator[KernelReport]:
-    """Check and time every kernel at the shapes of a model.
+def time_kernels(
+    model: Model, device: Device, ceilings: Ceilings, progress: Callable[[KernelReport | None], None]
+) -> KernelReport:
+    """Check and time every kernel at the shapes of an open model, in a process of its own.
 
     Args:
-        shape: name of a file in kernels_bench/shapes, or the path of another one.
-        types: of GGUF files (``q4_k_m``) or of matrices (``q4_k``).
-        columns: how many tokens at once.
-        n_threads: threads of the CPU.
-        seconds: about how long the timing may take in all. Making the data comes on top, and large shapes are run
-            three times however long it takes.
+        model: the model.
         device: where.
-        ceilings: what was measured before; None measures them now. They are measured again afterwards.
-        progress: gets each line of the tables as it comes.
-
-    Yields:
-        What there is, whenever one of the programs has ended; the last report is whole.
+        ceilings: what was measured before; they are measured again afterwards.
+        progress: called for every line that is printed, with what there is where one of the programs has ended.
 
     Raises:
-        UsageError: there is no such type, shape or device.
         AesedgeError: the programs are not built or not with this ggml, or a kernel's results are wrong.
     """
-    if not types or not columns or min(columns) < 1:
-        raise UsageError("give at least one type, and numbers of columns from 1")
-    folder = require_native(device)
-    ceilings = ceilings or measure_ceilings(n_threads, device)
-    common = ["--shapes", shape, "--threads", str(n_threads), *_ceilings_option(ceilings)]
-    skipped: list[str] = []
-    parts = _native_parts(folder, types, columns, ["--device", device, *common])
-    vision = _vision_part(common) if device == "cpu" else "vision: measured on the CPU only"
-    if isinstance(vision, str):
-        skipped.append(vision)
-    else:
-        parts.append(vision)
-    per_row = max(_LEAST_ROW_S, seconds / sum(part.n_rows for part in parts))
-    measured: list[tuple[Kernel, dict[str, Any]]] = []
-    excluded: dict[str, str] = {}
-    head: dict[str, Any] = {}
+    require_native(device)
+    llm = model.llm
+    command = [
+        sys.executable, str(CLONE / "kernels_bench" / "kernel_report.py"),
+        "--gguf", str(model.bundle.path("llm", model.gguf)), "--type", model.gguf.lower(), "--name", model.bundle.name,
+        "--heads", f"{llm.n_head},{llm.n_head_kv},{llm.n_embd // llm.n_head},{llm.n_layer}",
+        "--threads", str(model.plan.threads_batch), "--seconds", str(_SECONDS), "--device", device,
+        "--ceilings", msgspec.json.encode(ceilings).decode(),
+    ]  # fmt: skip
 
-    def so_far(ceilings: Ceilings) -> KernelReport:
-        return KernelReport(
-            shape=head["shapes"],
-            device=head["device"],
-            host=head["host"],
-            n_threads=n_threads,
-            ggml=f"{head['ggml_version']} {head['ggml_commit']}",
-            ceilings=ceilings,
-            rows=[_row(kernel, found, ceilings) for kernel, found in measured],
-            skipped=[*skipped],
-            excluded={**excluded},
-        )
+    def hear(line: str) -> None:
+        progress(msgspec.json.decode(line, type=KernelReport) if line.startswith("{") else None)
 
-    for part in parts:
-        command = [*part.command, "--seconds", f"{per_row:.3f}"]
-        report = run_native(command, timeout_s=_TIMEOUT_S, progress=progress)
-        if part.kernel != "vision":
-            require_installed_ggml(report)
-            head = report
-        measured += [(part.kernel, found) for found in report["rows"]]
-        skipped += [f"{part.kernel}: {reason}" for reason in report["skipped"]]
-        excluded[part.kernel] = report["excluded"]
-        yield so_far(ceilings)
-    yield so_far(better(ceilings, measure_ceilings(n_threads, device)))
-
-
-def _ceilings_option(ceilings: Ceilings) -> list[str]:
-    """Return the option that tells the programs the ceilings; without it each would measure them again."""
-    named = {
-        "read": ceilings.read_bytes_per_s,
-        "fma_f32": ceilings.fma_flops_per_s,
-        "dot_int8": ceilings.int8_ops_per_s,
-    }
-    known = [f"{name}={value / 1e9:.4f}" for name, value in named.items() if value]
-    return ["--ceilings", ",".join(known)] if known else []
-
-
-def _native_parts(folder: Path, types: Sequence[str], columns: Sequence[int], common: list[str]) -> list[_Part]:
-    matrices = list(dict.fromkeys(type_ for gguf in types for type_ in tensor_types(gguf)))
-    of_types, of_columns = ["--types", ",".join(matrices)], ["--columns", ",".join(map(str, columns))]
-    return [
-        *(
-            _Part("matmul", [folder / "matmul", "--types", kind, *of_columns, *common], 2 * 4 * len(columns))
-            for kind in matrices
-        ),
-        _Part("attention", [folder / "attention", *of_columns, *common], len(_FORMS) * len(_DEPTHS) * len(columns)),
-        _Part("dequantize", [folder / "dequantize", *of_types, *common], len(matrices)),
-    ]
-
-
-def _vision_part(common: list[str]) -> _Part | str:
-    """Return the tower's products, or why they are left out."""
-    script = CLONE / "kernels_bench" / "vision_products.py"
-    if not script.is_file():
-        return "vision: kernels_bench/vision_products.py is in the clone only"
-    for package in ("onnx", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            return f"vision: the package {package} is not installed"
-    return _Part("vision", [sys.executable, script, *common], 6 * len(_VISION_TYPES))
-
-
-def _row(kernel: Kernel, found: dict[str, Any], ceilings: Ceilings) -> KernelRow:
-    is_float = kernel == "attention" or found["type"] in _FLOATS
-    peak = ceilings.fma_flops_per_s if is_float else ceilings.int8_ops_per_s
-    bytes_per_s, flops_per_s = (found[amount] / found["median_s"] for amount in ("n_bytes", "n_operations"))
-    return KernelRow(
-        kernel=kernel,
-        name=found["name"],
-        type=found["type"],
-        columns=found.get("columns", 0),
-        repacked=found.get("repacked", False),
-        memory=found.get("memory", ""),
-        depth=found.get("depth", 0),
-        count=found.get("count", 0),
-        n_bytes=found["n_bytes"],
-        n_operations=found["n_operations"],
-        seconds=found["median_s"],
-        seconds_min=found["min_s"],
-        gflop_per_s=flops_per_s / 1e9,
-        gb_per_s=bytes_per_s / 1e9,
-        percent_of_bandwidth=100 * bytes_per_s / ceilings.read_bytes_per_s if ceilings.read_bytes_per_s else None,
-        percent_of_peak=100 * flops_per_s / peak if peak and flops_per_s else None,
-        samples_s=found["samples_s"],
-    )
+    return msgspec.convert(run_native(command, timeout_s=_TIMEOUT_S, progress=hear), KernelReport)

@@ -23,6 +23,7 @@ CLONE = Path(__file__).resolve().parent.parent.parent
 """The clone, if the package is installed from one in place."""
 _PRESETS: dict[Device, tuple[str, ...]] = {"cpu": ("cpu", "cuda", "metal"), "gpu": ("cuda", "metal")}
 _WRONG_CALL = 2
+_END_WITHIN_S = 5.0
 
 
 def native_folder(device: Device = "cpu") -> Path | None:
@@ -118,7 +119,7 @@ def _listen(
 
     def end() -> None:
         late.set()
-        process.kill()
+        _end(process)
 
     timer = threading.Timer(timeout_s, end)
     complaints: list[str] = []
@@ -135,13 +136,22 @@ def _listen(
         process.wait()
     finally:  # Ctrl-C too: nothing goes on behind the terminal
         timer.cancel()
-        process.kill()
-        process.wait()
+        _end(process)
         listener.join()
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
     return last, complaints, late.is_set()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program, which may end what it has started; one that does not is killed."""
+    process.terminate()
+    try:
+        process.wait(_END_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def require_installed_ggml(report: dict[str, Any]) -> None:

@@ -1,18 +1,20 @@
-"""What is timed, step by step, and how much of it there is in real work; knows amounts, not what runs them."""
+"""Cut the work for a photo into steps that are timed, as many as a machine has time for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from aesedge.work import even
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from aesedge.profile import Purpose
 
+Part = Literal["vision", "language"]
 Phase = Literal["vision", "prefill", "decode"]
+Rates = Mapping[Phase, float]
+"""Seconds for a unit of each phase."""
 Kind = Literal["see", "begin", "rows", "question", "decode"]
 PHASE_OF: Mapping[Kind, Phase] = {"see": "vision", "rows": "prefill", "question": "prefill", "decode": "decode"}
 UNITS: Mapping[Phase, str] = {"vision": "photos", "prefill": "rows", "decode": "tokens"}
@@ -82,9 +84,7 @@ class Pass:
         return [Step("begin", photo=photo), *rows, question, *decode]
 
 
-def language_pass(
-    work: Workload, rates: Mapping[Phase, float], seconds: float, *, decodes: bool, whole_batches: bool = False
-) -> Pass:
+def language_pass(work: Workload, rates: Rates, seconds: float, *, decodes: bool, whole_batches: bool = False) -> Pass:
     """Return a pass that takes about so many seconds, or the shortest that still says something.
 
     Args:
@@ -113,7 +113,7 @@ def is_deep(n_rows: int, work: Workload) -> bool:
     return n_rows >= min(_DEEP_ROWS, work.n_image)
 
 
-def text_pass(rates: Mapping[Phase, float], seconds: float) -> Pass:
+def text_pass(rates: Rates, seconds: float) -> Pass:
     """Return a pass without an image, for what only decoding depends on."""
     n = seconds / rates["decode"]
     return Pass(0, 1, int(min(_MOST_DECODED, max(_LEAST_DECODED, n))))

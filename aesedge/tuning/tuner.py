@@ -1,4 +1,4 @@
-"""From a bundle to a profile of this machine: what is compared with what, and what comes out; prints nothing."""
+"""Find the fastest settings for a bundle on this machine, and make a profile of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aesedge.memory import check_fit
 from aesedge.options import Options
 from aesedge.profile import FORMAT, Profile, Settings, machine_facts, profile_key
 from aesedge.tuning.candidates import hardware, is_possible, language_changes, most_precise, usable, vision_changes
-from aesedge.tuning.laboratory import Laboratory
+from aesedge.tuning.runners import Runners
 from aesedge.tuning.search import PURPOSES, Search
 from aesedge.vision import vision_devices
 
@@ -72,24 +72,22 @@ def tune(
             "may not hold when those are gone",
             100 * busy,
         )
-    with Laboratory(bundle, plan, memory, started + seconds - time.perf_counter()) as laboratory:
+    with Runners(bundle, plan, memory, started + seconds - time.perf_counter()) as runners:
         default = _settings_of(plan)
-        laboratory.subjects("vision", [default])
-        types = usable(bundle.manifest.types("vision"), laboratory.provider)
+        runners.subjects("vision", [default])
+        types = usable(bundle.manifest.types("vision"), runners.provider)
         precise = msgspec.structs.replace(default, vision=most_precise(types))
-        start = precise if laboratory.has_room(precise) else default
+        start = precise if runners.has_room(precise) else default
         search = Search(
-            laboratory,
+            runners,
             start,
             deadline=started + seconds,
             seconds=seconds,
             show=lambda: show(min(1.0, (time.perf_counter() - started) / seconds)),
         )
-        repacks = laboratory.room.repacks(start)
-        machine = hardware(device, _model_bytes(bundle, plan), repacks=repacks, is_busy=busy > _BUSY)
-        search.look()
+        machine = hardware(device, _model_bytes(bundle, plan), repacks=runners.repacks(start), is_busy=busy > _BUSY)
         devices = vision_devices() if device == "auto" else []
-        search.run(vision_changes(start, types, laboratory.provider, machine, devices))
+        search.run(vision_changes(start, types, runners.provider, machine, devices))
         search.run(language_changes(start, plan.n_image_tokens, machine))
         expected = {purpose: found for purpose in PURPOSES if (found := search.expected_s(purpose)) is not None}
     skipped = [trial["skipped"] for trial in search.trials if trial.get("skipped")]
@@ -105,8 +103,8 @@ def tune(
         took_s=time.perf_counter() - started,
         machine={**machine_facts(), "busy": busy},
         settings={
-            purpose: settled(standing.settings, start, _settings_of(defaults[purpose]), search.measured(purpose))
-            for purpose, standing in search.best.items()
+            purpose: settled(best.settings, start, _settings_of(defaults[purpose]), search.measured(purpose))
+            for purpose, best in search.best.items()
         },
         expected_s=expected,
         trials=search.trials,

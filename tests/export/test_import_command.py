@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tiny
-from aesedge.bench.opponent_room import find_mmproj
 from aesedge_export import disk_space
 from aesedge_export.pair import import_proof
+from aesedge_export.pair.baseline_memory import find_mmproj
 from aesedge_export.pair.import_cli import name_of
 from aesedge_export.pair.importer import import_pair
 from aesedge_export.pair.mtmd_process import MtmdProcess, mtmd_version

@@ -1,9 +1,4 @@
-"""Two ways taking turns on the same steps, and whether one is faster by more than chance; knows times, not settings.
-
-Other programs and the machine's temperature make everything slower now and then, for longer than a step. So both sides
-do each step right after one another, now the one first and now the other, and what counts is the ratio of the two: its
-median, and as noise the median distance from it, or the largest one where there are few turns.
-"""
+"""Compare two settings on the same steps, in turns: which one is faster by more than chance."""
 
 from __future__ import annotations
 
@@ -11,11 +6,13 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from aesedge.paired_runs import in_turns, ratio_of
 from aesedge.tuning.steps import PHASE_OF
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from aesedge.paired_runs import Ratio
     from aesedge.tuning.steps import Done, Phase, Step
 
     Amounts = Mapping[Phase, float]
@@ -29,19 +26,24 @@ MARGIN_APART = 0.10
 """The same where memory had no room for both, and they could not take turns."""
 LEAST_PAIRS = 3
 """Turns of each phase, without which nobody wins."""
-_FEW_PAIRS = 6
-"""With fewer turns, one that was disturbed can be half of what is known."""
-MOST_ROUNDS = 50
+_MOST_ROUNDS = 50
 _LOST = 1.15
 """Slower than that in the first round: there is no need of a second."""
 _TIE = 0.015
+SCORE_TOLERANCE = 0.05
+"""Points of 10 that all settings together may move a score, against the defaults with the most precise vision graph.
+
+Half of the last digit that is shown: what is printed changes only where the score stood between two digits. What
+llama.cpp changes by itself when it computes the same in other batches is a tenth of that (``aesedge doctor --cache``),
+and rounding a model to Q8_0 about as much.
+"""
 
 
 class NoTimeError(Exception):
     """Something would not end in time, or did not."""
 
 
-class Subject(Protocol):
+class Runner(Protocol):
     """Something that can be timed."""
 
     def run(self, step: Step) -> Done:
@@ -65,6 +67,13 @@ class Verdict(NamedTuple):
     def wins(self, margin: float = MARGIN) -> bool:
         """Whether it is faster by more than chance."""
         return self.n_pairs >= LEAST_PAIRS and 1 - self.ratio > max(margin, self.noise)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether more turns would hardly change it."""
+        far = abs(1 - self.ratio)
+        decided = far > max(MARGIN, 2 * self.noise) or (far < _TIE and self.noise < MARGIN)
+        return self.n_pairs >= LEAST_PAIRS and decided
 
 
 @dataclass
@@ -90,12 +99,9 @@ class Samples:
         base, variant = zip(*self.pairs[phase], strict=True)
         return median(base), median(variant)
 
-    def ratio(self, phase: Phase) -> tuple[float, float]:
+    def ratio(self, phase: Phase) -> Ratio:
         """Return the variant's time as a share of the other's, and how noisy that is."""
-        ratios = [variant / base for base, variant in self.pairs[phase]]
-        middle = median(ratios)
-        distances = [abs(ratio - middle) for ratio in ratios]
-        return middle, max(distances) if len(ratios) < _FEW_PAIRS else median(distances)
+        return ratio_of(self.pairs[phase])
 
     def verdict(self, amounts: Amounts) -> Verdict | None:
         """Put the phases together as a photo needs them; None as long as one of them was not timed.
@@ -107,11 +113,11 @@ class Samples:
         if not wanted or not all(self.pairs.get(phase) for phase in wanted):
             return None
         before = {phase: n * self.unit_s(phase)[0] for phase, n in wanted.items()}
-        ratios = {phase: self.ratio(phase) for phase in wanted}
         whole = sum(before.values())
+        shares = [(before[phase] / whole, self.ratio(phase)) for phase in wanted]
         return Verdict(
-            sum(before[phase] * ratio for phase, (ratio, _) in ratios.items()) / whole,
-            sum(before[phase] * noise for phase, (_, noise) in ratios.items()) / whole,
+            sum(share * found.ratio for share, found in shares),
+            sum(share * found.noise for share, found in shares),
             min(len(self.pairs[phase]) for phase in wanted),
         )
 
@@ -120,20 +126,19 @@ def least_steps(program: Program, phases: Collection[Phase]) -> list[Step]:
     """Return the steps without which nobody can win: ``LEAST_PAIRS`` of each phase."""
     found: list[Step] = []
     counts = dict.fromkeys(phases, 0)
-    for i in range(LEAST_PAIRS):
-        for step in program(i):
-            if min(counts.values()) >= LEAST_PAIRS:
-                return found
-            found.append(step)
-            phase = PHASE_OF.get(step.kind)
-            if phase in counts:
-                counts[phase] += 1
+    for step in (step for i in range(LEAST_PAIRS) for step in program(i)):
+        if min(counts.values()) >= LEAST_PAIRS:
+            break
+        found.append(step)
+        phase = PHASE_OF.get(step.kind)
+        if phase in counts:
+            counts[phase] += 1
     return found
 
 
-def interleaved(
-    base: Subject,
-    variant: Subject,
+def side_by_side(
+    base: Runner,
+    variant: Runner,
     program: Program,
     purposes: Sequence[Amounts],
     has_time: Callable[[Step], bool],
@@ -154,28 +159,36 @@ def interleaved(
         most_s: when to stop if it does not become clear, and as soon as somebody could win.
     """
     samples = Samples()
-    for i in range(MOST_ROUNDS):
-        for j, step in enumerate(program(i)):
-            verdicts = [samples.verdict(amounts) for amounts in purposes]
-            has_enough = all(v is not None and v.n_pairs >= LEAST_PAIRS for v in verdicts)
+
+    def verdicts() -> list[Verdict | None]:
+        return [samples.verdict(amounts) for amounts in purposes]
+
+    def steps(i: int) -> Iterator[Step]:
+        for step in program(i):
+            has_enough = all(v is not None and v.n_pairs >= LEAST_PAIRS for v in verdicts())
             if not has_time(step) or (has_enough and samples.seconds >= most_s):
-                return samples
-            sides = (variant, base) if (i + j) % 2 else (base, variant)
-            try:
-                done = {side: side.run(step) for side in sides}
-            except NoTimeError:
-                return samples
-            samples.add(step, done[base], done[variant])
-        verdicts = [samples.verdict(amounts) for amounts in purposes]
-        has_lost = all(v is not None and v.ratio >= _LOST for v in verdicts)
-        if has_lost or (samples.seconds >= least_s and all(map(_is_clear, verdicts))):
-            break
+                raise NoTimeError
+            yield step
+
+    def rounds() -> Iterator[Iterator[Step]]:
+        for i in range(_MOST_ROUNDS):
+            yield steps(i)
+            found = verdicts()
+            has_lost = all(v is not None and v.ratio >= _LOST for v in found)
+            if has_lost or (samples.seconds >= least_s and all(v is not None and v.is_clear for v in found)):
+                return
+
+    try:
+        for step, ours, theirs in in_turns(rounds(), base.run, variant.run):
+            samples.add(step, ours, theirs)
+    except NoTimeError:
+        pass
     return samples
 
 
 def one_after_the_other(
-    open_base: Callable[[], Subject],
-    open_variant: Callable[[], Subject],
+    open_base: Callable[[], Runner],
+    open_variant: Callable[[], Runner],
     steps: Sequence[Step],
     has_time: Callable[[Step], bool],
 ) -> Samples:
@@ -194,8 +207,13 @@ def one_after_the_other(
     return samples
 
 
-def _is_clear(verdict: Verdict | None) -> bool:
-    if verdict is None or verdict.n_pairs < LEAST_PAIRS:
-        return False
-    far = abs(1 - verdict.ratio)
-    return far > max(MARGIN, 2 * verdict.noise) or (far < _TIE and verdict.noise < MARGIN)
+def drift(scores: Sequence[tuple[float, float]]) -> float | None:
+    """Return the largest change of a score, in points; None where none was read."""
+    changes = [abs(one - other) for one, other in scores]
+    # Unlike max(), this keeps what is no number.
+    return next((c for c in changes if c != c), max(changes)) if changes else None  # noqa: PLR0124
+
+
+def is_tolerable(points: float) -> bool:
+    """Whether scores may move so far; a score that is no number never may."""
+    return points <= SCORE_TOLERANCE

@@ -1,0 +1,345 @@
+"""Open towers and language models with the settings that are compared, and time them step by step."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from aesedge.image import preprocess, read_image
+from aesedge.llm import Context, LanguageModel
+from aesedge.llm.context import Aborted
+from aesedge.machine import give_back_freed
+from aesedge.memory import estimate, limits_now
+from aesedge.memory.dry_run import DryRun
+from aesedge.prompt import prompt_template
+from aesedge.rating import label_tokens, rate
+from aesedge.raw_timing import append_rows, timed_ns
+from aesedge.samples import SAMPLE_PHOTOS
+from aesedge.tuning.candidates import tower_of
+from aesedge.tuning.comparison import NoTimeError
+from aesedge.tuning.steps import Done, Step, Workload
+from aesedge.vision import VisionTower
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from aesedge.bundle import Bundle
+    from aesedge.memory import MemoryEstimate
+    from aesedge.plan import Plan
+    from aesedge.profile import Settings
+    from aesedge.rating import LabelTokens, Rating
+    from aesedge.tuning.steps import Part, Rates
+
+    Rows = Mapping[int, npt.NDArray[np.float32]]
+    """Number of a photo to what the tower sees in it, float32 [n_image_tokens, n_embd]."""
+
+_PREFIX, _PHOTO, _ANSWER = range(3)
+"""Sequences: the text before the image, the photo that is worked on, and where an answer of several tokens goes on."""
+_ROOM_FOR_TEXT = 64 + 16
+"""Positions after a question: what is decoded, and answers of several tokens."""
+_N_WARM = 2
+_WORTH_ASKING_S = 5.0
+"""A machine that takes longer for a question is told by its first text how fast it is."""
+# What opening takes, to plan with: measured at 7B, from files that the system has in memory.
+_MAPPED_S_PER_BYTE, _REPACKED_S_PER_BYTE, _GRAPH_S_PER_BYTE = 0.3e-9, 2e-9, 4e-9
+_CONTEXT_S = 0.3
+_WEIGHTS = {"weights", "weights, repacked", "vocabulary and outputs"}
+_CONTEXT = {"KV cache", "compute buffers"}
+
+
+class TowerRunner:
+    """A tower, the pixels that it looks at, and what it saw in them. Close it.
+
+    Args:
+        tower: is closed with this.
+        pixels: float32 [1, 3, size, size] of each photo.
+        rows: is filled with what it sees.
+    """
+
+    def __init__(
+        self,
+        tower: VisionTower,
+        pixels: Sequence[npt.NDArray[np.float32]],
+        rows: dict[int, npt.NDArray[np.float32]],
+    ) -> None:
+        self._tower, self._pixels, self._rows = tower, pixels, rows
+        self.close = tower.close
+
+    def run(self, step: Step) -> Done:
+        """Look at a photo."""
+        started = time.perf_counter()
+        rows = self._tower.encode(self._pixels[step.photo])
+        seconds = time.perf_counter() - started
+        self._rows[step.photo] = rows
+        return Done(seconds)
+
+    def abort(self) -> None:
+        """Let it end; a tower does not take long."""
+
+    def warm(self) -> Rates:
+        """Look at a photo, which wakes everything, and again; return the seconds that it takes."""
+        return {"vision": min(self.run(Step("see")).seconds for _ in range(_N_WARM))}
+
+
+class LanguageRunner:
+    """A KV cache, and the photos whose rows go through it. Close it.
+
+    Args:
+        context: empty, with three sequences; it is closed with this.
+        texts: tokens of the text before the image with BOS, of the rating question, and of any text.
+        labels: the answers to the question that are looked for.
+        rows: the photos'.
+        chunk: rows in a batch.
+    """
+
+    def __init__(
+        self, context: Context, texts: Sequence[Sequence[int]], labels: LabelTokens, rows: Rows, *, chunk: int
+    ) -> None:
+        self._context, self._labels, self._rows, self._chunk = context, labels, rows, chunk
+        self._prefix, self._question, text = texts
+        self._next = cycle(text)
+        self.close = context.close
+
+    def run(self, step: Step) -> Done:
+        """Do a step; a photo begins with the step ``begin``."""
+        context, score = self._context, None
+        if step.kind == "begin":
+            context.fork(_PREFIX, _PHOTO)
+            return Done(0.0)
+        if step.kind == "rows":
+            rows = self._rows[step.photo][step.start : step.start + step.n]
+            return Done(self._timed(lambda: append_rows(context, _PHOTO, rows, self._chunk)))
+        if step.kind == "decode":
+            return Done(self._timed(lambda: self._decode(step.n)))
+
+        def ask() -> None:
+            nonlocal score
+            score = self._ask().score
+
+        seconds = self._timed(ask)
+        return Done(seconds, score)
+
+    def abort(self) -> None:
+        """Have what runs stopped; it raises NoTimeError."""
+        self._context.abort.set()
+
+    def _ask(self) -> Rating:
+        first = self._context.prefill_tokens(_PHOTO, self._question)
+        after = {}
+        for prefix in self._labels.prefixes:
+            self._context.fork(_PHOTO, _ANSWER)
+            after[prefix] = self._context.prefill_tokens(_ANSWER, prefix)
+        self._context.truncate(_ANSWER, 0)
+        return rate(self._labels, first, after)
+
+    def _decode(self, n: int) -> None:
+        for token in islice(self._next, n):
+            self._context.append([(_PHOTO, [token])], [True])
+
+    def warm(self) -> Rates:
+        """Have the weights read once, and put the text before the image in; return the seconds for a row and a token.
+
+        Raises:
+            NoTimeError: time was over before it was done.
+        """
+        self._timed(lambda: self._decode(1))  # from the disk, if need be
+        row_s = self._timed(lambda: self._context.prefill_tokens(_PREFIX, self._prefix)) / len(self._prefix)
+        self._context.fork(_PREFIX, _PHOTO)
+        if row_s * len(self._question) < _WORTH_ASKING_S:
+            row_s = self._timed(self._ask) / len(self._question)
+        token_s = min(self._timed(lambda: self._decode(1)) for _ in range(_N_WARM))
+        return {"prefill": row_s, "decode": token_s}
+
+    def _timed(self, do: Callable[[], object]) -> float:
+        try:
+            return timed_ns(self._context.handle, do) / 1e9
+        except Aborted:
+            raise NoTimeError("no time left") from None
+
+
+class Runners:
+    """Opens what is compared, and closes what is not needed any more. Close it, or use it as a context manager.
+
+    Args:
+        bundle: what is tried.
+        plan: how, but for the settings.
+        memory: the user's budget, as :func:`aesedge.memory.parse_memory` reads it.
+        seconds: when it stops what the language model does, whatever that is.
+
+    Raises:
+        AesedgeError: see :class:`aesedge.engine.Model`.
+    """
+
+    def __init__(self, bundle: Bundle, plan: Plan, memory: str | None, seconds: float) -> None:
+        self._is_over = False
+        self._bundle, self._plan = bundle, plan
+        manifest = bundle.manifest
+        self._pixels = [
+            preprocess(read_image(path, size_hint=manifest.image.size), manifest.image) for path in SAMPLE_PHOTOS
+        ]
+        template = prompt_template(manifest.prompt.template)
+        questions = (manifest.rating.question, manifest.prompt.critique)
+        self._texts = [template.before_image, *map(template.after_image, questions)]
+        with DryRun(bundle.path("llm", plan.gguf)) as header:
+            n_prefix, n_question = 1 + header.n_tokens(self._texts[0]), header.n_tokens(self._texts[1])
+        self.work = Workload(plan.n_image_tokens, n_question, len(self._pixels))
+        self._n_ctx = n_prefix + plan.n_image_tokens + n_question + _ROOM_FOR_TEXT
+        self._limits = limits_now(plan.device, memory)
+        self._estimates: dict[tuple[Settings, int | None], MemoryEstimate] = {}
+        self._models: dict[tuple[object, bool], LanguageModel] = {}
+        self._open: dict[tuple[Part, Settings], TowerRunner | LanguageRunner] = {}
+        self._rows: dict[tuple[str, str, int], dict[int, npt.NDArray[np.float32]]] = {}
+        self._rates: dict[tuple[Part, Settings], Rates] = {}
+        self.provider = ""
+        """What runs the tower; known once one was open."""
+        self._timer = threading.Timer(max(0.0, seconds), self._stop)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _stop(self) -> None:
+        self._is_over = True
+        for runner in list(self._open.values()):
+            runner.abort()
+
+    def subjects(self, part: Part, wanted: Sequence[Settings]) -> list[TowerRunner | LanguageRunner]:
+        """Open what is wanted, warm, and close the rest.
+
+        Raises:
+            ModelLoadError, ProviderError: a runtime refuses these settings.
+            NoTimeError: time was over before they were warm.
+        """
+        for key in [key for key in self._open if key not in {(part, s) for s in wanted}]:
+            self._open.pop(key).close()
+        for settings in wanted:
+            if (part, settings) not in self._open:
+                opened = self._tower(settings) if part == "vision" else self._language(settings, wanted)
+                self._open[part, settings] = opened
+                if self._is_over:
+                    opened.abort()
+                self._rates[part, settings] = opened.warm()
+        return [self._open[part, settings] for settings in wanted]
+
+    def _tower(self, settings: Settings) -> TowerRunner:
+        path = self._bundle.path("vision", settings.vision)
+        tower = VisionTower(path, device=settings.vision_device, n_threads=settings.threads_vision)
+        self.provider = tower.provider
+        give_back_freed()
+        return TowerRunner(tower, self._pixels, self._rows.setdefault(tower_of(settings), {}))
+
+    def _language(self, settings: Settings, wanted: Sequence[Settings]) -> LanguageRunner:
+        rows, model, rating = self.rows(settings), self._model(settings, wanted), self._bundle.manifest.rating
+        prefix, question, text = map(model.tokenize, self._texts)
+        context = Context(
+            model,
+            n_ctx=self._n_ctx,
+            n_seq_max=3,
+            n_threads=settings.threads,
+            n_threads_batch=settings.threads_batch,
+            kv_type=settings.kv_type,
+            flash_attention=settings.flash_attention,
+        )
+        labels = label_tokens(rating.labels, rating.weights, model.tokenize)
+        return LanguageRunner(context, [[model.bos, *prefix], question, text], labels, rows, chunk=settings.chunk)
+
+    def _model(self, settings: Settings, wanted: Sequence[Settings]) -> LanguageModel:
+        """Return weights, loading them if they are not there; those that nobody wants now are closed first."""
+        key = _weights_of(settings)
+        if key not in self._models:
+            for idle in self._models.keys() - set(map(_weights_of, wanted)):
+                self._models.pop(idle).close()
+            layers = self.estimate(settings, self._n_ctx).gpu_layers
+            path = self._bundle.path("llm", self._plan.gguf)
+            self._models[key] = LanguageModel(path, gpu_layers=layers, repack=settings.repack)
+        return self._models[key]
+
+    def rows(self, settings: Settings) -> Rows:
+        """Return what the tower sees in each photo."""
+        found = self._rows.setdefault(tower_of(settings), {})
+        missing = [i for i in range(self.work.n_photos) if i not in found]
+        if missing:
+            opened = self._open.get(("vision", settings))
+            tower = opened or self._tower(settings)
+            for i in missing:
+                tower.run(Step("see", photo=i))
+            if opened is None:
+                tower.close()
+        return found
+
+    def same_rows(self, one: Settings, other: Settings) -> bool:
+        """Whether two towers see the same, to the last bit."""
+        seen, also = self.rows(one), self.rows(other)
+        return all((seen[i] == also[i]).all() for i in range(self.work.n_photos))
+
+    def rates(self, part: Part, settings: Settings) -> Rates:
+        """Return the seconds for a unit of each phase, of what was opened once."""
+        return self._rates[part, settings]
+
+    def opening_s(self, part: Part, settings: Settings, unit_s: float) -> float:
+        """Return about how long opening takes, by the seconds for a photo, or for a row."""
+        if (part, settings) in self._open:
+            return 0.0
+        manifest = self._bundle.manifest
+        file = manifest.file("vision", settings.vision) if part == "vision" else manifest.file("llm", self._plan.gguf)
+        n_bytes = file.n_bytes if file else 0
+        if part == "vision":
+            return _GRAPH_S_PER_BYTE * n_bytes + 2 * unit_s
+        per_byte = _REPACKED_S_PER_BYTE if settings.repack and self.repacks(settings) else _MAPPED_S_PER_BYTE
+        loading = per_byte * n_bytes if _weights_of(settings) not in self._models else 0.0
+        return loading + _CONTEXT_S + unit_s * (self._n_ctx - self.work.n_image - _ROOM_FOR_TEXT)
+
+    def estimate(self, settings: Settings, ctx: int | None = None) -> MemoryEstimate:
+        """Return what settings take, with so many positions, or with as many as users have."""
+        if (settings, ctx) not in self._estimates:
+            plan = replace(self._plan, **msgspec.structs.asdict(settings), ctx=ctx)
+            found = estimate(self._bundle, plan, process_bytes=self._limits.process_bytes)
+            self._estimates[settings, ctx] = found
+        return self._estimates[settings, ctx]
+
+    def repacks(self, settings: Settings) -> bool:
+        """Whether there is anything in the file that llama.cpp would repack."""
+        return "weights, repacked" in self.estimate(msgspec.structs.replace(settings, repack=True), self._n_ctx).parts
+
+    def has_room(self, settings: Settings) -> bool:
+        """Whether settings fit memory as users run them."""
+        return self._limits.hold(self.estimate(settings))
+
+    def together(self, part: Part, base: Settings, variant: Settings) -> bool:
+        """Whether both can be open at once: two caches, and weights twice where they lie otherwise."""
+        if part == "vision":  # there is no KV cache, and there are no weights yet, or they are idle
+            return self.has_room(base) and self.has_room(variant)
+        one, other = (self.estimate(settings, self._n_ctx) for settings in (base, variant))
+        twice = _CONTEXT if _weights_of(base) == _weights_of(variant) else _CONTEXT | _WEIGHTS
+        in_ram, on_gpu = (
+            sum(n for name, n in parts.items() if name in twice) for parts in (other.parts, other.gpu_parts)
+        )
+        fits = one.needed_bytes + in_ram <= self._limits.ram_bytes
+        return fits and one.gpu_bytes + on_gpu <= self._limits.gpu_bytes
+
+    def close(self) -> None:
+        """Close everything. Closing twice does nothing."""
+        self._timer.cancel()
+        self._timer.join()
+        while self._open:
+            self._open.popitem()[1].close()
+        while self._models:
+            self._models.popitem()[1].close()
+        give_back_freed()
+
+    def __enter__(self) -> Runners:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def _weights_of(settings: Settings) -> tuple[object, bool]:
+    """Return what of settings decides how the weights lie in memory."""
+    return settings.gpu_layers, settings.repack

@@ -1,0 +1,265 @@
+"""Check and time every kernel at the shapes of a model, and print a report: what ``aesedge bench --kernels`` runs.
+
+    python kernels_bench/kernel_report.py --gguf FILE --type q4_k_m [--name NAME] [--heads HEADS,KV,DIM,LAYERS]
+        [--threads N] [--seconds S] [--device cpu|gpu] [--ceilings JSON]
+
+Prints the lines of the native programs as they come, and a line of JSON whenever one of them has ended: what there is
+by then. The last line is whole.
+"""
+# ruff: noqa: INP001, T201 - a script of its own, which reports on the terminal
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+import signal
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
+from aesedge.bench.kernels import Kernel, KernelReport, KernelRow
+from aesedge.bench.native import Device, require_installed_ggml, require_native, run_native
+from aesedge.errors import AesedgeError, UsageError
+from aesedge.memory.header import read_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_HERE = Path(__file__).resolve().parent
+COLUMNS = (1, 8, 16, 64, 144, 576)
+_DEPTHS = (576, 640)
+_FORMS = ("f16", "q8_0", "plain")
+_VISION_TYPES = ("fp32", "int8")
+_FLOATS = {"f32", "f16", "bf16", "fp32"}  # products that are not computed in 8 bits
+_LEAST_ROW_S = 0.05
+_TIMEOUT_S = 3600.0
+_NAMES = {"attn_q": "attn", "attn_k": "attn_kv", "attn_v": "attn_kv", "attn_output": "attn", "ffn_gate": "ffn_up"}
+# A GGUF file's type -> those of most of its matrices. What is not here is a type of matrices itself.
+_TENSOR_TYPES = {
+    "q2_k": ("q2_k", "q3_k", "q6_k"),
+    "q3_k_s": ("q3_k", "q6_k"),
+    "q3_k_m": ("q3_k", "q4_k", "q5_k", "q6_k"),
+    "q3_k_l": ("q3_k", "q5_k", "q6_k"),
+    "q4_k_s": ("q4_k", "q5_k", "q6_k"),
+    "q4_k_m": ("q4_k", "q6_k"),
+    "q5_k_s": ("q5_k", "q6_k"),
+    "q5_k_m": ("q5_k", "q6_k"),
+}
+
+
+class _Part(NamedTuple):
+    kernel: Kernel
+    command: list[str | Path]
+    n_rows: int
+
+
+def tensor_types(gguf: str) -> tuple[str, ...]:
+    """Return the types of most matrices in a GGUF file of this type: ``q4_k_m`` -> q4_k, q6_k."""
+    return _TENSOR_TYPES.get(gguf.lower(), (gguf.lower(),))
+
+
+def run_kernels(
+    shape: str,
+    types: Sequence[str],
+    columns: Sequence[int] = COLUMNS,
+    *,
+    n_threads: int,
+    seconds: float = 60.0,
+    device: Device = "cpu",
+    ceilings: Ceilings | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Iterator[KernelReport]:
+    """Check and time every kernel at the shapes of a model.
+
+    Args:
+        shape: name of a file in kernels_bench/shapes, or the path of another one.
+        types: of GGUF files (``q4_k_m``) or of matrices (``q4_k``).
+        columns: how many tokens at once.
+        n_threads: threads of the CPU.
+        seconds: about how long the timing may take in all. Making the data comes on top, and large shapes are run
+            three times however long it takes.
+        device: where.
+        ceilings: what was measured before; None measures them now. They are measured again afterwards.
+        progress: gets each line of the tables as it comes.
+
+    Yields:
+        What there is, whenever one of the programs has ended; the last report is whole.
+
+    Raises:
+        UsageError: there is no such type, shape or device.
+        AesedgeError: the programs are not built or not with this ggml, or a kernel's results are wrong.
+    """
+    if not types or not columns or min(columns) < 1:
+        raise UsageError("give at least one type, and numbers of columns from 1")
+    folder = require_native(device)
+    ceilings = ceilings or measure_ceilings(n_threads, device)
+    common = ["--shapes", shape, "--threads", str(n_threads), *_ceilings_option(ceilings)]
+    skipped: list[str] = []
+    parts = _native_parts(folder, types, columns, ["--device", device, *common])
+    vision = _vision_part(common) if device == "cpu" else "vision: measured on the CPU only"
+    if isinstance(vision, str):
+        skipped.append(vision)
+    else:
+        parts.append(vision)
+    per_row = max(_LEAST_ROW_S, seconds / sum(part.n_rows for part in parts))
+    measured: list[tuple[Kernel, dict[str, Any]]] = []
+    excluded: dict[str, str] = {}
+    head: dict[str, Any] = {}
+
+    def so_far(ceilings: Ceilings) -> KernelReport:
+        return KernelReport(
+            shape=head["shapes"],
+            device=head["device"],
+            host=head["host"],
+            n_threads=n_threads,
+            ggml=f"{head['ggml_version']} {head['ggml_commit']}",
+            ceilings=ceilings,
+            rows=[_row(kernel, found, ceilings) for kernel, found in measured],
+            skipped=[*skipped],
+            excluded={**excluded},
+        )
+
+    for part in parts:
+        command = [*part.command, "--seconds", f"{per_row:.3f}"]
+        report = run_native(command, timeout_s=_TIMEOUT_S, progress=progress)
+        if part.kernel != "vision":
+            require_installed_ggml(report)
+            head = report
+        measured += [(part.kernel, found) for found in report["rows"]]
+        skipped += [f"{part.kernel}: {reason}" for reason in report["skipped"]]
+        excluded[part.kernel] = report["excluded"]
+        yield so_far(ceilings)
+    yield so_far(better(ceilings, measure_ceilings(n_threads, device)))
+
+
+def _ceilings_option(ceilings: Ceilings) -> list[str]:
+    """Return the option that tells the programs the ceilings; without it each would measure them again."""
+    named = {
+        "read": ceilings.read_bytes_per_s,
+        "fma_f32": ceilings.fma_flops_per_s,
+        "dot_int8": ceilings.int8_ops_per_s,
+    }
+    known = [f"{name}={value / 1e9:.4f}" for name, value in named.items() if value]
+    return ["--ceilings", ",".join(known)] if known else []
+
+
+def _native_parts(folder: Path, types: Sequence[str], columns: Sequence[int], common: list[str]) -> list[_Part]:
+    matrices = list(dict.fromkeys(type_ for gguf in types for type_ in tensor_types(gguf)))
+    of_types, of_columns = ["--types", ",".join(matrices)], ["--columns", ",".join(map(str, columns))]
+    return [
+        *(
+            _Part("matmul", [folder / "matmul", "--types", kind, *of_columns, *common], 2 * 4 * len(columns))
+            for kind in matrices
+        ),
+        _Part("attention", [folder / "attention", *of_columns, *common], len(_FORMS) * len(_DEPTHS) * len(columns)),
+        _Part("dequantize", [folder / "dequantize", *of_types, *common], len(matrices)),
+    ]
+
+
+def _vision_part(common: list[str]) -> _Part | str:
+    """Return the tower's products, or why they are left out."""
+    for package in ("onnx", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            return f"vision: the package {package} is not installed"
+    return _Part("vision", [sys.executable, _HERE / "vision_products.py", *common], 6 * len(_VISION_TYPES))
+
+
+def _row(kernel: Kernel, found: dict[str, Any], ceilings: Ceilings) -> KernelRow:
+    is_float = kernel == "attention" or found["type"] in _FLOATS
+    peak = ceilings.fma_flops_per_s if is_float else ceilings.int8_ops_per_s
+    bytes_per_s, flops_per_s = (found[amount] / found["median_s"] for amount in ("n_bytes", "n_operations"))
+    return KernelRow(
+        kernel=kernel,
+        name=found["name"],
+        type=found["type"],
+        columns=found.get("columns", 0),
+        repacked=found.get("repacked", False),
+        memory=found.get("memory", ""),
+        depth=found.get("depth", 0),
+        count=found.get("count", 0),
+        n_bytes=found["n_bytes"],
+        n_operations=found["n_operations"],
+        seconds=found["median_s"],
+        seconds_min=found["min_s"],
+        gflop_per_s=flops_per_s / 1e9,
+        gb_per_s=bytes_per_s / 1e9,
+        percent_of_bandwidth=100 * bytes_per_s / ceilings.read_bytes_per_s if ceilings.read_bytes_per_s else None,
+        percent_of_peak=100 * flops_per_s / peak if peak and flops_per_s else None,
+        samples_s=found["samples_s"],
+    )
+
+
+def write_shapes(gguf: Path, heads: Sequence[str], path: Path) -> None:
+    """Write the shapes of a model; those of its tower are taken from the shipped file of the same model.
+
+    Args:
+        gguf: the language model.
+        heads: numbers of heads, of heads for keys and values, of their width, and of layers.
+        path: the file.
+    """
+    found: Counter[tuple[str, int, int]] = Counter()
+    for weight in read_weights(gguf):
+        if weight.is_matrix:
+            part = re.sub(r"^blk\.\d+\.|\.weight$", "", weight.name)
+            found[_NAMES.get(part, part), weight.n_rows, weight.n_columns] += 1
+    # Without grouped queries keys and values are as wide as the rest: one line, as in the shipped files.
+    square = {(rows, columns) for name, rows, columns in found if name == "attn"}
+    for key in [key for key in found if key[0] == "attn_kv" and key[1:] in square]:
+        found["attn", key[1], key[2]] += found.pop(key)
+    lines = [f"language {name} {rows} {columns} {n}" for (name, rows, columns), n in found.items()]
+    lines.append(f"attention heads {' '.join(heads)}")
+    path.write_text("\n".join([*lines, *_tower(lines)]) + "\n", encoding="utf-8")
+
+
+def _tower(language: list[str]) -> list[str]:
+    """Return the lines of a shipped file's tower, where its language model is this one."""
+    for path in sorted((_HERE / "shapes").glob("*.txt")):
+        shipped = [" ".join(line.partition("#")[0].split()) for line in path.read_text(encoding="utf-8").splitlines()]
+        if {line for line in shipped if line and not line.startswith("vision")} == set(language):
+            return [line for line in shipped if line.startswith("vision")]
+    return []
+
+
+def main() -> None:
+    """Print the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gguf", type=Path, required=True)
+    parser.add_argument("--type", required=True)
+    parser.add_argument("--name", default="model")
+    parser.add_argument("--heads", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--ceilings")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the program that runs ends too
+    with tempfile.TemporaryDirectory(prefix="aesedge-kernels-") as folder:
+        shapes = Path(folder) / f"{given.name}.txt"
+        write_shapes(given.gguf, given.heads.split(","), shapes)
+        reports = run_kernels(
+            str(shapes),
+            [given.type],
+            n_threads=given.threads,
+            seconds=given.seconds,
+            device=given.device,
+            ceilings=given.ceilings and msgspec.json.decode(given.ceilings, type=Ceilings),
+            progress=lambda line: print(line, flush=True),
+        )
+        for report in reports:
+            print(msgspec.json.encode(report).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except AesedgeError as error:
+        sys.exit(str(error))
