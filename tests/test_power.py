@@ -164,8 +164,8 @@ def test_an_nvidia_smi_without_power_says_why(tmp_path: Path, commands: Path, sc
 def test_an_nvidia_smi_that_hangs_is_left_behind(
     tmp_path: Path, commands: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aesedge.bench.power_sampler._FIRST_WITHIN_S", 0.2)
-    monkeypatch.setattr("aesedge.bench.power_sampler._END_WITHIN_S", 0.2)
+    monkeypatch.setattr("aesedge.bench.power._FIRST_WITHIN_S", 0.2)
+    monkeypatch.setattr("aesedge.bench.power._END_WITHIN_S", 0.2)
     write(commands / "nvidia-smi", "trap '' TERM; exec sleep 30")
     began = time.monotonic()
     assert measured(PowerMeter(tmp_path, "Linux")).watts is None

@@ -6,7 +6,7 @@ benchmark.py     a run, step by step
   rounds.py        tests take turns: image_tests.py, language_tests.py, photo_tests.py
   quality.py       what the measured setting changes in scores and texts
   pairs.py         another program does the same, in turns
-  forecast.py      other types and budgets: predict.py by calculation, type_costs.py by small models
+  predict.py       other types and budgets, by calculation
   kernels.py       what kernels_bench measures at the model's shapes (native.py finds its programs)
 result.py        what a run found, and its JSON file
   formats.py       the same for people and programs: figures.py, tables.py, kernel_tables.py, records.py

@@ -15,7 +15,6 @@ import msgspec
 from aesedge.bench import quality
 from aesedge.bench.card import add_shares, make_card
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
-from aesedge.bench.forecast import forecast
 from aesedge.bench.image_tests import image_tests
 from aesedge.bench.kernels import KernelReport, time_kernels
 from aesedge.bench.language_tests import language_tests, open_raw_timer
@@ -23,6 +22,7 @@ from aesedge.bench.native import require_native
 from aesedge.bench.pairs import run_pairs
 from aesedge.bench.peak_memory import PeakMemory
 from aesedge.bench.photo_tests import photo_tests
+from aesedge.bench.predict import predict
 from aesedge.bench.result import Quality, Result, Row
 from aesedge.bench.rounds import run_rounds
 from aesedge.bench.subject import NewPhotos, Subject, Watch
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from aesedge.bench.native import Device
     from aesedge.bench.pairs import Pair
+    from aesedge.bench.predict import MeasureTypes
     from aesedge.bench.result import Against
-    from aesedge.bench.type_costs import WriteProbe
     from aesedge.bundle import Bundle
     from aesedge.options import Options
 
@@ -93,7 +93,7 @@ class Benchmark:
         options: how it is run; where things are kept is the benchmark's business, which keeps nothing.
         photos: what it is shown; none takes the samples.
         wanted: which rows, and how often.
-        write_probe: makes small models of other types, to predict from.
+        measure_types: times other types, to predict from.
         open_baseline: opens another program that does the same, in turns.
     """
 
@@ -103,7 +103,7 @@ class Benchmark:
         options: Options,
         photos: Sequence[Path],
         wanted: Wanted,
-        write_probe: WriteProbe | None = None,
+        measure_types: MeasureTypes | None = None,
         open_baseline: OpenBaseline | None = None,
     ) -> None:
         for path in photos:
@@ -115,7 +115,7 @@ class Benchmark:
         self.options = dataclasses.replace(options, cache="0")
         self.photos = list(photos or SAMPLE_PHOTOS)
         self.wanted = wanted
-        self._write_probe = write_probe
+        self._measure_types = measure_types
         self._open_baseline = open_baseline
         self.result: Result | None = None
         self._reference: quality.Reference | Quality | None = None
@@ -237,7 +237,7 @@ class Benchmark:
 
     def _predict(self, show: Show) -> None:
         if self.result is not None:
-            self.result.predictions, notes = forecast(self.model, self._rows, self._write_probe, show)
+            self.result.predictions, notes = predict(self.model, self._rows, self._measure_types, show)
             self.result.notes += notes
 
     def _time_kernels(self, show: Show) -> None:

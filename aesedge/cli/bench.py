@@ -105,11 +105,12 @@ def bench(
     wanted = Wanted(repetitions=repetitions, seconds=seconds, quality=quality, kernels=kernels)
     options = dataclasses.replace(options_of(loading), purpose=purpose.value)
     bundle = _bundle(shape, loading, quiet=printing.quiet)
-    writer = None
+    measure_types = None
     if shape is not None:
-        from aesedge.cli.shape_bundle import probe_writer
+        with imports_of_extra("bench --shape", "convert"):
+            from aesedge_export.shape.type_costs import type_measurer
 
-        writer = probe_writer(bundle, options.plan(bundle).gguf)
+        measure_types = type_measurer(bundle, options.plan(bundle).gguf)
     baseline = None
     if against is not None:
         with imports_of_extra("bench --against", "convert"):
@@ -117,7 +118,7 @@ def bench(
 
         MtmdBaseline.require(bundle)
         baseline = MtmdBaseline
-    with Benchmark(bundle, options, photo or [], wanted, writer, baseline) as benchmark:
+    with Benchmark(bundle, options, photo or [], wanted, measure_types, baseline) as benchmark:
         stopped = _run(benchmark, bundle, quiet=printing.quiet)
         result = benchmark.finish()
         if result is not None:

@@ -83,23 +83,6 @@ def bundle_of_shape(
     return made
 
 
-def probe_writer(bundle: Bundle, gguf: str) -> Callable[[str, Path], int]:
-    """Return what writes small models as wide as a bundle's language model, see :func:`aesedge.bench.predict.predict`.
-
-    Args:
-        bundle: any bundle.
-        gguf: a type that it has.
-
-    Raises:
-        CheckpointError: the file's header does not say its shape.
-        MissingExtraError: a package of the extra ``convert`` is not installed.
-    """
-    with imports_of_extra("bench --predict", _EXTRA):
-        from aesedge_export.shape.probe import ProbeWriter, shape_of
-    writer: Callable[[str, Path], int] = ProbeWriter(shape_of(bundle.path("llm", gguf)))
-    return writer
-
-
 def _listed(text: str, option: str) -> list[str]:
     found = [part.strip() for part in text.split(",") if part.strip()]
     if not found:

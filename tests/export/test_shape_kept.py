@@ -19,11 +19,11 @@ from aesedge_export.shape.mmproj import MMPROJ_NAME
 from aesedge_export.shape.needs import bytes_per_token, language_of, memory_parts, weight_bytes
 from aesedge_export.shape.probe import ProbeWriter, shape_of
 from aesedge_export.shape.shapes import SHAPES, parse_shape
+from aesedge_export.shape.type_costs import Workshop, measure_types
 from conftest import open_tiny
 
-from aesedge.bench.type_costs import Workshop, measure_types
 from aesedge.bundle import POCKET, Bundle, open_bundle
-from aesedge.cli.shape_bundle import bundle_of_shape, probe_writer, shapes_folder
+from aesedge.cli.shape_bundle import bundle_of_shape, shapes_folder
 from aesedge.errors import BundleError, CheckpointError, MemoryFitError, UsageError
 from aesedge.llm import LanguageModel
 from aesedge.memory import estimate, fit
@@ -237,7 +237,7 @@ def test_a_probe_is_as_wide_as_the_bundle_s_model(tmp_path: Path) -> None:
     path = made.path("llm", "q4_k_m")
     found, asked = shape_of(path), parse_shape(TINY)
     assert dataclasses.replace(found, name=asked.name, tower=asked.tower) == asked
-    write = probe_writer(made, "q4_k_m")
+    write = ProbeWriter(shape_of(made.path("llm", "q4_k_m")))
     n_bytes = write("Q4_K_M", tmp_path / "probe.gguf")
     assert n_bytes == sum(w.n_bytes for w in read_weights(path) if not w.is_input)
     with LanguageModel(tmp_path / "probe.gguf") as model:

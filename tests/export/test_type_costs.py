@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from aesedge_export.shape import type_costs
+from aesedge_export.shape.probe import ProbeWriter
+from aesedge_export.shape.shapes import Shape
+from aesedge_export.shape.type_costs import Workshop, measure_types
 
-from aesedge.bench import type_costs
-from aesedge.bench.predict import Measured, budgets_of, predict_budgets, predict_types
-from aesedge.bench.type_costs import TypeCost, Workshop, measure_types
+from aesedge.bench.predict import Measured, TypeCost, budgets_of, predict_budgets, predict_types
 from aesedge.errors import BundleError
 from aesedge.plan import Plan
 
@@ -64,11 +66,9 @@ def test_budgets_are_those_that_a_bundle_can_make() -> None:
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    probe = pytest.importorskip("aesedge_export.shape.probe", reason="the extra convert makes models")
-    shapes = pytest.importorskip("aesedge_export.shape.shapes")
-    shape = shapes.Shape("small", n_embd=256, n_ff=512, n_head=4, n_head_kv=4, n_layer=6, n_vocab=4096, n_ctx=1024)
+    shape = Shape("small", n_embd=256, n_ff=512, n_head=4, n_head_kv=4, n_layer=6, n_vocab=4096, n_ctx=1024)
     with ThreadPoolExecutor(1) as pool:
-        yield Workshop(PLAN, probe.ProbeWriter(shape), tmp_path, pool.submit)
+        yield Workshop(PLAN, ProbeWriter(shape), tmp_path, pool.submit)
 
 
 def test_types_are_timed_and_leave_no_file(workshop: Workshop) -> None:

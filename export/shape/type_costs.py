@@ -6,13 +6,16 @@ weights, which takes turns with one of the measured type, and what counts is the
 
 from __future__ import annotations
 
+import tempfile
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from aesedge.bench.predict import TypeCost, TypeCosts
 from aesedge.errors import BundleError
 from aesedge.llm import Context, LanguageModel
 from aesedge.memory.header import read_weights
@@ -20,11 +23,15 @@ from aesedge.options import repacking_pays
 from aesedge.paired_runs import in_turns, ratio_of
 from aesedge.raw_timing import RawTimer
 
+from .probe import ProbeWriter, shape_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
-    from pathlib import Path
 
+    from aesedge.bench.predict import MeasureTypes
+    from aesedge.bundle import Bundle
+    from aesedge.engine import Model
     from aesedge.plan import Plan
 
     WriteProbe = Callable[[str, Path], int]
@@ -36,29 +43,7 @@ TYPES = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q3_k_m", "q2_k")
 _N_TURNS, _N_DECODED = 3, 16
 _CELLS = 256  # llama.cpp's step
 _NO_TIME = "there was no time for it"
-
-
-@dataclass(frozen=True)
-class TypeCost:
-    """How a type compares with the measured one."""
-
-    gguf: str
-    prefill: float
-    """Seconds for a row, as a multiple of the measured type's."""
-    decode: float
-    """Seconds for a token of the large model, as a multiple of the measured type's."""
-    bytes_per_token: int
-    """Weights that decoding a token reads in the large model."""
-    repack: bool
-    """Whether its weights were copied into layouts for this CPU."""
-
-
-class TypeCosts(NamedTuple):
-    """What was found within the time."""
-
-    costs: list[TypeCost]
-    left_out: dict[str, str]
-    """Type to the reason why nothing is known of it."""
+_SECONDS = 45.0
 
 
 class _Took(NamedTuple):
@@ -131,6 +116,22 @@ class Workshop:
             probe.close()
             raise
         return probe
+
+
+def type_measurer(bundle: Bundle, gguf: str) -> MeasureTypes:
+    """Return what times other types against that of an open model, by small models as wide as a bundle's.
+
+    Raises:
+        CheckpointError: the header of the bundle's file of this type does not say its shape.
+    """
+    writer = ProbeWriter(shape_of(bundle.path("llm", gguf)))
+
+    def measure(model: Model, show: Callable[[float], None]) -> TypeCosts:
+        with tempfile.TemporaryDirectory(prefix="aesedge-bench-") as folder:
+            workshop = Workshop(model.plan, writer, Path(folder), model.scheduler.call, model.n_gpu_layers)
+            return measure_types(workshop, seconds=_SECONDS, progress=show)
+
+    return measure
 
 
 def measure_types(
