@@ -7,7 +7,8 @@ import platform
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections import namedtuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -184,7 +185,7 @@ def test_a_machine_that_tells_nothing_disturbs_nothing(tmp_path: Path) -> None:
             "0.5 of",
         ),
         (
-            {"proc/vmstat": "pswpin 5\npswpout 6\n", "proc/pressure/memory": "some avg10=4.25 avg60=0.00 total=1\n"},
+            {"proc/pressure/memory": "some avg10=4.25 avg60=0.00 total=1\n"},
             "swapping",
             True,
             "waited for memory 4 %",
@@ -228,8 +229,6 @@ LINUX_FILES = [
     "sys/bus/pci/devices/0000:01:00.0/vendor",
     "sys/bus/pci/devices/0000:01:00.0/class",
     "sys/bus/pci/devices/0000:01:00.0/mem_info_vram_total",
-    "proc/stat",
-    "proc/vmstat",
     "proc/cpuinfo",
     "proc/self/cgroup",
     "proc/pressure/memory",
@@ -255,30 +254,48 @@ def test_folders_in_place_of_files_are_never_an_error(tmp_path: Path) -> None:
     assert hardware(tmp_path, "Linux").instructions == []
 
 
-def change(root: Path, first: dict[str, str], second: dict[str, str]) -> dict[str, Disturbance]:
-    """Look twice, with other files the second time."""
+def change(root: Path, first: dict[str, str], second: dict[str, str], *looks: Any) -> dict[str, Disturbance]:
+    """Look twice, with other files, or other counters, the second time."""
     before = load_room.look(lay_out(root, first))
     after = load_room.look(lay_out(root, second))._replace(at=before.at + 1.0, own_s=before.own_s + 0.5)
+    if looks:
+        before, after = before._replace(**looks[0]), after._replace(**looks[1])
     return by_name(load_room.between(before, after, root))
 
 
+def times(busy: float, idle: float, stolen: float | None = 0.0) -> dict[str, load_room.Times]:
+    return {"times": load_room.Times(busy, idle, stolen)}
+
+
 def test_load_is_what_other_programs_take(tmp_path: Path) -> None:
-    idle = {"proc/stat": "cpu  1000 0 1000 5000 0 0 0 0 0 0\ncpu0 1 2 3\n"}
-    own = {"proc/stat": "cpu  1050 0 1000 5150 0 0 0 0 0 0\n"}  # half a second, which is ours
-    other = {"proc/stat": "cpu  1150 0 1050 5150 0 0 0 0 0 0\n"}
-    assert not change(tmp_path, idle, own)["load"].disturbs
-    found = change(tmp_path, idle, other)["load"]
+    own = change(tmp_path, {}, {}, times(20.0, 50.0), times(20.5, 51.5))["load"]  # half a second, which is ours
+    assert not own.disturbs
+    found = change(tmp_path, {}, {}, times(20.0, 50.0), times(22.0, 51.5))["load"]
     assert found.disturbs
     assert found.found.startswith("1.5 of ")
 
 
 def test_stolen_time_is_the_hosts(tmp_path: Path) -> None:
-    before = {"proc/stat": "cpu  1000 0 1000 8000 0 0 0 0 0 0\n"}
-    after = {"proc/stat": "cpu  1050 0 1000 8130 0 0 0 20 0 0\n"}
-    found = change(tmp_path, before, after)["stolen time"]
+    found = change(tmp_path, {}, {}, times(20.0, 80.0), times(20.5, 81.3, 0.2))["stolen time"]
     assert found.disturbs
     assert "10.0% of the cores' time just now" in found.found
-    assert change(tmp_path, before, before)["stolen time"].known is False
+    assert change(tmp_path, {}, {}, times(20.0, 80.0), times(20.0, 80.0))["stolen time"].known is False
+    assert change(tmp_path, {}, {}, times(20.0, 80.0, None), times(21.0, 80.0, None))["stolen time"].known is False
+
+
+def test_counters_are_those_of_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
+    linux = namedtuple("linux", "user nice system idle iowait irq softirq steal guest guest_nice")  # noqa: PYI024 (as psutil's)
+    monkeypatch.setattr("psutil.cpu_times", lambda: linux(1, 2, 4, 8, 16, 32, 64, 128, 1, 2))
+    assert load_room._times() == load_room.Times(1 + 2 + 4 + 32 + 64, 8 + 16, 128)
+    monkeypatch.setattr("psutil.cpu_times", lambda: namedtuple("windows", "user system idle")(1, 2, 4))  # noqa: PYI024
+    assert load_room._times() == load_room.Times(3, 4, None)
+
+    def fails() -> None:
+        raise OSError
+
+    for name in ("cpu_times", "swap_memory"):
+        monkeypatch.setattr(f"psutil.{name}", fails)
+    assert load_room._times() is load_room._swapped() is None
 
 
 def test_a_quota_that_pauses_is_found(tmp_path: Path) -> None:
@@ -292,11 +309,11 @@ def test_a_quota_that_pauses_is_found(tmp_path: Path) -> None:
 
 
 def test_swapping_now_disturbs_and_earlier_does_not(tmp_path: Path) -> None:
-    before, after = {"proc/vmstat": "pswpin 100\npswpout 900\n"}, {"proc/vmstat": "pswpin 100\npswpout 1900\n"}
-    found = change(tmp_path, before, after)["swapping"]
+    before, after = {"swapped_bytes": 1000 << 12}, {"swapped_bytes": 2000 << 12}
+    found = change(tmp_path, {}, {}, before, after)["swapping"]
     assert found.disturbs
     assert found.found == "4.1 MB/s"
-    assert not change(tmp_path, before, before)["swapping"].disturbs
+    assert not change(tmp_path, {}, {}, before, before)["swapping"].disturbs
 
 
 def test_slowdowns_that_go_on_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,17 +20,18 @@ import pytest
 from conftest import drawn_photo
 from test_ctrl_c import START
 
+from aesedge import eye
 from aesedge.bundle import open_bundle
 from aesedge.cache import DiskStore, EmbeddingCache, entry_file
 from aesedge.cli import main
-from aesedge.doctor import CacheExamination, damage, visitors
+from aesedge.doctor import CacheExamination, concurrency_check, damage
+from aesedge.doctor.concurrency_check import check_concurrency, unsound, use_cache
 from aesedge.doctor.damage import damaged
 from aesedge.doctor.difference import LEAST_NLL, Check, Difference, Floors, Limits
 from aesedge.doctor.noise import noise_floors
 from aesedge.doctor.patient import Cold, Patient, photos_for
 from aesedge.doctor.reuse import Reuse
 from aesedge.doctor.swap import swapped, told_apart
-from aesedge.doctor.visitors import unsound, visited
 from aesedge.llm import Context
 from aesedge.options import Options
 from aesedge.residents import Residents
@@ -68,7 +69,7 @@ class Examination:
         return damaged(self.patient, self.cold, self.floors.same, self.photos, quiet)
 
     def visit(self, patient: Patient | None = None) -> list[Check]:
-        return visited(patient or self.patient, self.cold, self.floors.same, self.photos, quiet)
+        return check_concurrency(patient or self.patient, self.cold, self.floors.same, self.photos, quiet)
 
 
 @pytest.fixture(scope="module")
@@ -240,16 +241,24 @@ def test_a_damage_that_is_told_of_too_often_is_found(examination: Examination, m
     )
 
 
+def lie(*given: Any) -> None:
+    eye.pixels_digest = lambda _pixels: "0" * 64
+    use_cache(*given)
+
+
+def die(*_given: Any) -> None:
+    sys.exit(7)
+
+
 def test_a_process_that_answers_otherwise_is_found(examination: Examination, monkeypatch: pytest.MonkeyPatch) -> None:
-    lie = "from aesedge import eye; eye.pixels_digest = lambda _: '0' * 64; "
-    monkeypatch.setattr(visitors, "_START", lie + visitors._START)
+    monkeypatch.setattr(concurrency_check, "use_cache", lie)
     found = failures(examination.visit())
     assert len(found) == 2
     assert all("answers change" in problem for problem in found.values())
 
 
 def test_a_process_that_dies_is_found(examination: Examination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visitors, "_START", "import sys; sys.exit(7)")
+    monkeypatch.setattr(concurrency_check, "use_cache", die)
     assert all("ended with code 7" in problem for problem in failures(examination.visit()).values())
 
 

@@ -12,8 +12,8 @@ cache_examination.py  reuse against cold, step by step, in a temporary folder:
   noise.py              what the backend changes by itself
   reuse.py              every tier
   swap.py               several photos in every order
-  damage.py             files that must not be believed (remarks.py catches what is said about them)
-  visitors.py           two processes on one folder (visitor.py is one of them)
+  damage.py             files that must not be believed
+  concurrency_check.py  two processes on one folder
 """
 
 from aesedge.doctor.backends import Libraries, libraries

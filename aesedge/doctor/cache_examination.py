@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aesedge.doctor.concurrency_check import check_concurrency
 from aesedge.doctor.damage import damaged
 from aesedge.doctor.difference import Check, Difference, Floors, Limits
 from aesedge.doctor.noise import noise_floors
 from aesedge.doctor.patient import N_PHOTOS, Cold, Patient, photos_for
 from aesedge.doctor.reuse import Reuse
 from aesedge.doctor.swap import swapped, told_apart
-from aesedge.doctor.visitors import visited
 from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class CacheExamination:
             ("reusing", self._reuse),
             ("swapping photos", self._swap),
             ("damaging files", self._damage),
-            ("starting two processes", self._visit),
+            ("starting two processes", self._run_two),
         ]
 
     def _read_cold(self, show: Show) -> None:
@@ -105,6 +105,8 @@ class CacheExamination:
         report = self.report
         report.checks += damaged(self._patient, self._cold, report.floors.same, report.photos, show)
 
-    def _visit(self, show: Show) -> None:
+    def _run_two(self, show: Show) -> None:
         report = self.report
-        report.checks += visited(self._patient, self._cold, report.floors.same, report.photos[:N_PHOTOS], show)
+        report.checks += check_concurrency(
+            self._patient, self._cold, report.floors.same, report.photos[:N_PHOTOS], show
+        )

@@ -15,7 +15,7 @@ from aesedge.cache.entry_file import FORMAT_VERSION, MAGIC
 from aesedge.cache.occupancy import entry_path
 from aesedge.doctor import probe
 from aesedge.doctor.difference import Check, Difference, Limits
-from aesedge.doctor.remarks import caught_remarks
+from aesedge.doctor.probe import caught_warnings
 from aesedge.hashes import sha256
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _damage(folder: Path, other: Path, damage: Callable[[Files], bytes]) -> dict
 
 def _ask(patient: Patient, cold: Cold, path: Path, folder: Path, made: dict[Path, str]) -> tuple[Difference, str]:
     """Ask about the photo over damaged files; return how far the answer is off, and what else is wrong."""
-    with caught_remarks() as remarks, patient.kept(folder) as model, model.look(path) as photo:
+    with caught_warnings() as remarks, patient.kept(folder) as model, model.look(path) as photo:
         state = photo.cache_state
         found = probe.between(probe.see(model, photo), cold.seen(path))
     if state != "cold":

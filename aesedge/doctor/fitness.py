@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aesedge import machine
 from aesedge.cache import DiskStore
-from aesedge.doctor.remarks import caught_remarks
+from aesedge.doctor.probe import caught_warnings
 from aesedge.errors import AesedgeError, BundleIntegrityError, InferenceError
 from aesedge.hashes import cache_folder
 from aesedge.llm.placement import gpu_devices
@@ -88,7 +88,7 @@ def _cache_folder() -> str:
     """See that something can be kept and read back, beside what the user keeps and not among it."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="doctor-", dir=folder) as own, caught_remarks() as remarks:
+    with tempfile.TemporaryDirectory(prefix="doctor-", dir=folder) as own, caught_warnings() as remarks:
         store = DiskStore(Path(own) / "kv", kind="kv", budget_bytes=None)
         store.put(_KEY, b"kept")
         entry = store.get(_KEY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ from aesedge.doctor.difference import Difference, between_ratings, between_texts
 from aesedge.likelihood import Likelihood, begin_reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from aesedge.engine import Model
     from aesedge.photo import Photo
@@ -86,3 +88,18 @@ def drive_out_others(model: Model, photo: Photo) -> None:
         yield from residents.bring(image, n_cells=n_cells)
 
     model.scheduler.submit(work()).wait()
+
+
+@contextmanager
+def caught_warnings() -> Iterator[list[str]]:
+    """Collect aesedge's warnings in a list; the user does not see them."""
+    log, messages, handler = logging.getLogger("aesedge"), list[str](), logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    before = log.handlers, log.level, log.propagate
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.WARNING)
+    try:
+        yield messages
+    finally:
+        log.handlers, log.propagate = before[0], before[2]
+        log.setLevel(before[1])
