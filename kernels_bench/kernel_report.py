@@ -18,12 +18,11 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
-from aesedge.bench.kernels import Kernel, KernelReport, KernelRow
 from aesedge.bench.native import Device, require_installed_ggml, require_native, run_native
 from aesedge.errors import AesedgeError, UsageError
 from aesedge.memory.header import read_weights
@@ -51,6 +50,57 @@ _TENSOR_TYPES = {
     "q5_k_s": ("q5_k", "q6_k"),
     "q5_k_m": ("q5_k", "q6_k"),
 }
+
+
+Kernel = Literal["matmul", "attention", "dequantize", "vision"]
+
+
+class KernelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One kernel at one shape."""
+
+    kernel: Kernel
+    name: str
+    """Of the matrix or the heads in the file of shapes."""
+    type: str
+    """Of the weights; of attention: ``f16`` and ``q8_0`` fused, ``plain`` in f16 and not fused."""
+    columns: int
+    """Tokens that are computed together; 0 for dequantization."""
+    repacked: bool
+    memory: str
+    """ggml's name of the kind of memory that the weights lie in."""
+    depth: int
+    """Positions in the KV cache; 0 but for attention."""
+    count: int
+    """How often the model has it."""
+    n_bytes: float
+    """What must be read once: weights, keys and values; of dequantization what is written too."""
+    n_operations: float
+    seconds: float
+    """Median of the samples."""
+    seconds_min: float
+    gflop_per_s: float
+    gb_per_s: float
+    percent_of_bandwidth: float | None
+    percent_of_peak: float | None
+    """Of the float peak for float types and attention, of the 8-bit peak for all others."""
+    samples_s: list[float]
+
+
+class KernelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All rows of a run."""
+
+    shape: str
+    device: str
+    host: str
+    n_threads: int
+    ggml: str
+    """Version and commit."""
+    ceilings: Ceilings
+    rows: list[KernelRow]
+    skipped: list[str]
+    """What there is no kernel or no room for."""
+    excluded: dict[str, str]
+    """By kernel: what its figures do not contain."""
 
 
 class _Part(NamedTuple):

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import bench_results
+import msgspec
+import pytest
 from conftest import open_tiny
-from kernel_report import write_shapes
+from kernel_report import KernelReport, KernelRow, write_shapes
+from kernel_tables import kernel_tables
 
+from aesedge.bench import kernels
 from aesedge.bench.ceilings import Ceilings
-from aesedge.bench.kernel_tables import kernel_tables
-from aesedge.bench.kernels import KernelReport, KernelRow
+from aesedge.bench.formats import render
 from aesedge.bench.native import CLONE
 from aesedge.bundle import POCKET
 from aesedge.cli import main
+from aesedge.cli.bench_text import result_text
 from aesedge.engine import open_model
+from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from aesedge.engine import Model
 
@@ -90,7 +94,7 @@ def test_matrices_of_a_model_are_one_line() -> None:
         skipped=[],
         excluded={},
     )
-    (_, products), (_, dequantized) = kernel_tables(report)
+    (_, products), (_, dequantized) = kernel_tables(msgspec.to_builtins(report))
     assert products.header == ["type", "weights", "tokens", "time", "GFLOP/s", "GB/s", "% of bandwidth", "% of peak"]
     # 2 of 1 ms and one of 2 ms; 12 MFLOP and 3 MB in 4 ms; half the time at 10 %, half at 5 %.
     assert products.rows[0] == ["q4_k", "as in the file", "1", "4.00 ms", "3.00", "0.750", "7.5", "2.0"]
@@ -105,3 +109,19 @@ def test_kernels_that_are_not_built_are_named_with_the_command(
     monkeypatch.setenv("AESEDGE_KERNELS", str(tmp_path))
     assert main(["bench", "--kernels", "--device", "cpu"]) == 2
     assert "the native benchmarks are not built for the cpu. In a clone, type: make kernels" in capsys.readouterr().err
+
+
+def test_figures_that_were_altered_and_a_place_that_cannot_show_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = bench_results.result(kernels={"rows": 5})
+    for show in (result_text, lambda result: render(result, "md")):
+        with pytest.raises(UsageError, match="kernels cannot be read"):
+            show(strange)
+    with pytest.raises(UsageError, match="kernels cannot be read"):
+        kernels.draw_roofline(strange, tmp_path / "a.png")
+    monkeypatch.setattr(kernels, "_FOLDER", tmp_path)  # as where it is installed from a wheel
+    assert "left out: figures of kernels; a clone of aesedge shows them" in result_text(strange)
+    with pytest.raises(UsageError, match="a clone of aesedge"):
+        kernels.draw_roofline(strange, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())

@@ -16,11 +16,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from kernel_report import run_kernels, tensor_types
+from kernel_report import KernelReport, run_kernels, tensor_types
 
 from aesedge.bench import native
 from aesedge.bench.ceilings import measure_ceilings
-from aesedge.bench.kernels import KernelReport
 from aesedge.bench.native import installed_ggml, native_folder, require_installed_ggml, run_native
 from aesedge.errors import AesedgeError, UsageError
 

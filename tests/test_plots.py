@@ -8,14 +8,15 @@ import sys
 from typing import TYPE_CHECKING
 
 import bench_results
+import msgspec
 import pytest
+from kernel_report import KernelReport, KernelRow
 from PIL import Image
+from roofline import draw_roofline
 
 from aesedge.bench.ceilings import Ceilings
 from aesedge.bench.chart import save_chart
-from aesedge.bench.kernels import KernelReport, KernelRow
 from aesedge.bench.result import Row, save_result
-from aesedge.bench.roofline import draw_roofline
 from aesedge.cli import main
 from aesedge.errors import UsageError
 from aesedge.hashes import cache_folder
@@ -153,7 +154,7 @@ def test_roofline_is_a_picture(matplotlib: None, tmp_path: Path, *, known: bool)
         int8_ops_per_s=920e9 if known else None,
         source="made up",
     )
-    draw_roofline(made_report(ceilings), tmp_path / "roofline.png")
+    draw_roofline(msgspec.to_builtins(made_report(ceilings)), tmp_path / "roofline.png")
     with Image.open(tmp_path / "roofline.png") as picture:
         assert picture.size == (1240, 640)
     assert n_colors(tmp_path / "roofline.png") > 20

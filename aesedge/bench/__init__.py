@@ -9,7 +9,7 @@ benchmark.py     a run, step by step
   predict.py       other types and budgets, by calculation
   kernels.py       what kernels_bench measures at the model's shapes (native.py finds its programs)
 result.py        what a run found, and its JSON file
-  formats.py       the same for people and programs: figures.py, tables.py, kernel_tables.py, records.py
-  chart.py         the same as a picture; roofline.py the kernels
+  formats.py       the same for people and programs: figures.py, tables.py, records.py
+  chart.py         the same as a picture
 compare.py       two results: what is faster by more than chance; regression.py for CI, by ratios
 """

@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -16,7 +16,7 @@ from aesedge.bench import quality
 from aesedge.bench.card import add_shares, make_card
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
 from aesedge.bench.image_tests import image_tests
-from aesedge.bench.kernels import KernelReport, time_kernels
+from aesedge.bench.kernels import time_kernels
 from aesedge.bench.language_tests import language_tests, open_raw_timer
 from aesedge.bench.native import require_native
 from aesedge.bench.pairs import run_pairs
@@ -244,16 +244,15 @@ class Benchmark:
         """Run the native kernels at the model's shapes; the tower's too, where those are known."""
         result, n_lines = self.result, 0
 
-        def keep(found: KernelReport | None) -> None:
+        def keep(found: dict[str, Any] | None) -> None:
             nonlocal n_lines
             n_lines += 1
             show(n_lines / (n_lines + 20))
             if found is not None and result is not None:
-                result.kernels = msgspec.to_builtins(found)
-                result.card.ceilings = msgspec.to_builtins(found.ceilings)
+                result.kernels, result.card.ceilings = found, found["ceilings"]
 
         if result is not None:
-            keep(time_kernels(self.model, self._device, msgspec.convert(result.card.ceilings, Ceilings), keep))
+            keep(time_kernels(self.model, self._device, result.card.ceilings, keep))
 
     def _take_turns(self, show: Show) -> None:
         if self._open_baseline is None or self.result is None:

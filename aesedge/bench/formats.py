@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
 from aesedge.bench.figures import binary_size, digits, parameters, rate_text, scaled, share_text
-from aesedge.bench.kernel_tables import kernel_tables
-from aesedge.bench.kernels import KernelReport
+from aesedge.bench.kernels import kernel_tables
 from aesedge.bench.records import csv_text, jsonl_text
 from aesedge.bench.result import result_json
 from aesedge.bench.tables import (
@@ -77,9 +74,7 @@ def markdown(result: Result) -> str:
     predictions = predictions_table(result)
     if predictions:
         parts += ["Calculated, not measured, for a new photo:", grid(predictions)]
-    if result.kernels is not None:
-        report = msgspec.convert(result.kernels, KernelReport)
-        parts += [part for title, found in kernel_tables(report) for part in (f"Kernels: {title}", grid(found))]
+    parts += [part for title, found in kernel_tables(result) for part in (f"Kernels: {title}", grid(found))]
     if result.notes:
         parts.append("\n".join(f"- left out: {_escaped(note)}" for note in result.notes))
     return "\n\n".join(part for part in parts if part)

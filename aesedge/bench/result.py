@@ -209,7 +209,7 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     against: list[Against] = []
     predictions: list[Prediction] = []
     kernels: dict[str, Any] | None = None
-    """Figures of the native kernels: :class:`aesedge.bench.kernels.KernelReport`."""
+    """Figures of the native kernels: ``KernelReport`` of kernels_bench/kernel_report.py."""
     notes: list[str] = []
     """What was left out, and why."""
 

@@ -6,7 +6,6 @@ import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from aesedge.cli.options import Printing, expand
@@ -124,10 +123,9 @@ def write_result(result: Result, form: Format, out: Path | None, plot: Path | No
 
 def _draw(result: Result, path: Path) -> None:
     if result.kernels is not None:
-        from aesedge.bench.kernels import KernelReport
-        from aesedge.bench.roofline import draw_roofline
+        from aesedge.bench.kernels import draw_roofline
 
-        draw_roofline(msgspec.convert(result.kernels, KernelReport), path)
+        draw_roofline(result, path)
         return
     from aesedge.bench.chart import save_chart
 

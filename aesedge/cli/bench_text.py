@@ -6,12 +6,9 @@ import textwrap
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from aesedge.bench.figures import binary_size, digits, parameters, rate_text, scaled, share_text, time_text, value_text
 from aesedge.bench.formats import INTERRUPTED
-from aesedge.bench.kernel_tables import kernel_tables
-from aesedge.bench.kernels import KernelReport
+from aesedge.bench.kernels import ELSEWHERE, kernel_tables
 from aesedge.bench.records import commit
 from aesedge.bench.result import RANDOM_WEIGHTS
 from aesedge.bench.tables import (
@@ -62,12 +59,8 @@ def result_text(result: Result) -> str:
         parts.append(f"{bold(f'against {sanitize(result.reference)}')}, in turns\n{_with_notes(against, 'both')}")
     if predictions is not None:
         parts.append(f"{bold('calculated')}, not measured\n{_with_notes(predictions, 'from')}")
-    if result.kernels is not None:
-        report = msgspec.convert(result.kernels, KernelReport)
-        parts += [
-            f"{bold('kernels')}: {title}\n{table(found.rows, header=found.header)}"
-            for title, found in kernel_tables(report)
-        ]
+    kernels = kernel_tables(result)
+    parts += [f"{bold('kernels')}: {title}\n{table(found.rows, header=found.header)}" for title, found in kernels]
     parts.append("\n".join(_remarks(result)))
     return "\n\n".join(part for part in parts if part)
 
@@ -152,7 +145,8 @@ def _remarks(result: Result) -> list[str]:
     lines = [_wrapped(f"disturbs: {what}", found) for what, found in disturbing(card)]
     for text, tests in exclusions(result.rows).items():
         lines.append(dim(_wrapped("not in the time of " + ", ".join(tests), text)))
-    lines += [dim(_wrapped("left out", note)) for note in result.notes]
+    hidden = [ELSEWHERE] if result.kernels is not None and not kernel_tables(result) else []
+    lines += [dim(_wrapped("left out", note)) for note in [*result.notes, *hidden]]
     warm = max((row.n_warm_up for row in result.rows), default=0)
     warmed = f", behind {warm} that {'was' if warm == 1 else 'were'} not timed where there was time" if warm else ""
     several = f"medians of n repetitions{warmed}; rate: mean ± standard deviation"

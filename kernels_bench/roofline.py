@@ -1,8 +1,12 @@
 """Draw the roofline of a kernel report: speed over arithmetic intensity, under the slope of memory and the peaks."""
+# ruff: noqa: INP001 - a script's neighbour, no package
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from kernel_report import KernelReport
 
 from aesedge.plot import COLORS, clean, new_figure, tidy
 
@@ -10,7 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aesedge.bench.ceilings import Ceilings
-    from aesedge.bench.kernels import KernelReport
     from aesedge.plot import Axes
 
 _INK, _GIGA = "#222222", 1e9
@@ -23,13 +26,14 @@ class _Point(NamedTuple):
     gflop_per_s: float
 
 
-def draw_roofline(report: KernelReport, path: Path) -> None:
+def draw_roofline(kernels: dict[str, Any], path: Path) -> None:
     """Draw the products of a report, all of the model's matrices together; write it whole or not at all.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         OSError: the folder cannot be written.
     """
+    report = msgspec.convert(kernels, KernelReport)
     lines = _lines(report)
     with new_figure(path) as figure:
         axes = figure.subplots()

@@ -1,16 +1,18 @@
-"""The native kernels' figures as tables, all matrices of a model together; knows cells, not how a kernel is timed."""
+"""The native kernels' figures as tables, all matrices of a model together."""
+# ruff: noqa: INP001 - a script's neighbour, no package
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from kernel_report import Kernel, KernelReport, KernelRow
 
 from aesedge.bench.figures import digits, time_text
 from aesedge.bench.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from aesedge.bench.kernels import Kernel, KernelReport, KernelRow
 
 _TITLES: dict[Kernel, str] = {
     "matmul": "all matrix products of the language model, once",
@@ -21,9 +23,9 @@ _TITLES: dict[Kernel, str] = {
 _HEADER = ["type", "weights", "depth", "tokens", "time", "GFLOP/s", "GB/s", "% of bandwidth", "% of peak"]
 
 
-def kernel_tables(report: KernelReport) -> list[tuple[str, Table]]:
+def kernel_tables(kernels: dict[str, Any]) -> list[tuple[str, Table]]:
     """Return a title and a table for each kind of kernel; columns that nothing stands in are left out."""
-    found = []
+    report, found = msgspec.convert(kernels, KernelReport), []
     for kernel, title in _TITLES.items():
         rows = [row for row in report.rows if row.kernel == kernel]
         keys = dict.fromkeys(map(_key, rows))
