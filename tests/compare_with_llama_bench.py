@@ -21,9 +21,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aesedge.bench.language_tests import N_GEN, open_bare
+from aesedge.bench.language_tests import N_GEN, open_raw_timer
 from aesedge.bench.subject import NewPhotos, Subject
 from aesedge.engine import open_model
+from aesedge.paired_runs import in_turns
 from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:
@@ -78,24 +79,25 @@ def compare(model: Model, program: Path, folder: Path, tests: list[str], runs: i
     command += ["-fa", str(int(plan.flash_attention)), "--repack", str(int(plan.repack))]
     print(f"{model.bundle.name}: {' '.join(command[3:])}")
     found: dict[str, list[tuple[float, float]]] = {}
-    with Subject(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, folder)) as subject, open_bare(subject) as bare:
+    with Subject(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, folder)) as subject, open_raw_timer(subject) as timer:
         for name in tests:
             n = int(name[2:])
             is_prompt = name.startswith("pp")
             asked = ["-p", str(n), "-n", "0"] if is_prompt else ["-p", "0", "-n", str(n)]
 
             def ours(
+                _name: str,
                 n: int = n,
-                run: Callable[[int], int] = bare.prefill if is_prompt else bare.decode,
+                run: Callable[[int], int] = timer.prefill if is_prompt else timer.decode,
                 is_prompt: bool = is_prompt,
             ) -> float:
                 run(n if is_prompt else 1)  # the same warm-up as llama-bench's: the other side had the caches
                 return statistics.fmean(n * 1e9 / run(n) for _ in range(repetitions))
 
-            def theirs(asked: list[str] = asked) -> float:
+            def theirs(_name: str, asked: list[str] = asked) -> float:
                 return rate(command + asked)
 
-            pairs = [(ours(), theirs()) if i % 2 else (theirs(), ours())[::-1] for i in range(runs)]
+            pairs = [(our, their) for _, our, their in in_turns([[name]] * runs, ours, theirs)]
             ratio = statistics.median(a / b for a, b in pairs)
             medians = [statistics.median(side) for side in zip(*pairs, strict=True)]
             print(
