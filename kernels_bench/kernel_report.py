@@ -21,14 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
+from native_programs import require_installed_ggml, require_native, run_native
 
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
-from aesedge.bench.native import Device, require_installed_ggml, require_native, run_native
 from aesedge.errors import AesedgeError, UsageError
 from aesedge.memory.header import read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from aesedge.bench.ceilings import Device
 
 _HERE = Path(__file__).resolve().parent
 COLUMNS = (1, 8, 16, 64, 144, 576)

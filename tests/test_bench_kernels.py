@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bench_results
@@ -11,10 +12,9 @@ from conftest import open_tiny
 from kernel_report import KernelReport, KernelRow, write_shapes
 from kernel_tables import kernel_tables
 
-from aesedge.bench import kernels
+from aesedge.bench import ceilings, kernels
 from aesedge.bench.ceilings import Ceilings
 from aesedge.bench.formats import render
-from aesedge.bench.native import CLONE
 from aesedge.bundle import POCKET
 from aesedge.cli import main
 from aesedge.cli.bench_text import result_text
@@ -22,9 +22,9 @@ from aesedge.engine import open_model
 from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aesedge.engine import Model
+
+ROOT = Path(__file__).parent.parent
 
 
 def lines_of(path: Path) -> set[str]:
@@ -42,7 +42,7 @@ def written_shapes(model: Model, path: Path) -> Path:
 def test_shapes_of_pocket_are_those_of_the_shipped_file(tmp_path: Path) -> None:
     with open_model(POCKET, threads=1, cache="0") as model:
         written = lines_of(written_shapes(model, tmp_path / "pocket.txt"))
-    assert written == lines_of(CLONE / "kernels_bench" / "shapes" / "pocket.txt")
+    assert written == lines_of(ROOT / "kernels_bench" / "shapes" / "pocket.txt")
 
 
 def test_another_model_has_its_own_shapes_and_no_tower(bundle_folder: Path, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def row(name: str, **values: object) -> KernelRow:
 
 
 def test_matrices_of_a_model_are_one_line() -> None:
-    ceilings = Ceilings(read_bytes_per_s=1e10, fma_flops_per_s=1e11, int8_ops_per_s=2e11, source="")
+    found = Ceilings(read_bytes_per_s=1e10, fma_flops_per_s=1e11, int8_ops_per_s=2e11, source="")
     rows = [
         row("attn"),
         row("ffn", count=1, seconds=2e-3, percent_of_bandwidth=5.0),
@@ -89,7 +89,7 @@ def test_matrices_of_a_model_are_one_line() -> None:
         host="h",
         n_threads=1,
         ggml="g",
-        ceilings=ceilings,
+        ceilings=found,
         rows=rows,
         skipped=[],
         excluded={},
@@ -112,7 +112,7 @@ def test_kernels_that_are_not_built_are_named_with_the_command(
 
 
 def test_figures_that_were_altered_and_a_place_that_cannot_show_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     strange = bench_results.result(kernels={"rows": 5})
     for show in (result_text, lambda result: render(result, "md")):
@@ -120,8 +120,11 @@ def test_figures_that_were_altered_and_a_place_that_cannot_show_them(
             show(strange)
     with pytest.raises(UsageError, match="kernels cannot be read"):
         kernels.draw_roofline(strange, tmp_path / "a.png")
-    monkeypatch.setattr(kernels, "_FOLDER", tmp_path)  # as where it is installed from a wheel
+    monkeypatch.setattr(ceilings, "_SCRIPTS", tmp_path)  # as where it is installed from a wheel
     assert "left out: figures of kernels; a clone of aesedge shows them" in result_text(strange)
     with pytest.raises(UsageError, match="a clone of aesedge"):
         kernels.draw_roofline(strange, tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
+    assert main(["bench", "--kernels"]) == 2
+    assert "in a clone of aesedge alone" in capsys.readouterr().err
+    assert "lower bounds" in ceilings.measure_ceilings(1).source

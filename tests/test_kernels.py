@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import native_programs
 import pytest
 from kernel_report import KernelReport, run_kernels, tensor_types
+from native_programs import installed_ggml, native_folder, require_installed_ggml, run_native
 
-from aesedge.bench import native
 from aesedge.bench.ceilings import measure_ceilings
-from aesedge.bench.native import installed_ggml, native_folder, require_installed_ggml, run_native
 from aesedge.errors import AesedgeError, UsageError
 
 ROOT = Path(__file__).parent.parent
@@ -295,7 +295,7 @@ def test_built_without_ggml_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_another_ggml_than_the_installed_one_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "installed_ggml", lambda: "9.9.9 abcdef")
+    monkeypatch.setattr(native_programs, "installed_ggml", lambda: "9.9.9 abcdef")
     with pytest.raises(AesedgeError, match=r"run ggml 0\.1 fedcba, .* has 9\.9\.9 abcdef.*make kernels"):
         require_installed_ggml({"ggml_version": "0.1", "ggml_commit": "fedcba"})
 

@@ -7,7 +7,7 @@ benchmark.py     a run, step by step
   quality.py       what the measured setting changes in scores and texts
   pairs.py         another program does the same, in turns
   predict.py       other types and budgets, by calculation
-  kernels.py       what kernels_bench measures at the model's shapes (native.py finds its programs)
+  kernels.py       what kernels_bench measures at the model's shapes, in a clone
 result.py        what a run found, and its JSON file
   formats.py       the same for people and programs: figures.py, tables.py, records.py
   chart.py         the same as a picture

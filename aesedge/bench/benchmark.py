@@ -16,9 +16,8 @@ from aesedge.bench import quality
 from aesedge.bench.card import add_shares, make_card
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
 from aesedge.bench.image_tests import image_tests
-from aesedge.bench.kernels import time_kernels
+from aesedge.bench.kernels import require_kernels, time_kernels
 from aesedge.bench.language_tests import language_tests, open_raw_timer
-from aesedge.bench.native import require_native
 from aesedge.bench.pairs import run_pairs
 from aesedge.bench.peak_memory import PeakMemory
 from aesedge.bench.photo_tests import photo_tests
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from aesedge.bench.native import Device
+    from aesedge.bench.ceilings import Device
     from aesedge.bench.pairs import Pair
     from aesedge.bench.predict import MeasureTypes
     from aesedge.bench.result import Against
@@ -110,7 +109,7 @@ class Benchmark:
             if not path.is_file():
                 raise UsageError(f"{path}: there is no such photo")
         if wanted.kernels:
-            require_native("gpu" if options.device != "cpu" and gpu_devices() else "cpu")
+            require_kernels("gpu" if options.device != "cpu" and gpu_devices() else "cpu")
         self.bundle = bundle
         self.options = dataclasses.replace(options, cache="0")
         self.photos = list(photos or SAMPLE_PHOTOS)

@@ -1,26 +1,29 @@
-"""What this machine could do at best: reading memory, float and 8-bit arithmetic; knows no model and no kernel.
+"""Measure what this machine could do at best: reading memory, float and 8-bit arithmetic.
 
 A ceiling is the best of several runs, not their median: what disturbs a run only lowers it.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from aesedge.bench.native import Device, native_folder, run_native
 from aesedge.errors import AesedgeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+Device = Literal["cpu", "gpu"]
+_SCRIPTS = Path(__file__).resolve().parent.parent.parent / "kernels_bench"
+"""In the clone, if the package is installed from one in place."""
 _ARRAY_BYTES = 256 << 20  # beyond the caches of common machines
 _N_SQUARE = 1536
 _TIMEOUT_S = 60.0
@@ -40,6 +43,15 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """What measured it, and with which instructions."""
 
 
+def clone_module(name: str) -> Any:
+    """Return a module of kernels_bench, or None where this is no clone."""
+    if not (_SCRIPTS / f"{name}.py").is_file():
+        return None
+    if str(_SCRIPTS) not in sys.path:
+        sys.path.append(str(_SCRIPTS))
+    return importlib.import_module(name)
+
+
 def better(before: Ceilings, after: Ceilings) -> Ceilings:
     """Return the best of both: other programs take less from one of them, often much less."""
     return Ceilings(
@@ -52,55 +64,20 @@ def better(before: Ceilings, after: Ceilings) -> Ceilings:
 
 def measure_ceilings(n_threads: int, device: Device = "cpu") -> Ceilings:
     """Measure for two to three seconds, with the native programs where they are built."""
-    folder = native_folder(device)
     reason = ""
+    programs = clone_module("native_programs")
+    folder = programs.native_folder(device) if programs is not None else None
     if folder is not None:
         try:
-            return _gpu_ceilings(folder) if device == "gpu" else _native_ceilings(folder, n_threads)
+            found: Ceilings = programs.measure_ceilings(folder, n_threads, device)
         except AesedgeError as error:
             reason = f" ({error})"
+        else:
+            return found
     if device == "gpu":
         source = f"not measured: kernels_bench is not built for a GPU{reason}; make kernels PRESET=cuda (or metal)"
         return Ceilings(read_bytes_per_s=None, fma_flops_per_s=None, int8_ops_per_s=None, source=source)
     return _numpy_ceilings(n_threads, reason)
-
-
-def _native_ceilings(folder: Path, n_threads: int) -> Ceilings:
-    threads = ["--threads", str(n_threads)]
-    memory = run_native(
-        [folder / "bandwidth", "--ops", "read", "--seconds", "0.6", "--repetitions", "100", *threads],
-        timeout_s=_TIMEOUT_S,
-    )
-    peak = run_native(
-        [folder / "peak", "--seconds", "0.3", "--repetitions", "100", *threads],
-        timeout_s=_TIMEOUT_S,
-    )
-    by_op = {row["op"]: row for row in peak["rows"]}
-    instructions = ", ".join(str(by_op[op]["instruction"]) for op in ("fma_f32", "dot_int8"))
-    return Ceilings(
-        read_bytes_per_s=_best(memory["rows"][0], "n_bytes"),
-        fma_flops_per_s=_best(by_op["fma_f32"], "n_operations"),
-        int8_ops_per_s=_best(by_op["dot_int8"], "n_operations"),
-        source=f"kernels_bench, {n_threads} threads: bandwidth (read), peak ({instructions})",
-    )
-
-
-def _gpu_ceilings(folder: Path) -> Ceilings:
-    on_gpu = ["--device", "gpu", "--seconds", "0.5", "--repetitions", "50"]
-    memory = run_native([folder / "device_bandwidth", *on_gpu], timeout_s=_TIMEOUT_S)
-    peak = run_native([folder / "device_peak", *on_gpu], timeout_s=_TIMEOUT_S)
-    product = peak["rows"][0]
-    flops_per_s = _best(product, "n_operations")
-    return Ceilings(
-        read_bytes_per_s=_best(memory["rows"][0], "n_bytes"),
-        fma_flops_per_s=flops_per_s,
-        int8_ops_per_s=flops_per_s,  # ggml does not tell which units it uses
-        source=f"kernels_bench on {peak['device']}: ggml's copy, ggml's product {product['op']} for all arithmetic",
-    )
-
-
-def _best(row: dict[str, Any], amount: str) -> float:
-    return float(row[amount]) / float(row["min_s"])
 
 
 def _numpy_ceilings(n_threads: int, reason: str) -> Ceilings:

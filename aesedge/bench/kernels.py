@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aesedge.bench.native import CLONE, require_native, run_native
-from aesedge.errors import UsageError
+from aesedge.bench.ceilings import clone_module
+from aesedge.errors import AesedgeError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from aesedge.bench.native import Device
+    from aesedge.bench.ceilings import Device
     from aesedge.bench.result import Result
     from aesedge.bench.tables import Table
     from aesedge.engine import Model
@@ -23,11 +22,25 @@ if TYPE_CHECKING:
     Report = dict[str, Any]
     """A ``KernelReport`` of kernels_bench/kernel_report.py, in plain data."""
 
-_FOLDER = CLONE / "kernels_bench"
 _SECONDS = 60.0
 """For all kernels together; making their data comes on top."""
 _TIMEOUT_S = 4 * 3600.0
 ELSEWHERE = "figures of kernels; a clone of aesedge shows them"
+
+
+def require_kernels(device: Device) -> Any:
+    """Return the module that runs the native programs.
+
+    Raises:
+        AesedgeError: they are not built, or with another ggml than the installed one.
+    """
+    programs = clone_module("native_programs")
+    if programs is None:
+        raise AesedgeError(
+            "the native benchmarks are in a clone of aesedge alone; install it from there: pip install -e ."
+        )
+    programs.require_native(device)
+    return programs
 
 
 def time_kernels(
@@ -44,10 +57,10 @@ def time_kernels(
     Raises:
         AesedgeError: the programs are not built or not with this ggml, or a kernel's results are wrong.
     """
-    require_native(device)
+    programs = require_kernels(device)
     llm = model.llm
     command = [
-        sys.executable, str(_FOLDER / "kernel_report.py"),
+        sys.executable, str(Path(programs.__file__).with_name("kernel_report.py")),
         "--gguf", str(model.bundle.path("llm", model.gguf)), "--type", model.gguf.lower(), "--name", model.bundle.name,
         "--heads", f"{llm.n_head},{llm.n_head_kv},{llm.n_embd // llm.n_head},{llm.n_layer}",
         "--threads", str(model.plan.threads_batch), "--seconds", str(_SECONDS), "--device", device,
@@ -57,7 +70,8 @@ def time_kernels(
     def hear(line: str) -> None:
         progress(msgspec.json.decode(line, type=dict[str, Any]) if line.startswith("{") else None)
 
-    return run_native(command, timeout_s=_TIMEOUT_S, progress=hear)
+    report: Report = programs.run_native(command, timeout_s=_TIMEOUT_S, progress=hear)
+    return report
 
 
 def kernel_tables(result: Result) -> list[tuple[str, Table]]:
@@ -66,7 +80,7 @@ def kernel_tables(result: Result) -> list[tuple[str, Table]]:
     Raises:
         UsageError: the file that the result was read from holds something else there.
     """
-    script = _script("kernel_tables") if result.kernels is not None else None
+    script = clone_module("kernel_tables") if result.kernels is not None else None
     tables: list[tuple[str, Table]] = _told(script.kernel_tables, result.kernels) if script is not None else []
     return tables
 
@@ -79,7 +93,7 @@ def draw_roofline(result: Result, path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
         OSError: the folder cannot be written.
     """
-    script = _script("roofline")
+    script = clone_module("roofline")
     if script is None:
         raise UsageError(f"{path}: {ELSEWHERE}")
     _told(script.draw_roofline, result.kernels, path)
@@ -90,12 +104,3 @@ def _told(do: Callable[..., Any], *given: object) -> Any:
         return do(*given)
     except msgspec.ValidationError as error:
         raise UsageError(f"the result's figures of kernels cannot be read: {error}; the file was altered") from None
-
-
-def _script(name: str) -> Any:
-    """Return a module of kernels_bench, or None where this is no clone."""
-    if not (_FOLDER / f"{name}.py").is_file():
-        return None
-    if str(_FOLDER) not in sys.path:
-        sys.path.append(str(_FOLDER))
-    return importlib.import_module(name)

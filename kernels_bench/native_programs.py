@@ -1,4 +1,5 @@
-"""The programs of kernels_bench, where they are built: finding and running them; knows nothing of what they measure."""
+"""Find and run the native programs, where they are built, and measure the machine's ceilings with them."""
+# ruff: noqa: INP001 - a script's neighbour, no package
 
 from __future__ import annotations
 
@@ -9,21 +10,23 @@ import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from aesedge.bench.ceilings import Ceilings
 from aesedge.errors import AesedgeError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-Device = Literal["cpu", "gpu"]
-CLONE = Path(__file__).resolve().parent.parent.parent
-"""The clone, if the package is installed from one in place."""
+    from aesedge.bench.ceilings import Device
+
+_CLONE = Path(__file__).resolve().parent.parent
 _PRESETS: dict[Device, tuple[str, ...]] = {"cpu": ("cpu", "cuda", "metal"), "gpu": ("cuda", "metal")}
 _WRONG_CALL = 2
 _END_WITHIN_S = 5.0
+_CEILINGS_WITHIN_S = 60.0
 
 
 def native_folder(device: Device = "cpu") -> Path | None:
@@ -35,7 +38,7 @@ def native_folder(device: Device = "cpu") -> Path | None:
     if named:
         folders = [Path(named)]
     else:
-        folders = [CLONE / "build" / "kernels" / preset / "kernels_bench" for preset in _PRESETS[device]]
+        folders = [_CLONE / "build" / "kernels" / preset / "kernels_bench" for preset in _PRESETS[device]]
     return next((folder for folder in folders if (folder / "bandwidth").is_file()), None)
 
 
@@ -166,3 +169,50 @@ def require_installed_ggml(report: dict[str, Any]) -> None:
             f"the native benchmarks run ggml {ran}, the installed llama-cpp-python has {installed}. "
             f"Build them for it: make kernels"
         )
+
+
+def measure_ceilings(folder: Path, n_threads: int, device: Device) -> Ceilings:
+    """Measure for two to three seconds.
+
+    Raises:
+        AesedgeError: a program fails.
+    """
+    return _gpu_ceilings(folder) if device == "gpu" else _native_ceilings(folder, n_threads)
+
+
+def _native_ceilings(folder: Path, n_threads: int) -> Ceilings:
+    threads = ["--threads", str(n_threads)]
+    memory = run_native(
+        [folder / "bandwidth", "--ops", "read", "--seconds", "0.6", "--repetitions", "100", *threads],
+        timeout_s=_CEILINGS_WITHIN_S,
+    )
+    peak = run_native(
+        [folder / "peak", "--seconds", "0.3", "--repetitions", "100", *threads],
+        timeout_s=_CEILINGS_WITHIN_S,
+    )
+    by_op = {row["op"]: row for row in peak["rows"]}
+    instructions = ", ".join(str(by_op[op]["instruction"]) for op in ("fma_f32", "dot_int8"))
+    return Ceilings(
+        read_bytes_per_s=_best(memory["rows"][0], "n_bytes"),
+        fma_flops_per_s=_best(by_op["fma_f32"], "n_operations"),
+        int8_ops_per_s=_best(by_op["dot_int8"], "n_operations"),
+        source=f"kernels_bench, {n_threads} threads: bandwidth (read), peak ({instructions})",
+    )
+
+
+def _gpu_ceilings(folder: Path) -> Ceilings:
+    on_gpu = ["--device", "gpu", "--seconds", "0.5", "--repetitions", "50"]
+    memory = run_native([folder / "device_bandwidth", *on_gpu], timeout_s=_CEILINGS_WITHIN_S)
+    peak = run_native([folder / "device_peak", *on_gpu], timeout_s=_CEILINGS_WITHIN_S)
+    product = peak["rows"][0]
+    flops_per_s = _best(product, "n_operations")
+    return Ceilings(
+        read_bytes_per_s=_best(memory["rows"][0], "n_bytes"),
+        fma_flops_per_s=flops_per_s,
+        int8_ops_per_s=flops_per_s,  # ggml does not tell which units it uses
+        source=f"kernels_bench on {peak['device']}: ggml's copy, ggml's product {product['op']} for all arithmetic",
+    )
+
+
+def _best(row: dict[str, Any], amount: str) -> float:
+    return float(row[amount]) / float(row["min_s"])
