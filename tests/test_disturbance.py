@@ -17,6 +17,7 @@ from laid_out import GARBAGE, command, lay_out
 from aesedge.doctor import Disturbance, disturbances, hardware
 from aesedge.doctor import load as load_room
 from aesedge.doctor.gpus import Gpu
+from aesedge.doctor.throttling import temperature
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,42 +118,6 @@ def test_a_machine_that_tells_nothing_disturbs_nothing(tmp_path: Path) -> None:
         ),
         (
             {
-                "sys/class/thermal/thermal_zone0/type": "x86_pkg_temp",
-                "sys/class/thermal/thermal_zone0/temp": "97000",
-                "sys/class/thermal/thermal_zone0/trip_point_0_type": "passive",
-                "sys/class/thermal/thermal_zone0/trip_point_0_temp": "100000",
-                "sys/class/thermal/thermal_zone0/trip_point_1_type": "passive",
-                "sys/class/thermal/thermal_zone0/trip_point_1_temp": "-274000",  # not set
-            },
-            "temperature",
-            True,
-            "97 °C (x86_pkg_temp), slowed down at 100 °C",
-        ),
-        (
-            {
-                "sys/class/thermal/thermal_zone0/temp": "60000",
-                "sys/class/thermal/thermal_zone0/trip_point_0_type": "active",  # a fan
-                "sys/class/thermal/thermal_zone0/trip_point_0_temp": "50000",
-            },
-            "temperature",
-            False,
-            "60 °C (sensor); its limit is not told",
-        ),
-        (
-            {
-                "sys/class/hwmon/hwmon0/name": "coretemp",
-                "sys/class/hwmon/hwmon0/temp1_input": "55000",
-                "sys/class/hwmon/hwmon0/temp1_max": "80000",
-                "sys/class/hwmon/hwmon0/temp1_crit": "100000",
-                "sys/class/hwmon/hwmon1/name": "nvme",
-                "sys/class/hwmon/hwmon1/temp1_input": "99000",
-            },
-            "temperature",
-            False,
-            "55 °C (coretemp), slowed down at 80 °C",
-        ),
-        (
-            {
                 f"{CPU}/cpu0/thermal_throttle/core_throttle_count": "3",
                 f"{CPU}/cpu1/thermal_throttle/package_throttle_count": "4",
             },
@@ -217,11 +182,6 @@ LINUX_FILES = [
     "sys/class/power_supply/BAT0/status",
     "sys/class/power_supply/BAT0/capacity",
     "sys/class/power_supply/AC/online",
-    "sys/class/thermal/thermal_zone0/temp",
-    "sys/class/thermal/thermal_zone0/trip_point_0_type",
-    "sys/class/thermal/thermal_zone0/trip_point_0_temp",
-    "sys/class/hwmon/hwmon0/name",
-    "sys/class/hwmon/hwmon0/temp1_input",
     "sys/devices/platform/soc/soc:firmware/get_throttled",
     "sys/fs/cgroup/cpu.max",
     "sys/fs/cgroup/cpu.stat",
@@ -314,6 +274,38 @@ def test_swapping_now_disturbs_and_earlier_does_not(tmp_path: Path) -> None:
     assert found.disturbs
     assert found.found == "4.1 MB/s"
     assert not change(tmp_path, {}, {}, before, before)["swapping"].disturbs
+
+
+Sensor = namedtuple("Sensor", "current high critical")  # noqa: PYI024 (as psutil's)
+
+
+@pytest.mark.parametrize(
+    ("chips", "disturbs", "words"),
+    [
+        ({}, False, "unknown: no sensor"),
+        ({"x86_pkg_temp": [Sensor(97.0, 100.0, -274.0)]}, True, "97 °C (x86_pkg_temp), slowed down at 100 °C"),
+        ({"cpu-thermal": [Sensor(60.0, None, 0.0)]}, False, "60 °C (cpu-thermal); its limit is not told"),
+        (
+            {"coretemp": [Sensor(55.0, 80.0, 100.0), Sensor(40.0, 80.0, 100.0)], "nvme": [Sensor(99.0, 90.0, 95.0)]},
+            False,
+            "55 °C (coretemp), slowed down at 80 °C",
+        ),
+        ({"coretemp": [Sensor(0.0, 80.0, 100.0)], "acpitz": [Sensor(-274.0, None, None)]}, False, "unknown: no sensor"),
+        ({"a fan\n": [Sensor(99.0, 90.0, 95.0)]}, False, "unknown: no sensor"),
+    ],
+)
+def test_temperature(
+    monkeypatch: pytest.MonkeyPatch, chips: dict[str, list[Sensor]], disturbs: bool, words: str
+) -> None:
+    monkeypatch.setattr("psutil.sensors_temperatures", lambda: chips, raising=False)
+    found = temperature()
+    assert found.found.startswith(words)
+    assert (found.disturbs, found.known) == (disturbs, not words.startswith("unknown"))
+
+
+def test_a_system_without_sensors_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("psutil.sensors_temperatures", raising=False)
+    assert not temperature().known
 
 
 def test_slowdowns_that_go_on_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from aesedge.doctor import load, power_saving, throttling
-from aesedge.doctor.symptom import Disturbance
+from aesedge.doctor.symptom import Disturbance, unknown
 
 __all__ = ["Disturbance", "disturbances"]
 
@@ -40,7 +40,10 @@ def disturbances(root: Path = Path("/"), system: str = "") -> list[Disturbance]:
     time.sleep(_LOOK_S)
     second, slowed_more = load.look(root), throttling.throttle_events(root)
     if system == "Linux":
-        heat = [throttling.temperature(root), throttling.throttling(root, slowed, slowed_more), *heat]
+        known = (
+            throttling.temperature() if root == Path("/") else unknown("temperature", "this is another machine's root")
+        )
+        heat = [known, throttling.throttling(root, slowed, slowed_more), *heat]
     elif system == "Darwin":
         heat = [throttling.macos_throttling(), *heat]
     return [*load.between(first, second, root), *found, *heat]

@@ -132,10 +132,10 @@ def _preference(policies: list[Path]) -> Disturbance:
 
 
 def _profile(root: Path) -> Disturbance:
-    profile = text_in(root / "sys/firmware/acpi/platform_profile")
-    if not profile:
+    profiles = _texts([root / "sys/firmware/acpi"], "platform_profile")
+    if not profiles:
         return unknown("power profile", "the firmware has none")
-    return Disturbance("power profile", _line(profile), disturbs=profile in _SAVING_PROFILES)
+    return Disturbance("power profile", _and(profiles), disturbs=bool(profiles & _SAVING_PROFILES))
 
 
 def _linux_battery(root: Path) -> Disturbance:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import psutil
+
 from aesedge.doctor.symptom import Disturbance, unknown
 from aesedge.inquiry import number_in, said_by, text_in, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 NEAR_TRIP = 5.0
 """Degrees Celsius below the temperature at which a processor is slowed down."""
 _SENSORS = {"coretemp", "k10temp", "zenpower", "cpu_thermal"}
-"""Drivers of processors' own sensors, in /sys/class/hwmon."""
-_TRIPS = {"passive", "hot", "critical"}  # "active" starts a fan
-_SANE = (1_000, 150_000)  # thousandths of a degree; zones and trip points that are not set say 0 or -274,000
+"""Drivers of processors' own sensors."""
+_ZONE = re.compile("cpu|pkg|soc", re.IGNORECASE)
+"""Names of processors' zones, which psutil reads where there is no hwmon."""
 _GPU_TIMEOUT_S = 0.6
 _GPU_SLOWED = {
     0x08: "hardware slowdown",
@@ -64,55 +65,33 @@ def _raspberry_pi(root: Path) -> Disturbance | None:
     return Disturbance("throttling", found, disturbs=bool(reasons))
 
 
-def temperature(root: Path) -> Disturbance:
-    """Say how near a processor or a zone is to the temperature at which it is slowed down."""
-    found = [*_zones(root), *_sensors(root)]
+def temperature() -> Disturbance:
+    """Say how near a processor is to the temperature at which it is slowed down."""
+    try:
+        chips = psutil.sensors_temperatures()
+    except (AttributeError, OSError, RuntimeError, ValueError):  # macOS and Windows tell psutil none
+        chips = {}
+    names = [name for name in chips if name in _SENSORS] or [name for name in chips if _ZONE.search(name)]
+    found = [
+        (name, reading.current, min((n for n in (reading.high, reading.critical) if n and _is_sane(n)), default=None))
+        for name in names
+        for reading in chips[name]
+        if _is_sane(reading.current)
+    ]
+    limited = [(limit - degrees, limit, name, degrees) for name, degrees, limit in found if limit is not None]
     if not found:
         return unknown("temperature", "no sensor can be read, as in most virtual machines")
-    limited = [(name, degrees, limit) for name, degrees, limit in found if limit is not None]
     if not limited:
         name, degrees, _ = max(found, key=lambda reading: reading[1])
         return Disturbance("temperature", f"{degrees:.0f} °C ({name}); its limit is not told", disturbs=False)
-    name, degrees, limit = min(limited, key=lambda reading: reading[2] - reading[1])
-    return Disturbance(
-        "temperature", f"{degrees:.0f} °C ({name}), slowed down at {limit:.0f} °C", disturbs=limit - degrees < NEAR_TRIP
-    )
+    left, limit, name, degrees = min(limited)
+    said = f"{degrees:.0f} °C ({' '.join(name.split())[:30]}), slowed down at {limit:.0f} °C"
+    return Disturbance("temperature", said, disturbs=left < NEAR_TRIP)
 
 
-_Reading = tuple[str, float, "float | None"]
-"""A sensor's name, its degrees Celsius, and those at which something happens."""
-
-
-def _zones(root: Path) -> Iterator[_Reading]:
-    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        degrees = _degrees(zone / "temp")
-        trips = [
-            _degrees(kind.with_name(kind.name.removesuffix("type") + "temp"))
-            for kind in sorted(zone.glob("trip_point_*_type"))
-            if text_in(kind) in _TRIPS
-        ]
-        if degrees is not None:
-            yield _name(zone / "type"), degrees, min((t for t in trips if t is not None), default=None)
-
-
-def _sensors(root: Path) -> Iterator[_Reading]:
-    for chip in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        name = _name(chip / "name")
-        for reading in sorted(chip.glob("temp*_input")) if name in _SENSORS else ():
-            degrees = _degrees(reading)
-            stem = reading.name.removesuffix("input")
-            limits = (_degrees(chip / f"{stem}max"), _degrees(chip / f"{stem}crit"))
-            if degrees is not None:
-                yield name, degrees, min((limit for limit in limits if limit is not None), default=None)
-
-
-def _name(path: Path) -> str:
-    return " ".join((text_in(path) or "sensor").split())[:30]
-
-
-def _degrees(path: Path) -> float | None:
-    thousandths = number_in(path)
-    return None if thousandths is None or not _SANE[0] <= thousandths <= _SANE[1] else thousandths / 1000
+def _is_sane(degrees: float) -> bool:
+    """Whether it is a temperature: what is not set is 0 or -274."""
+    return 1 <= degrees <= 150
 
 
 def nvidia_state() -> list[Disturbance]:
