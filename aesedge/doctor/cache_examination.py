@@ -1,4 +1,4 @@
-"""All that proves reuse, in the order in which one thing needs another; knows steps, not what is in them."""
+"""Prove reuse: every check, in the order in which one needs another."""
 
 from __future__ import annotations
 
@@ -73,13 +73,21 @@ class CacheExamination:
 
     def steps(self) -> list[tuple[str, Step]]:
         """Return what is to be done, each with its name; a step takes a function that hears how much of it is done."""
+        report, given = self.report, (self._patient, self._cold)
+
+        def checks(make: Callable[[Show], list[Check]]) -> Step:
+            return lambda show: report.checks.extend(make(show))
+
         return [
             ("reading photos cold", self._read_cold),
             ("measuring the noise floor", self._measure_noise),
-            ("reusing", self._reuse),
-            ("swapping photos", self._swap),
-            ("damaging files", self._damage),
-            ("starting two processes", self._run_two),
+            ("reusing", checks(lambda show: Reuse(*given, report.floors, report.photos).examine(show))),
+            ("swapping photos", checks(lambda show: swapped(*given, report.floors.same, report.photos, show))),
+            ("damaging files", checks(lambda show: damaged(*given, report.floors.same, report.photos, show))),
+            (
+                "starting two processes",
+                checks(lambda show: check_concurrency(*given, report.floors.same, report.photos[:N_PHOTOS], show)),
+            ),
         ]
 
     def _read_cold(self, show: Show) -> None:
@@ -92,21 +100,3 @@ class CacheExamination:
         report = self.report
         report.floors = noise_floors(self._patient, self._cold, report.photos[:N_PHOTOS], show)
         report.checks.append(told_apart(self._cold, report.floors, report.photos))
-
-    def _reuse(self, show: Show) -> None:
-        report = self.report
-        report.checks += Reuse(self._patient, self._cold, report.floors, report.photos).examine(show)
-
-    def _swap(self, show: Show) -> None:
-        report = self.report
-        report.checks += swapped(self._patient, self._cold, report.floors.same, report.photos, show)
-
-    def _damage(self, show: Show) -> None:
-        report = self.report
-        report.checks += damaged(self._patient, self._cold, report.floors.same, report.photos, show)
-
-    def _run_two(self, show: Show) -> None:
-        report = self.report
-        report.checks += check_concurrency(
-            self._patient, self._cold, report.floors.same, report.photos[:N_PHOTOS], show
-        )
