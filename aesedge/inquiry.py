@@ -60,3 +60,16 @@ def said_by(command: Sequence[str], *, timeout_s: float = 5.0) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+
+
+def nvidia_smi(*fields: str, timeout_s: float = 5.0) -> list[list[str]]:
+    """Return fields of every GPU that nvidia-smi lists; nothing where there is no driver.
+
+    Args:
+        fields: as ``nvidia-smi --help-query-gpu`` names them; only the first may have commas in it.
+        timeout_s: after so long it is ended.
+    """
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
+    lines = (said_by(command, timeout_s=timeout_s) or "").splitlines()
+    rows = [[part.strip() for part in line.rsplit(",", len(fields) - 1)] for line in lines]
+    return [row for row in rows if len(row) == len(fields) and row[0]]

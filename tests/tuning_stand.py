@@ -33,6 +33,10 @@ class Side:
     stand: Stand
     settings: Settings
 
+    @property
+    def rates(self) -> Mapping[Phase, float]:
+        return {phase: self.stand.unit_s(self.settings, phase) for phase in ("vision", "prefill", "decode")}
+
     def run(self, step: Step) -> Done:
         seconds = 0.0 if step.kind == "begin" else step.n * self.stand.unit_s(self.settings, PHASE_OF[step.kind])
         seconds *= self.stand.weather()
@@ -63,10 +67,6 @@ class Stand:
         self.now += self.opening * sum((part, s) not in self.opened for s in wanted)
         self.opened = {(part, s) for s in wanted}
         return [Side(self, s) for s in wanted]
-
-    def rates(self, part: str, settings: Settings) -> Mapping[Phase, float]:
-        phases: tuple[Phase, ...] = ("vision",) if part == "vision" else ("prefill", "decode")
-        return {phase: self.unit_s(settings, phase) for phase in phases}
 
     def opening_s(self, part: str, settings: Settings, unit_s: float) -> float:
         return 0.0 if (part, settings) in self.opened else self.opening

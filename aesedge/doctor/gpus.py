@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 import psutil
 
-from aesedge.inquiry import number_in, said_by, text_in, whole_number
+from aesedge.inquiry import number_in, nvidia_smi, said_by, text_in, whole_number
 
 Vendor = Literal["nvidia", "amd", "intel", "apple"]
 _MIB = 1 << 20
@@ -45,20 +45,13 @@ def gpus(root: Path = Path("/"), system: str = "") -> list[Gpu]:
     system = system or platform.system()
     if system == "Darwin":
         return _apple()
-    found = nvidia()
+    rows = nvidia_smi("name", "memory.total", "memory.free")
+    found = [Gpu(name, "nvidia", _mib(total), _mib(free)) for name, total, free in rows]
     if system == "Linux":
         seen = _on_pci(root)
         found = found or [gpu for gpu in seen if gpu.vendor == "nvidia"] or _nvidia_files(root)
         found += [gpu for gpu in seen if gpu.vendor != "nvidia"]
     return found
-
-
-def nvidia() -> list[Gpu]:
-    """Return what nvidia-smi lists; nothing where there is no driver."""
-    query = "--query-gpu=name,memory.total,memory.free"
-    lines = (said_by(["nvidia-smi", query, "--format=csv,noheader,nounits"]) or "").splitlines()
-    rows = [[part.strip() for part in line.rsplit(",", 2)] for line in lines]
-    return [Gpu(row[0], "nvidia", _mib(row[1]), _mib(row[2])) for row in rows if len(row) == 3 and row[0]]
 
 
 def _mib(text: str) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from aesedge.doctor.symptom import Disturbance, unknown
-from aesedge.inquiry import number_in, said_by, text_in, whole_number
+from aesedge.inquiry import number_in, nvidia_smi, said_by, text_in, whole_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,17 +96,12 @@ def _is_sane(degrees: float) -> bool:
 
 def nvidia_state() -> list[Disturbance]:
     """Say whether NVIDIA's GPUs are slowed down or busy; nothing where there is no nvidia-smi."""
-    query = "--query-gpu=clocks_throttle_reasons.active,utilization.gpu,temperature.gpu"
-    said = said_by(["nvidia-smi", query, "--format=csv,noheader,nounits"], timeout_s=_GPU_TIMEOUT_S)
-    return [
-        _one_gpu(f"gpu {i}" if i else "gpu", [part.strip() for part in line.split(",")])
-        for i, line in enumerate((said or "").splitlines())
-        if line.count(",") == 2
-    ]
+    fields = ("clocks_throttle_reasons.active", "utilization.gpu", "temperature.gpu")
+    rows = nvidia_smi(*fields, timeout_s=_GPU_TIMEOUT_S)
+    return [_one_gpu(f"gpu {i}" if i else "gpu", *row) for i, row in enumerate(rows)]
 
 
-def _one_gpu(what: str, told: list[str]) -> Disturbance:
-    bits, busy, degrees = told
+def _one_gpu(what: str, bits: str, busy: str, degrees: str) -> Disturbance:
     heat = f", {degrees} °C" if whole_number(degrees) is not None else ""
     if not re.fullmatch(r"0x[0-9a-fA-F]{1,16}", bits):
         return unknown(what, "its driver does not say what slows it down")

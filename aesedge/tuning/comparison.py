@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from aesedge.paired_runs import Ratio
-    from aesedge.tuning.steps import Done, Phase, Step
+    from aesedge.tuning.steps import Done, Phase, Rates, Step
 
     Amounts = Mapping[Phase, float]
     """Units of each phase that a photo takes."""
@@ -45,6 +45,9 @@ class NoTimeError(Exception):
 
 class Runner(Protocol):
     """Something that can be timed."""
+
+    rates: Rates
+    """Seconds for a unit of each phase, as they were when it was opened."""
 
     def run(self, step: Step) -> Done:
         """Do a step.

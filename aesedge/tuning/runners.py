@@ -84,9 +84,10 @@ class TowerRunner:
     def abort(self) -> None:
         """Let it end; a tower does not take long."""
 
-    def warm(self) -> Rates:
-        """Look at a photo, which wakes everything, and again; return the seconds that it takes."""
-        return {"vision": min(self.run(Step("see")).seconds for _ in range(_N_WARM))}
+    def warm(self) -> None:
+        """Look at a photo, which wakes everything, and again."""
+        self.rates: Rates = {"vision": min(self.run(Step("see")).seconds for _ in range(_N_WARM))}
+        """Seconds for a unit of each phase."""
 
 
 class LanguageRunner:
@@ -144,8 +145,8 @@ class LanguageRunner:
         for token in islice(self._next, n):
             self._context.append([(_PHOTO, [token])], [True])
 
-    def warm(self) -> Rates:
-        """Have the weights read once, and put the text before the image in; return the seconds for a row and a token.
+    def warm(self) -> None:
+        """Have the weights read once, and put the text before the image in.
 
         Raises:
             NoTimeError: time was over before it was done.
@@ -156,7 +157,8 @@ class LanguageRunner:
         if row_s * len(self._question) < _WORTH_ASKING_S:
             row_s = self._timed(self._ask) / len(self._question)
         token_s = min(self._timed(lambda: self._decode(1)) for _ in range(_N_WARM))
-        return {"prefill": row_s, "decode": token_s}
+        self.rates: Rates = {"prefill": row_s, "decode": token_s}
+        """Seconds for a unit of each phase."""
 
     def _timed(self, do: Callable[[], object]) -> float:
         try:
@@ -197,7 +199,6 @@ class Runners:
         self._models: dict[tuple[object, bool], LanguageModel] = {}
         self._open: dict[tuple[Part, Settings], TowerRunner | LanguageRunner] = {}
         self._rows: dict[tuple[str, str, int], dict[int, npt.NDArray[np.float32]]] = {}
-        self._rates: dict[tuple[Part, Settings], Rates] = {}
         self.provider = ""
         """What runs the tower; known once one was open."""
         self._timer = threading.Timer(max(0.0, seconds), self._stop)
@@ -224,7 +225,7 @@ class Runners:
                 self._open[part, settings] = opened
                 if self._is_over:
                     opened.abort()
-                self._rates[part, settings] = opened.warm()
+                opened.warm()
         return [self._open[part, settings] for settings in wanted]
 
     def _tower(self, settings: Settings) -> TowerRunner:
@@ -277,10 +278,6 @@ class Runners:
         """Whether two towers see the same, to the last bit."""
         seen, also = self.rows(one), self.rows(other)
         return all((seen[i] == also[i]).all() for i in range(self.work.n_photos))
-
-    def rates(self, part: Part, settings: Settings) -> Rates:
-        """Return the seconds for a unit of each phase, of what was opened once."""
-        return self._rates[part, settings]
 
     def opening_s(self, part: Part, settings: Settings, unit_s: float) -> float:
         """Return about how long opening takes, by the seconds for a photo, or for a row."""

@@ -228,8 +228,8 @@ class Search:
     def _base_rates(self, part: Part, settings: Settings) -> dict[Phase, float]:
         if (part, settings) not in self._rates:
             self._need(0.0)
-            self._runners.subjects(part, [settings])
-            self._rates[part, settings] = dict(self._runners.rates(part, settings))
+            (runner,) = self._runners.subjects(part, [settings])
+            self._rates[part, settings] = dict(runner.rates)
         return self._rates[part, settings]
 
     def _left_s(self) -> float:
