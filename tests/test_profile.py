@@ -10,7 +10,7 @@ from conftest import open_tiny
 
 from aesedge import profile as profiles
 from aesedge.bundle import Bundle, open_bundle
-from aesedge.doctor.remarks import caught_remarks
+from aesedge.doctor.probe import caught_warnings
 from aesedge.options import Options
 from aesedge.profile import (
     FORMAT,
@@ -143,7 +143,7 @@ def test_damaged_profile_is_one_remark_and_the_defaults(bundle: Bundle, damage: 
     before = Options(device="cpu").plan(bundle)
     path = keep(bundle, profile_of(bundle))
     path.write_bytes(damage)
-    with caught_remarks() as remarks:
+    with caught_warnings() as remarks:
         assert Options(device="cpu").plan(bundle) == before
     (remark,) = remarks
     assert str(path) in remark
