@@ -12,6 +12,7 @@ from aesedge.errors import UsageError
 from aesedge.reply import Reply, Writing
 from aesedge.residents import Resident
 from aesedge.result import Timings
+from aesedge.system.closing import Closing
 from aesedge.work import Until, Work
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Turn:
     text: str
 
 
-class Conversation:
+class Conversation(Closing):
     """Questions and answers that remember each other. Close it, or use ``with``.
 
     When it becomes too long for the context, the oldest turns are forgotten, never the image: what is left is
@@ -195,12 +196,6 @@ class Conversation:
         self._turns = []
         with suppress(UsageError):  # the model was closed: nothing is there any more
             self._model.scheduler.call(lambda: self._residents.evict(self._resident)).wait()
-
-    def __enter__(self) -> Conversation:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 def _n_in_common(a: Sequence[int], b: Sequence[int]) -> int:

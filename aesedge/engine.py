@@ -28,6 +28,7 @@ from aesedge.residents import N_SEQ_MAX, Residents
 from aesedge.scheduler import Scheduler
 from aesedge.scoring import score_many
 from aesedge.several import grouped, in_order
+from aesedge.system.closing import Closing
 from aesedge.turns import Turns
 from aesedge.vision import VisionTower
 from aesedge.work import Priority
@@ -51,7 +52,7 @@ S = TypeVar("S", bound="ImageSource")
 T = TypeVar("T")
 
 
-class Model:
+class Model(Closing):
     """A bundle in memory, ready to look at photos. Use it as a context manager, or close it.
 
     Safe for several threads: what they ask is worked on side by side.
@@ -289,12 +290,6 @@ class Model:
     def close(self) -> None:
         """Free everything. Photos of this model cannot be asked any more. Closing twice does nothing."""
         self._resources.close()
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 def open_model(

@@ -16,6 +16,7 @@ from aesedge.errors import UsageError
 from aesedge.reply import Reply, Writing
 from aesedge.residents import ResidentImage
 from aesedge.result import Answer, CacheState, PhotoResult, Report, Timings, rating_json
+from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Photo:
+class Photo(Closing):
     """A photo in a model's eye. Made by :meth:`aesedge.engine.Model.look`; close it, or use ``with``."""
 
     def __init__(self, model: Model, name: str, sight: Sight, started: float, priority: Priority) -> None:
@@ -220,9 +221,3 @@ class Photo:
     def _leave(self) -> None:
         if not self._image.n_users:
             self._residents.evict(self._image)
-
-    def __enter__(self) -> Photo:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()

@@ -15,6 +15,7 @@ import numpy as np
 from aesedge.errors import InferenceError
 from aesedge.llm import binding
 from aesedge.llm.interrupt import result_unless_stopped
+from aesedge.system.closing import Closing
 from aesedge.work import even
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def timed_ns(handle: Any, work: Callable[[], object]) -> int:
     return time.perf_counter_ns() - started
 
 
-class RawTimer:
+class RawTimer(Closing):
     """Times what llama.cpp does with a context. Close it, or use it as a context manager.
 
     Args:
@@ -137,12 +138,6 @@ class RawTimer:
     def close(self) -> None:
         """Free the KV cache. Closing twice does nothing."""
         self.context.close()
-
-    def __enter__(self) -> RawTimer:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 def append_rows(context: Context, seq_id: int, rows: npt.NDArray[np.float32], n_batch: int) -> None:

@@ -20,6 +20,7 @@ from aesedge.errors import (
     ProviderError,
     UsageError,
 )
+from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ N_INPUT = "n_image_tokens"
 _FATAL_ONLY = 4  # onnxruntime's log severity: its errors come as exceptions, once is enough
 
 
-class VisionTower:
+class VisionTower(Closing):
     """One vision graph, ready to run.
 
     Args:
@@ -207,12 +208,6 @@ class VisionTower:
         self._session = None
         for options in list(self._running):
             options.terminate = True
-
-    def __enter__(self) -> VisionTower:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 def _run_on_host(session: Any, feeds: dict[str, npt.NDArray[Any]], options: Any) -> Any:

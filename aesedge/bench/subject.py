@@ -13,6 +13,7 @@ from PIL import Image
 from aesedge.bench.rounds import Sample
 from aesedge.image import read_image
 from aesedge.llm import binding
+from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,7 @@ class NewPhotos:
         return path
 
 
-class Subject:
+class Subject(Closing):
     """A model that has been warmed, and a photo that may be in its KV cache. Close it, or use it as a context manager.
 
     Args:
@@ -130,12 +131,6 @@ class Subject:
     def close(self) -> None:
         """Let the photo leave the KV cache. Closing twice does nothing."""
         self._resources.close()
-
-    def __enter__(self) -> Subject:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 class Watch:

@@ -16,6 +16,7 @@ from aesedge.errors import ContextFullError, InferenceError, ModelLoadError, Usa
 from aesedge.llm import binding
 from aesedge.llm.cells import CellLedger
 from aesedge.llm.interrupt import AbortFlag, Interrupt
+from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ class Aborted(Exception):  # noqa: N818 (no error: somebody wanted it)
     """A computation was stopped through :attr:`Context.abort`; everything is as it was before."""
 
 
-class Context:
+class Context(Closing):
     """One unified KV cache over a model.
 
     Args:
@@ -384,12 +385,6 @@ class Context:
         handle, self.handle = self.handle, None
         if handle:
             self._lib.llama_free(handle)
-
-    def __enter__(self) -> Context:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 def _pointer(array: npt.NDArray[Any] | None, ctype: Any) -> Any:

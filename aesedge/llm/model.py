@@ -11,6 +11,7 @@ import numpy.typing as npt
 from aesedge.errors import BundleFormatError, InferenceError, ModelLoadError, UsageError
 from aesedge.llm import binding
 from aesedge.llm.interrupt import Interrupt
+from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ _ARCHITECTURE = "llama"  # what LLaVA-1.5 and Vicuna are; the prompt and the pos
 _MAX_PIECE_BYTES = 256
 
 
-class LanguageModel:
+class LanguageModel(Closing):
     """A GGUF file in memory.
 
     Args:
@@ -196,9 +197,3 @@ class LanguageModel:
         handle, self.handle = self.handle, None
         if handle:
             self._lib.llama_model_free(handle)
-
-    def __enter__(self) -> LanguageModel:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()

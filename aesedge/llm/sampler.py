@@ -13,6 +13,7 @@ import numpy.typing as npt
 from aesedge.errors import InferenceError, UsageError
 from aesedge.llm import binding
 from aesedge.llm.grammar_state import GrammarState, array_of, candidates_of
+from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
     from aesedge.llm.context import Context
@@ -51,7 +52,7 @@ class Step(NamedTuple):
     """Whether the answer ends with them; then none of them needs to be decoded."""
 
 
-class Sampler:
+class Sampler(Closing):
     """One sequence's chain; it remembers what it chose.
 
     Who follows the answer token by token calls :meth:`sample` after each decode. Who wants forced text at once calls
@@ -140,9 +141,3 @@ class Sampler:
             self._lib.llama_sampler_free(chain)
         if self._grammar is not None:
             self._grammar.close()
-
-    def __enter__(self) -> Sampler:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aesedge.errors import ModelLoadError
 from aesedge.llm import binding
 from aesedge.llm.context import FLASH_AUTO, KV_TYPES
+from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ class Buffers(NamedTuple):
     """Logits that the program reads."""
 
 
-class DryRun:
+class DryRun(Closing):
     """A GGUF file's header and vocabulary in llama.cpp. Use it as a context manager, or close it.
 
     Raises:
@@ -102,12 +103,6 @@ class DryRun:
         handle, self._handle = self._handle, None
         if handle:
             self._lib.llama_model_free(handle)
-
-    def __enter__(self) -> DryRun:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 def _read(log: str) -> Buffers:

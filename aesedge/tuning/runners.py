@@ -20,6 +20,7 @@ from aesedge.prompt import prompt_template
 from aesedge.rating import label_tokens, rate
 from aesedge.raw_timing import append_rows, timed_ns
 from aesedge.samples import SAMPLE_PHOTOS
+from aesedge.system.closing import Closing
 from aesedge.tuning.candidates import tower_of
 from aesedge.tuning.comparison import NoTimeError
 from aesedge.tuning.steps import Done, Step, Workload
@@ -167,7 +168,7 @@ class LanguageRunner:
             raise NoTimeError("no time left") from None
 
 
-class Runners:
+class Runners(Closing):
     """Opens what is compared, and closes what is not needed any more. Close it, or use it as a context manager.
 
     Args:
@@ -329,12 +330,6 @@ class Runners:
         while self._models:
             self._models.popitem()[1].close()
         give_back_freed()
-
-    def __enter__(self) -> Runners:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 def _weights_of(settings: Settings) -> tuple[object, bool]:

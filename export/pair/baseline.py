@@ -18,6 +18,7 @@ from aesedge.bench.pairs import Pair
 from aesedge.bench.subject import Watch
 from aesedge.errors import InferenceError, UsageError
 from aesedge.llm.placement import gpu_devices
+from aesedge.system.closing import Closing
 from aesedge.work import Append, Room, Work
 
 from .baseline_memory import configurations_that_fit, find_mmproj
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _PHOTO, _DECODE, _VISION = "photo to score", "decode image", "vision"
 
 
-class MtmdBaseline:
+class MtmdBaseline(Closing):
     """llama.cpp in processes of its own, and the steps that it does in turns with a model. Use it as a context manager.
 
     Args:
@@ -181,12 +182,6 @@ class MtmdBaseline:
     def close(self) -> None:
         """End the other processes. Closing twice does nothing."""
         self._resources.close()
-
-    def __enter__(self) -> MtmdBaseline:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
 
 def _our_way(model: Model, photo: Path, n_image_tokens: int) -> dict[str, int]:

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from aesedge.errors import InferenceError
+from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -85,7 +86,7 @@ def mtmd_version() -> str:
     return f"libmtmd of llama-cpp-python {metadata.version('llama-cpp-python')}"
 
 
-class MtmdProcess:
+class MtmdProcess(Closing):
     """A process with an image encoder, a language model, or both. Use it as a context manager, or close it.
 
     Args:
@@ -205,9 +206,3 @@ class MtmdProcess:
         self._process.kill()
         self._process.communicate()
         self._log.close()
-
-    def __enter__(self) -> MtmdProcess:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aesedge.llm import Context, LanguageModel
+from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _IMAGE = 0  # the sequence that holds the text before the image, and the image
 
 
-class GgufRuntime:
+class GgufRuntime(Closing):
     """One GGUF file on llama.cpp.
 
     The weights stay in the file's own pages (no repacking), so that a file larger than the free memory can be asked.
@@ -108,9 +109,3 @@ class GgufRuntime:
         """Free the language model. Closing twice does nothing."""
         self._close_context()
         self.model.close()
-
-    def __enter__(self) -> GgufRuntime:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
