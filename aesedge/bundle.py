@@ -1,17 +1,26 @@
-"""Bundles on disk: where they are, which files they have, whether those are intact; knows files, not what runs them."""
+"""Bundles on disk: where they are, which files they have, whether those are intact."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import platformdirs
 
 from aesedge import hashes
 from aesedge.errors import BundleError, BundleIntegrityError, BundleNotFoundError
-from aesedge.manifest import MANIFEST_NAME, BundleFile, Manifest, Role, format_manifest, parse_manifest
+from aesedge.manifest import (
+    MANIFEST_MAX_BYTES,
+    MANIFEST_NAME,
+    BundleFile,
+    Manifest,
+    Role,
+    format_manifest,
+    parse_manifest,
+)
+from aesedge.system.regular_file import check_regular, read_regular
 from aesedge.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 
 POCKET = "pocket"
 _POCKET_FOLDER = Path(__file__).parent / POCKET
+_TEXT_MAX_BYTES = 1 << 24
 
 
 def data_folder() -> Path:
@@ -50,8 +60,26 @@ class Bundle:
             what = "GGUF type" if role == "llm" else "vision precision"
             have = ", ".join(t.lower() for t in self.manifest.types(role))
             raise BundleNotFoundError(f"bundle {self.name!r} has no {what} {type_!r}; it has: {have}")
-        self._check_hash(file, hashes.remembered_sha256(self.folder / file.path))
-        return self.folder / file.path
+        path = self.folder / file.path
+        _check_size(self.folder, file)
+        self._check_hash(file, hashes.remembered_sha256(path, expected=file.sha256))
+        return path
+
+    def text(self, role: Role) -> str:
+        """Return the text of the first file of a role, with its hash checked; what is not UTF-8 in it is replaced.
+
+        Raises:
+            BundleNotFoundError: the bundle has none.
+            BundleIntegrityError: it is missing, altered, or too long for a text.
+        """
+        file = next((f for f in self.manifest.files if f.role == role), None)
+        if file is None:
+            raise BundleNotFoundError(f"bundle {self.name!r} has no {'model card' if role == 'card' else role}")
+        path = self.path(role, file.type)
+        try:
+            return read_regular(path, most_bytes=_TEXT_MAX_BYTES).decode("utf-8", "replace")
+        except OSError as error:
+            raise BundleIntegrityError(f"{path}: cannot be read: {error.strerror}") from None
 
     def _check_hash(self, file: BundleFile, sha256: str) -> None:
         if sha256 != file.sha256:
@@ -97,7 +125,7 @@ def open_bundle(name: str | os.PathLike[str]) -> Bundle:
 def _read(folder: Path, *, check: bool = True) -> Bundle:
     path = folder / MANIFEST_NAME
     try:
-        data = path.read_bytes()
+        data = read_regular(path, most_bytes=MANIFEST_MAX_BYTES)
     except OSError as error:
         raise BundleNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
     manifest = parse_manifest(data, str(path))
@@ -131,9 +159,16 @@ def read_unchecked(name: str | os.PathLike[str]) -> Bundle:
 def _check_size(folder: Path, file: BundleFile) -> None:
     path = folder / file.path
     try:
-        n_bytes = path.stat().st_size
-    except OSError:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         raise BundleIntegrityError(f"{path}: missing; install or export the bundle again") from None
+    except OSError as error:
+        raise BundleIntegrityError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        check_regular(path, found.st_mode)
+    except OSError as error:
+        raise BundleIntegrityError(f"{path}: {error.strerror}; install or export the bundle again") from None
+    n_bytes = found.st_size
     if n_bytes != file.n_bytes:
         raise BundleIntegrityError(
             f"{path}: altered: {n_bytes} bytes, the manifest says {file.n_bytes}; install or export the bundle again"
@@ -142,24 +177,78 @@ def _check_size(folder: Path, file: BundleFile) -> None:
 
 def installed_folders() -> list[Path]:
     """Return the folders of all bundles that can be named, the embedded one first."""
-    home = data_folder()
-    found = sorted(p.parent for p in home.glob(f"*/{MANIFEST_NAME}")) if home.is_dir() else []
+    try:
+        found = sorted(p for p in data_folder().iterdir() if not p.name.startswith(".") and _has_manifest(p))
+    except OSError:  # there is no such folder, or it cannot be read
+        found = []
     embedded = [_POCKET_FOLDER] if (_POCKET_FOLDER / MANIFEST_NAME).is_file() else []
     return embedded + found
 
 
+class Installed(NamedTuple):
+    """A bundle that can be named."""
+
+    name: str
+    """What ``--bundle`` takes: the folder's name, or its path where another bundle has that name already."""
+    folder: Path
+
+
+def installed() -> list[Installed]:
+    """Return all bundles that can be named, readable or not, the embedded one first."""
+    taken: set[str] = set()
+    found = []
+    for folder in installed_folders():
+        found.append(Installed(str(folder) if folder.name in taken else folder.name, folder))
+        taken.add(folder.name)
+    return found
+
+
+def _has_manifest(folder: Path) -> bool:
+    """Whether something with a manifest's name is in a folder; whether it is one is found out by reading it."""
+    return os.path.lexists(folder / MANIFEST_NAME)
+
+
 def _find(name: str | os.PathLike[str]) -> Path:
-    folders = installed_folders()
-    by_name = {folder.name: folder for folder in reversed(folders)}
-    if os.fspath(name) in by_name:
-        return by_name[os.fspath(name)]
-    folder = Path(name).expanduser()
-    if (folder / MANIFEST_NAME).is_file():
-        return folder
-    if folder.is_dir():
+    """Return a bundle's folder: by the folder's name, as a path, or by the name in its manifest, in this order."""
+    asked, bundles = os.fspath(name), installed()
+    by_name = {bundle.name: bundle.folder for bundle in bundles}
+    if asked in by_name:
+        return by_name[asked]
+    try:
+        folder = Path(name).expanduser()
+        if _has_manifest(folder):
+            return folder
+        is_folder = folder.is_dir()
+    except (OSError, ValueError, RuntimeError):  # too long for a path, a NUL in it, or no such user's home
+        folder, is_folder = Path(), False
+    names = {bundle.name: _name_in_manifest(bundle.folder) for bundle in bundles}
+    called = [known for known, inner in names.items() if inner == asked]
+    if len(called) > 1:
+        raise BundleNotFoundError(
+            f"{len(called)} installed bundles are called {asked!r}: {', '.join(called)}; give one of these names"
+        )
+    if called:
+        return by_name[called[0]]
+    if is_folder:
         raise BundleNotFoundError(f"{folder}: no bundle: there is no {MANIFEST_NAME} in it")
-    have = ", ".join(by_name) or "none"
+    have = ", ".join(both_names(known, inner) for known, inner in names.items()) or "none"
     raise BundleNotFoundError(
-        f"no bundle {os.fspath(name)!r}; installed are: {have}. --bundle also takes a folder; "
+        f"no bundle {_short(asked)!r}; installed are: {have}. --bundle also takes a folder; "
         "'aesedge export CHECKPOINT' makes one"
     )
+
+
+def both_names(name: str, name_in_manifest: str) -> str:
+    """Return the names that a bundle can be opened by, in one text."""
+    return f"{name} ({name_in_manifest})" if name_in_manifest not in {"", name} else name
+
+
+def _name_in_manifest(folder: Path) -> str:
+    try:
+        return _read(folder, check=False).name
+    except BundleError:
+        return ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}…"

@@ -1,18 +1,19 @@
-"""SHA-256 of files, remembered by size and time so that 4 GB are read once; knows nothing of bundles."""
+"""SHA-256 of files, remembered by size and time so that 4 GB are read once."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import platformdirs
 
 from aesedge.errors import BundleIntegrityError
+from aesedge.system.regular_file import open_regular, read_regular
 from aesedge.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 20
 _MEMORY_NAME = "hashes.json"
+_MEMORY_MAX_BYTES = 1 << 24
+_Known = tuple[int, int, int, int, Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]]
+"""Size, times of content and inode, inode, SHA-256."""
 _log = logging.getLogger("aesedge")
 
 
@@ -40,7 +44,7 @@ def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 if progress is not None:
@@ -50,39 +54,62 @@ def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
     return digest.hexdigest()
 
 
-def remembered_sha256(path: Path) -> str:
+def remembered_sha256(path: Path, *, expected: str = "") -> str:
     """Return a file's SHA-256; a file with the same size, inode and times as before is not read again.
 
+    What was remembered is only believed where it says what is expected: it may be wrong, the file may be right.
     A cache folder that cannot be written costs time, not answers: it is logged once, and nothing is remembered.
+
+    Raises:
+        BundleIntegrityError: the file cannot be read.
     """
-    stat = path.stat()
-    state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    try:
+        key, state = str(path.resolve()), _state(path)
+    except OSError as error:
+        raise BundleIntegrityError(f"{path}: cannot be read: {error.strerror}") from None
     memory = _recall()
-    key = str(path.resolve())
     known = memory.get(key)
-    if isinstance(known, list) and known[:-1] == state and isinstance(known[-1], str):
+    if known is not None and known[:-1] == state and (not expected or known[-1] == expected):
         return known[-1]
     digest = sha256(path)
-    memory[key] = [*state, digest]
+    memory[key] = (*state, digest)
     _remember(memory)
     return digest
 
 
-def _recall() -> dict[str, object]:
+def _state(path: Path) -> tuple[int, int, int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def _recall() -> dict[str, _Known]:
+    path = cache_folder() / _MEMORY_NAME
     try:
-        memory = json.loads((cache_folder() / _MEMORY_NAME).read_bytes())
-    except (OSError, ValueError):
+        return msgspec.json.decode(
+            read_regular(path, most_bytes=_MEMORY_MAX_BYTES, follow_links=False), type=dict[str, _Known]
+        )
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    return memory if isinstance(memory, dict) else {}
+    except OSError as error:
+        reason = error.strerror
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        reason = "is not what aesedge wrote"
+    _remark_once(f"{path}: {reason}; it is made again, and bundles are read anew")
+    return {}
 
 
-def _remember(memory: dict[str, object]) -> None:
+def _remember(memory: dict[str, _Known]) -> None:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / _MEMORY_NAME, json.dumps(memory).encode())
+        write_whole(folder / _MEMORY_NAME, msgspec.json.encode(memory))
     except OSError as error:
         _complain_once(folder, error.strerror or "unknown reason")
+
+
+@cache
+def _remark_once(text: str) -> None:
+    _log.warning("%s", text)
 
 
 @cache

@@ -6,16 +6,20 @@ Reading is strict: an unknown format version, a missing, unknown or ill-typed fi
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Literal
 
 import msgspec
 
 from aesedge.errors import BundleFormatError
+from aesedge.fidelity import Fidelity
+from aesedge.prompt import TEMPLATES
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MANIFEST_MAX_BYTES = 1 << 22
+"""A manifest has some 10 kB; what is longer is none, and is not read."""
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"
 """What a bundle may be called: it is the name of a folder too."""
 
 AUTO_SCORE_DRIFT = 0.25
@@ -24,9 +28,22 @@ AUTO_NLL_CHANGE = 0.1
 """Nats per token: the critique that all image tokens lead to is on average still 90 % as likely, token by token."""
 
 Role = Literal["vision", "llm", "card", "imatrix"]
-Positive = Annotated[int, msgspec.Meta(gt=0)]
-Text = Annotated[str, msgspec.Meta(min_length=1)]
-Channels = tuple[float, float, float]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+Note = Annotated[str, msgspec.Meta(max_length=1000)]
+Question = Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
+TypeName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z")]
+"""Part of the names of files in the cache folder."""
+Positions = Annotated[int, msgspec.Meta(gt=0, le=8192)]
+"""Image tokens: each takes a position of the context."""
+Level = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Mean = Annotated[float, msgspec.Meta(ge=-10.0, le=10.0)]
+Deviation = Annotated[float, msgspec.Meta(ge=0.0, le=10.0)]
+Points = Annotated[float, msgspec.Meta(ge=0.0, le=10.0)]
+Count = Annotated[int, msgspec.Meta(gt=0, le=2**53)]
+
+_LEAST_STD = 1e-3
+_FILE_NAME = re.compile(r'(?!\.)[^\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028\u2029]{1,200}(?<![. ])')
+"""A plain name on every system: no folders, drives, wildcards or control characters."""
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,9 +51,9 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     checkpoint: Text
     """Name or folder of the checkpoint that was exported."""
-    revision: str = ""
+    revision: Note = ""
     """Commit or content hash of the checkpoint; empty if it has none."""
-    layout: str = ""
+    layout: Note = ""
     """Checkpoint layout that export recognised, e.g. ``hf-llava`` or ``original-llava``."""
 
 
@@ -46,45 +63,45 @@ class BundleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     path: Text
     """File name inside the bundle's folder."""
     role: Role
-    type: Text
+    type: TypeName
     """Precision of a vision graph (``fp32``), quantization type of a language model (``Q4_K_M``), format of a card."""
-    n_bytes: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(name="bytes")
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    n_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = msgspec.field(name="bytes")
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Preprocessing that turns a photo into the tower's pixels: pad to square, resize bicubically, normalise."""
 
-    size: Positive
+    size: Annotated[int, msgspec.Meta(gt=0, le=2048)]
     """Side of the square that the tower sees, in pixels."""
-    mean: Channels
-    std: Channels
-    pad_color: tuple[int, int, int]
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
+    pad_color: tuple[Level, Level, Level]
     """RGB 0..255 of the border that makes a photo square."""
 
 
 class TokenPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a number of image tokens costs against all of them, measured on photos."""
 
-    n: Positive
+    n: Positions
     """Image tokens."""
-    score_drift: float
+    score_drift: Points
     """Mean change of the scores (overall and attributes), in points of 10."""
-    worst_score_drift: float
+    worst_score_drift: Points
     """The same of the photo with the largest."""
-    nll_change: float
+    nll_change: Annotated[float, msgspec.Meta(ge=-1000.0, le=1000.0)]
     """Change in negative log-likelihood of the critique that all image tokens lead to, in nats per token."""
-    n_photos: Positive
+    n_photos: Count
 
 
 class ImageTokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How many positions of the prompt an image may take."""
 
-    min: Positive
-    max: Positive
-    method: str = "none"
+    min: Positions
+    max: Positions
+    method: Note = "none"
     """Reduction from max to fewer tokens; ``none`` means that min equals max."""
-    curve: list[TokenPoint] = []
+    curve: Annotated[list[TokenPoint], msgspec.Meta(max_length=1000)] = []
     """What fewer cost, from many to few; empty where nobody measured."""
 
     def auto(self) -> int:
@@ -103,27 +120,29 @@ class PromptSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     template: Text
     """Name of a template of :mod:`aesedge.prompt`."""
-    critique: Text
+    critique: Question
     """The question whose answer is the critique."""
 
 
 class RatingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a score is read from the model's own words."""
 
-    question: Text
-    attributes: dict[str, Text]
+    question: Question
+    attributes: Annotated[dict[Text, Question], msgspec.Meta(max_length=64)]
     """Attribute name to question, in the order in which they are shown."""
-    labels: dict[str, Annotated[list[Text], msgspec.Meta(min_length=1)]]
+    labels: Annotated[
+        dict[Text, Annotated[list[Text], msgspec.Meta(min_length=1, max_length=32)]], msgspec.Meta(max_length=32)
+    ]
     """Label (``high``) to the answers that mean it (``High``, ``A``)."""
-    weights: dict[str, Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]]
+    weights: dict[Text, Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]]
     """Label to its worth; the score is 10 times the mean worth."""
 
 
 class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is loaded when nothing is asked for."""
 
-    gguf: Text
-    vision: Text
+    gguf: TypeName
+    vision: TypeName
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -131,18 +150,18 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     format_version: int
     name: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
-    created_by: str
+    created_by: Note
     source: Source
     license: Text
-    files: Annotated[list[BundleFile], msgspec.Meta(min_length=2)]
+    files: Annotated[list[BundleFile], msgspec.Meta(min_length=2, max_length=200)]
     defaults: Defaults
     image: ImageSpec
     image_tokens: ImageTokens
-    n_embd: Positive
+    n_embd: Annotated[int, msgspec.Meta(gt=0, le=65_536)]
     """Width of an image embedding, which is the width of the language model."""
     prompt: PromptSpec
     rating: RatingSpec
-    fidelity: dict[str, Any] = {}
+    fidelity: Fidelity = Fidelity()
     """Figures measured at export, stage by stage."""
 
     def file(self, role: Role, type_: str) -> BundleFile | None:
@@ -156,6 +175,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 class _Version(msgspec.Struct):
     format_version: int
+
+
+class _NamedFile(msgspec.Struct):
+    path: str
+
+
+class _AnyManifest(msgspec.Struct):
+    """What makes a manifest of any version one of ours."""
+
+    format_version: int
+    files: list[_NamedFile]
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
@@ -173,15 +203,35 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         if version != FORMAT_VERSION:
             hint = "update aesedge" if version > FORMAT_VERSION else "export the bundle again"
             raise BundleFormatError(
-                f"{where}: format version {version}, this aesedge reads version {FORMAT_VERSION}; {hint}"
+                f"{where}: format version {_short(version)}, this aesedge reads version {FORMAT_VERSION}; {hint}"
             )
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise BundleFormatError(f"{where}: not a valid manifest: {error}; export or install the bundle again") from None
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise BundleFormatError(
+            f"{where}: not a valid manifest: {_short(error)}; export or install the bundle again"
+        ) from None
     problem = _contradiction(manifest)
     if problem:
         raise BundleFormatError(f"{where}: {problem}; export or install the bundle again")
     return manifest
+
+
+def listed_files(data: bytes) -> list[str] | None:
+    """Return the names of the files that a manifest of any format version lists, or None if it is not one of ours."""
+    try:
+        found = msgspec.json.decode(data, type=_AnyManifest)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+    return [file.path for file in found.files if _FILE_NAME.fullmatch(file.path)]
+
+
+def _short(value: object) -> str:
+    """Return what a foreign file says, or what is said of it, in a length that fits a message."""
+    try:
+        text = str(value)
+    except ValueError:  # more digits than Python writes
+        return "too large a number"
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def format_manifest(manifest: Manifest) -> bytes:
@@ -189,11 +239,17 @@ def format_manifest(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
-def _contradiction(m: Manifest) -> str:  # noqa: PLR0911 (one return per rule)
+def _contradiction(m: Manifest) -> str:
     """Return what in the manifest contradicts itself, or an empty string."""
+    return _wrong_files(m) or _wrong_tokens(m.image_tokens) or _wrong_answers(m)
+
+
+def _wrong_files(m: Manifest) -> str:
     for f in m.files:
-        if PurePosixPath(f.path).name != f.path or f.path in {".", "..", MANIFEST_NAME} or "\\" in f.path:
-            return f"file path {f.path!r} is not a plain file name"
+        if not _FILE_NAME.fullmatch(f.path) or f.path.lower() == MANIFEST_NAME:
+            return f"file path {_short(repr(f.path))} is not a plain file name"
+    if len({f.path.lower() for f in m.files}) != len(m.files):
+        return "two files have the same path"
     keys = [(f.role, f.type.lower()) for f in m.files]
     if len(set(keys)) != len(keys):
         return "two files have the same role and type"
@@ -201,15 +257,25 @@ def _contradiction(m: Manifest) -> str:  # noqa: PLR0911 (one return per rule)
         return f"default GGUF type {m.defaults.gguf!r} is not among its files"
     if m.file("vision", m.defaults.vision) is None:
         return f"default vision precision {m.defaults.vision!r} is not among its files"
-    if not 0 < m.image_tokens.min <= m.image_tokens.max:
-        return f"image token range {m.image_tokens.min}..{m.image_tokens.max} is empty"
-    if (m.image_tokens.min == m.image_tokens.max) != (m.image_tokens.method == "none"):
+    return ""
+
+
+def _wrong_tokens(tokens: ImageTokens) -> str:
+    if tokens.min > tokens.max:
+        return f"image token range {tokens.min}..{tokens.max} is empty"
+    if (tokens.min == tokens.max) != (tokens.method == "none"):
         return (
-            f"image token range {m.image_tokens.min}..{m.image_tokens.max} contradicts the method "
-            f"{m.image_tokens.method!r}: 'none' means that min equals max, and only that"
+            f"image token range {tokens.min}..{tokens.max} contradicts the method {_short(repr(tokens.method))}: "
+            "'none' means that min equals max, and only that"
         )
+    return ""
+
+
+def _wrong_answers(m: Manifest) -> str:
     if set(m.rating.labels) != set(m.rating.weights) or len(m.rating.labels) < 2:
         return "labels and weights of the rating must name the same two or more labels"
-    if min(m.image.std) <= 0:
-        return "image std must be above 0"
+    if min(m.image.std) < _LEAST_STD:
+        return f"image std must be {_LEAST_STD} or more"
+    if m.prompt.template not in TEMPLATES:
+        return f"unknown prompt template {_short(repr(m.prompt.template))}; there are {', '.join(TEMPLATES)}"
     return ""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from aesedge.fidelity import Fidelity
 from aesedge.hashes import sha256
 from aesedge.manifest import MANIFEST_NAME, BundleFile, Manifest, format_manifest, parse_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from aesedge.manifest import Role
@@ -40,6 +43,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     data = format_manifest(manifest)
     (folder / MANIFEST_NAME).write_bytes(data)
     return parse_manifest(data, MANIFEST_NAME)
+
+
+def typed(fidelity: Mapping[str, object]) -> Fidelity:
+    """Return plain figures as the manifest has them; what is not a number is left open, as JSON does."""
+    return msgspec.json.decode(msgspec.json.encode(fidelity), type=Fidelity)
 
 
 def created_by() -> str:

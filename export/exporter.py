@@ -15,7 +15,7 @@ from aesedge.prompt import prompt_template
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.vision import VisionTower
 
-from .bundle_files import created_by, described, write_manifest
+from .bundle_files import created_by, described, typed, write_manifest
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
 from .disk_space import require_space
 from .language.checkpoint_source import CheckpointSource
@@ -238,7 +238,7 @@ def _manifest(
         n_embd=source.architecture.text.hidden_size,
         prompt=plan.prompt,
         rating=plan.rating,
-        fidelity=fidelity,
+        fidelity=typed(fidelity),
     )
 
 

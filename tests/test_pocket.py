@@ -134,7 +134,7 @@ def test_it_is_whole_and_small_enough() -> None:
     bundle = open_bundle(POCKET)
     assert [problem for _, problem in bundle.verify() if problem] == []
     assert sum(f.n_bytes for f in bundle.manifest.files) <= LIMIT_BYTES
-    assert bundle.manifest.fidelity["checked"] is True
+    assert bundle.manifest.fidelity.checked is True
     assert bundle.manifest.types("card")
 
 

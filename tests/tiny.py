@@ -7,9 +7,10 @@ is what the big ones have.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gguf
+import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -29,6 +30,8 @@ from aesedge.manifest import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from aesedge.fidelity import Fidelity
 
 N_EMBD, N_FF, N_HEAD, N_LAYER, N_CTX = 64, 128, 2, 2, 1024
 IMAGE_SIZE, PATCH_SIZE = 32, 8
@@ -187,6 +190,12 @@ def write_manifest(folder: Path, files: list[BundleFile], *, name: str = "tiny",
         ),
     }
     (folder / MANIFEST_NAME).write_bytes(format_manifest(Manifest(**{**fields, **changes})))
+
+
+def plain(fidelity: Fidelity) -> dict[str, Any]:
+    """Return figures as they stand in a manifest's JSON."""
+    found: dict[str, Any] = msgspec.to_builtins(fidelity)
+    return found
 
 
 TOWER = {"hidden": 64, "n_heads": 2, "n_layers": 3, "intermediate": 96}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from aesedge.bundle import POCKET, Bundle, installed_folders, open_bundle, read_unchecked
-from aesedge.cli.exit_codes import SOME_FAILED
+from aesedge.bundle import POCKET, Bundle, both_names, installed, open_bundle, read_unchecked
+from aesedge.cli.exit_codes import SOME_FAILED, USAGE
 from aesedge.cli.fidelity import fidelity_text
 from aesedge.cli.options import Printing, expand
-from aesedge.cli.terminal import bold, complain, dim, size, status, table
-from aesedge.errors import AesedgeError, BundleNotFoundError
+from aesedge.cli.terminal import bold, complain, dim, shown, size, status, table
+from aesedge.errors import AesedgeError
 from aesedge.manifest import Manifest
 
 
@@ -20,16 +21,19 @@ from aesedge.manifest import Manifest
 def bundles(printing: Printing = Printing()) -> None:
     """List the installed bundles."""
     found, broken = [], []
-    for folder in installed_folders():
+    for name, folder in installed():
         try:
-            found.append(open_bundle(folder))
+            found.append((name, open_bundle(folder)))
         except AesedgeError as error:
             broken.append(error)
     if printing.json:
-        for bundle in found:
-            print(msgspec.json.encode(_summary(bundle)).decode())
+        for name, bundle in found:
+            print(msgspec.json.encode(_summary(name, bundle)).decode())
     elif found:
-        rows = [[b.name, size(_n_bytes(b)), *_types(b), b.manifest.source.checkpoint] for b in found]
+        rows = [
+            [both_names(name, b.name), size(_n_bytes(b)), *_types(b), shown(b.manifest.source.checkpoint)]
+            for name, b in found
+        ]
         print(table(rows, header=["name", "size", "gguf", "vision", "made from"]))
     else:
         print("no bundles are installed; 'aesedge export CHECKPOINT' makes one")
@@ -47,10 +51,11 @@ def _n_bytes(bundle: Bundle) -> int:
     return sum(f.n_bytes for f in bundle.manifest.files)
 
 
-def _summary(bundle: Bundle) -> dict[str, Any]:
+def _summary(name: str, bundle: Bundle) -> dict[str, Any]:
     gguf, vision = _types(bundle)
     return {
-        "name": bundle.name,
+        "name": name,
+        "name_in_manifest": bundle.name,
         "folder": str(bundle.folder),
         "bytes": _n_bytes(bundle),
         "gguf": gguf.split(),
@@ -68,24 +73,17 @@ def info(
     """Show what is in a bundle: files, prompts, labels, and the figures measured when it was exported."""
     bundle = open_bundle(name)
     if card:
-        print(_card(bundle))
+        print(shown(bundle.text("card")))
     elif printing.json:
         print(msgspec.json.encode(bundle.manifest).decode())
     else:
         _show(bundle)
 
 
-def _card(bundle: Bundle) -> str:
-    file = next((f for f in bundle.manifest.files if f.role == "card"), None)
-    if file is None:
-        raise BundleNotFoundError(f"bundle {bundle.name!r} has no model card")
-    return (bundle.folder / file.path).read_text(encoding="utf-8")
-
-
 def _show(bundle: Bundle) -> None:
     m = bundle.manifest
     tokens = m.image_tokens
-    print(bold(f"{m.name}, {size(_n_bytes(bundle))} in {bundle.folder}"))
+    print(bold(shown(f"{m.name}, {size(_n_bytes(bundle))} in {bundle.folder}")))
     facts = {
         "made from": " ".join(filter(None, [m.source.checkpoint, m.source.layout, m.source.revision])),
         "made by": m.created_by,
@@ -113,7 +111,7 @@ def _memory(bundle: Bundle) -> str:
         plan = Options().plan(bundle)
         needed = estimate(bundle, plan)
     except AesedgeError as error:
-        return f"memory: unknown: {error}"
+        return shown(f"memory: unknown: {error}")
     rows = [[name, size(n)] for name, n in needed.parts.items()]
     rows += [[f"on GPU: {name}", size(n)] for name, n in needed.gpu_parts.items()]
     chosen = f"{plan.gguf.lower()}, vision {plan.vision.lower()}, --ctx {needed.n_ctx}, --kv-type {plan.kv_type}"
@@ -129,7 +127,7 @@ def _tuned(bundle: Bundle) -> str:
     try:
         profile = load_profile(m, m.defaults.gguf, "auto")
     except AesedgeError as error:
-        return f"settings: unknown: {error}"
+        return shown(f"settings: unknown: {error}")
     if profile is None:
         return f"settings: not tuned; 'aesedge tune {m.name}' measures what is fastest here"
     return tuned_text(profile)
@@ -145,7 +143,7 @@ def _image_tokens(m: Manifest) -> str:
 def show_made(bundle: Bundle) -> None:
     """Show what a command made: how faithful it is, and its files."""
     print(f"{fidelity_text(bundle.manifest)}\n\n{_files(bundle.manifest)}\n")
-    print(bold(f"{bundle.name}, {size(_n_bytes(bundle))} in {bundle.folder}"))
+    print(bold(shown(f"{bundle.name}, {size(_n_bytes(bundle))} in {bundle.folder}")))
 
 
 def _files(m: Manifest) -> str:
@@ -163,20 +161,38 @@ def verify(
     printing: Printing = Printing(),
 ) -> None:
     """Read every file of bundles and compare it with the manifest's hash."""
-    broken = False
-    for name in names or [str(folder) for folder in installed_folders()]:
-        bundle = read_unchecked(name)
+    opened = broken = False
+    asked = [(name, name) for name in names or []] or [(name, str(folder)) for name, folder in installed()]
+    for name, bundle_or_folder in asked:
+        try:
+            bundle = read_unchecked(bundle_or_folder)
+        except AesedgeError as error:
+            opened |= _is_there(bundle_or_folder)
+            broken = True
+            _say_verified(name, None, str(error), printing)
+            continue
+        opened = True
         for path, problem in _verified(bundle, quiet=printing.quiet):
             broken |= bool(problem)
-            if printing.json:
-                line = {"bundle": bundle.name, "file": path, "ok": not problem, "problem": problem or None}
-                print(msgspec.json.encode(line).decode(), flush=True)
-            elif problem:
-                complain(problem)
-            elif not printing.quiet:
-                print(f"ok  {bundle.name}  {path}", flush=True)
+            _say_verified(name, path, problem, printing)
     if broken:
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(SOME_FAILED if opened else USAGE)
+
+
+def _is_there(name: str) -> bool:
+    """Whether there is such a bundle, whatever is wrong with it."""
+    return any(name in {known, str(folder)} for known, folder in installed()) or Path(name).is_dir()
+
+
+def _say_verified(name: str, path: str | None, problem: str, printing: Printing) -> None:
+    """Say what is known of a file of a bundle, or of the bundle where no file could be looked at."""
+    if printing.json:
+        found = {"bundle": name, "file": path, "ok": not problem, "problem": problem or None}
+        print(msgspec.json.encode(found).decode(), flush=True)
+    elif problem:
+        complain(problem)
+    elif not printing.quiet:
+        print(f"ok  {shown(name)}  {path}", flush=True)
 
 
 def _verified(bundle: Bundle, *, quiet: bool) -> list[tuple[str, str]]:

@@ -1,52 +1,42 @@
-"""How ``aesedge info`` shows what was measured when a bundle was made; knows tables, not how the figures came about.
-
-A manifest's ``fidelity`` is read leniently: what a figure is called has changed, and a bundle of before must be shown.
-"""
+"""How ``aesedge info`` shows what was measured when a bundle was made."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-from aesedge.cli.terminal import dim, size, table
+from aesedge.cli.terminal import dim, shown, size, table
 from aesedge.manifest import Manifest
 
-_SHOWN = {"checked", "reason", "reference", "photos", "n_positions", "note", "stages", "types", "vision", "verdicts"}
+if TYPE_CHECKING:
+    from aesedge.fidelity import Fidelity, LanguageFidelity, LanguageFigures, Stage, VisionFidelity
+
 _NARROW = 80
-_OTHER_FILES = {"without_importance": "no matrix", "with_importance": "with matrix"}
-"""What an export compared a file with, and did not keep."""
 
 
 def fidelity_text(manifest: Manifest) -> str:
     """Return all that is known about how faithful a bundle is, in tables at most 80 columns wide."""
     fidelity = manifest.fidelity
-    stages = [stage for stage in fidelity.get("stages") or [] if isinstance(stage, dict)]
     blocks = [
         _summary(fidelity),
-        _stages(stages),
-        _vision(manifest, _records(fidelity, "vision")),
-        _types(manifest, _records(fidelity, "types")),
-        _legend(_records(fidelity, "verdicts")),
-        _rest({key: value for key, value in fidelity.items() if key not in _SHOWN}),
+        _stages(fidelity.stages),
+        _vision(manifest, fidelity.vision),
+        _types(manifest, fidelity.types),
+        _legend(fidelity.verdicts),
     ]
     return "\n\n".join(block for block in blocks if block)
 
 
-def _records(fidelity: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
-    found = fidelity.get(key)
-    return {name: r for name, r in found.items() if isinstance(r, dict)} if isinstance(found, dict) else {}
-
-
-def _summary(fidelity: Mapping[str, Any]) -> str:
-    photos = ", ".join(map(str, fidelity.get("photos") or []))
-    n_positions = fidelity.get("n_positions")
+def _summary(fidelity: Fidelity) -> str:
+    n = fidelity.n_positions
     facts = {
-        "compared with": str(fidelity.get("reference") or "nothing"),
-        "": "" if fidelity.get("checked") else f"not with PyTorch: {fidelity.get('reason') or 'it was not asked for'}",
-        "on": photos + (f"; {n_positions} next-token distributions" if n_positions else ""),
-        "note": str(fidelity.get("note") or ""),
+        "compared with": fidelity.reference or "nothing",
+        "": "" if fidelity.checked else f"not with PyTorch: {fidelity.reason or 'it was not asked for'}",
+        "on": ", ".join(fidelity.photos) + (f"; {n} next-token distributions" if n else ""),
+        "note": fidelity.note,
+        "importance on": ", ".join(fidelity.importance.photos) if fidelity.importance else "",
     }
     rows = []
     for key, text in facts.items():
@@ -54,53 +44,62 @@ def _summary(fidelity: Mapping[str, Any]) -> str:
     return table(rows)
 
 
-def _stages(stages: Iterable[Mapping[str, Any]]) -> str:
+def _stages(stages: Iterable[Stage]) -> str:
     rows = []
     for stage in stages:
-        limits = stage.get("limits") or {}
-        for i, (figure, value) in enumerate((stage.get("figures") or {}).items()):
-            name = str(stage.get("stage", "")) if i == 0 else ""
-            rows.append([name, _words(figure), _short(value, figure), _limit(figure, limits.get(figure))])
+        for i, (figure, value) in enumerate(stage.figures.items()):
+            name = stage.stage if i == 0 else ""
+            rows.append([name, _words(figure), _short(value, figure), _limit(figure, stage.limits.get(figure))])
     return table(rows, header=["stage", "figure", "value", "limit"]) if rows else ""
 
 
-def _limit(figure: str, limit: object) -> str:
+def _limit(figure: str, limit: float | None) -> str:
     if limit is None:
         return ""
     return f"at {'least' if figure.startswith(('min_', 'n_')) else 'most'} {_short(limit, figure)}"
 
 
-def _vision(manifest: Manifest, records: Mapping[str, Mapping[str, Any]]) -> str:
+def _vision(manifest: Manifest, records: Mapping[str, VisionFidelity]) -> str:
     rows, remarks = [], []
     for precision, record in records.items():
-        least = (record.get("limits") or {}).get("min_cosine")
-        cosines = [_short(value, "cosine") for value in (record.get("min_cosine"), least)]
-        figures = [_short(record.get("max_relative_diff")), _points(record), str(record.get("against", ""))]
-        rows.append([precision, _size(manifest, "vision", precision, record), *cosines, *figures])
-        for key, kept in record.items():
-            if key.endswith("_in_fp32") and kept:
-                names = ", ".join(map(str, kept))
-                remarks.append(f"{precision} keeps in fp32: {names}")
+        cosines = [_short(value, "cosine") for value in (record.min_cosine, record.limits.get("min_cosine"))]
+        figures = [_short(record.max_relative_diff), _points(record.max_score_drift), record.against]
+        rows.append([precision, _size(manifest, "vision", precision, record.n_bytes), *cosines, *figures])
+        kept = [*record.layers_in_fp32, *record.nodes_in_fp32]
+        if kept:
+            remarks.append(f"{precision} keeps in fp32: {', '.join(kept)}")
     header = ["vision", "size", "cosine", "limit", "relative diff", "drift", "against"]
     return _with_remarks(_table([row for row in rows if any(row[2:])], header), remarks)
 
 
-def _types(manifest: Manifest, records: Mapping[str, Mapping[str, Any]]) -> str:
+def _types(manifest: Manifest, records: Mapping[str, LanguageFidelity]) -> str:
     rows, remarks = [], []
     for gguf_type, record in records.items():
-        rows.append(_type_row(gguf_type.lower(), _size(manifest, "llm", gguf_type, record), record))
-        for key, name in _OTHER_FILES.items():
-            other = record.get(key)
-            if isinstance(other, dict):
-                n = {"n_positions": record.get("n_positions"), "against": record.get("against")}
-                rows.append(_type_row(f"  {name}", "", {**n, **other}))
-                remarks.append(f"{name}: the same type quantized {key.replace('_', ' ')} of inputs; the better is kept")
-        otherwise = record.get("stored_otherwise")
-        if isinstance(otherwise, dict) and otherwise:
-            kinds = ", ".join(sorted({str(kind).lower() for kind in otherwise.values()}))
-            remarks.append(f"{gguf_type.lower()}: {len(otherwise)} tensors do not fit it and are {kinds}")
+        name, against = gguf_type.lower(), record.against
+        rows.append([name, _size(manifest, "llm", gguf_type, record.n_bytes), *_figures(record, record), against])
+        others = {"no matrix": record.without_importance, "with matrix": record.with_importance}
+        for other, (words, figures) in zip(("without", "with"), others.items(), strict=True):
+            if figures is not None:
+                rows.append([f"  {words}", "", *_figures(figures, record), against])
+                remarks.append(f"{words}: the same type quantized {other} importance of inputs; the better is kept")
+        if record.stored_otherwise:
+            kinds = ", ".join(sorted({kind.lower() for kind in record.stored_otherwise.values()}))
+            remarks.append(f"{name}: {len(record.stored_otherwise)} tensors do not fit it and are {kinds}")
     header = ["gguf", "size", "mean KL", "top-1", "drift", "verdict", "against"]
     return _with_remarks(_table([row for row in rows if any(row[2:])], header), remarks)
+
+
+def _figures(record: LanguageFigures, whole: LanguageFigures) -> list[str]:
+    """Return mean KL, share of equal likeliest tokens, drift and verdict.
+
+    Args:
+        record: of one file.
+        whole: which has the number of positions.
+    """
+    n_equal = record.n_argmax_equal if record.n_top1_equal is None else record.n_top1_equal
+    n = whole.n_positions or whole.n_prompts
+    share = f"{100 * n_equal / n:.1f} %" if n and n_equal is not None else ""
+    return [_short(record.mean_kl), share, _points(record.max_score_drift), record.verdict]
 
 
 def _table(rows: list[list[str]], header: list[str]) -> str:
@@ -116,30 +115,21 @@ def _with_remarks(text: str, remarks: Iterable[str]) -> str:
 
 def _wrapped(text: str, n_before: int = 0) -> list[str]:
     """Return text in lines that fit behind so many columns."""
-    return textwrap.wrap(text, max(20, min(_NARROW, shutil.get_terminal_size().columns) - n_before))
+    return textwrap.wrap(shown(text), max(20, min(_NARROW, shutil.get_terminal_size().columns) - n_before))
 
 
-def _type_row(name: str, n_bytes: str, record: Mapping[str, Any]) -> list[str]:
-    n_equal, n = record.get("n_top1_equal", record.get("n_argmax_equal")), record.get("n_positions")
-    n = n or record.get("n_prompts")
-    share = f"{100 * n_equal / n:.1f} %" if isinstance(n_equal, int) and isinstance(n, int) and n else ""
-    figures = [_short(record.get("mean_kl")), share, _points(record)]
-    return [name, n_bytes, *figures, str(record.get("verdict", "")), str(record.get("against") or "")]
+def _points(drift: float | None) -> str:
+    """Return a change of a score, in points of 0..10."""
+    return "" if drift is None else f"{drift:.3f}"
 
 
-def _points(record: Mapping[str, Any]) -> str:
-    """Return the greatest change of a score, in points of 0..10."""
-    drift = record.get("max_score_drift")
-    return f"{drift:.3f}" if isinstance(drift, float | int) else ""
-
-
-def _size(manifest: Manifest, role: str, type_: str, record: Mapping[str, Any]) -> str:
+def _size(manifest: Manifest, role: str, type_: str, otherwise: int | None) -> str:
     sizes = (f.n_bytes for f in manifest.files if (f.role, f.type.lower()) == (role, type_.lower()))
-    n_bytes = next(sizes, record.get("n_bytes"))
-    return size(n_bytes) if isinstance(n_bytes, int) else ""
+    n_bytes = next(sizes, otherwise)
+    return "" if n_bytes is None else size(n_bytes)
 
 
-def _legend(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
+def _legend(verdicts: Mapping[str, Mapping[str, float | None]]) -> str:
     """Return what the verdicts mean."""
     lines = [
         f"{verdict}: mean KL at most {_short(limits.get('mean_kl'))} nats, "
@@ -148,35 +138,17 @@ def _legend(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     if lines:
         lines.insert(0, "drift: the greatest change of a photo's score, in points of 0 to 10")
-    return "\n".join(dim(line) for line in lines)
-
-
-def _rest(figures: Mapping[str, Any]) -> str:
-    """Return what this module has no table for."""
-    found = _flat({key: value for key, value in figures.items() if isinstance(value, dict)}, "")
-    widest = max((len(name) for name, _ in found), default=0) + 2
-    rows = [[name if i == 0 else "", line] for name, text in found for i, line in enumerate(_wrapped(text, widest))]
-    return table(rows, header=["also measured", "value"]) if rows else ""
-
-
-def _flat(value: Mapping[str, Any], above: str) -> list[tuple[str, str]]:
-    """Return nested figures as pairs of name and value."""
-    found: list[tuple[str, str]] = []
-    for key, inner in value.items():
-        name = f"{above} {_words(key)}".strip()
-        if isinstance(inner, dict):
-            found += _flat(inner, name)
-        else:
-            found.append((name, ", ".join(map(_short, inner)) if isinstance(inner, list) else _short(inner)))
-    return found
+    return "\n".join(dim(shown(line)) for line in lines)
 
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _short(value: object, figure: str = "") -> str:
+def _short(value: float | None, figure: str = "") -> str:
     if value is None:
         return ""
+    if float(value).is_integer() and abs(value) < 1e9:
+        return f"{value:.0f}"
     n_digits = 6 if "cosine" in figure else 3  # what matters of a cosine is how many nines it has
-    return f"{value:.{n_digits}g}" if isinstance(value, float) else str(value)
+    return f"{value:.{n_digits}g}"

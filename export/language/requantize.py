@@ -30,6 +30,7 @@ from aesedge.manifest import (
     parse_manifest,
 )
 
+from ..bundle_files import typed
 from ..disk_space import require_space
 from ..work_folder import check_target, work_folder
 from .gguf_source import GgufSource
@@ -225,7 +226,8 @@ def _with_types(manifest: Manifest, files: Sequence[BundleFile], noted: Mapping[
     if there:
         raise UsageError(f"bundle {manifest.name!r} has got {', '.join(there)} from another run meanwhile")
     last = max(i for i, file in enumerate(manifest.files) if file.role == "llm")
-    fidelity = {**manifest.fidelity, "types": {**manifest.fidelity.get("types", {}), **noted}}
+    types = {**manifest.fidelity.types, **typed({"types": noted}).types}
+    fidelity = msgspec.structs.replace(manifest.fidelity, types=types)
     return msgspec.structs.replace(
         manifest, files=[*manifest.files[: last + 1], *files, *manifest.files[last + 1 :]], fidelity=fidelity
     )

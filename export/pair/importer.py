@@ -16,7 +16,7 @@ from aesedge.prompt import prompt_template
 from aesedge.rating import label_tokens
 from aesedge.samples import SAMPLE_PHOTOS
 
-from ..bundle_files import created_by, described, write_manifest
+from ..bundle_files import created_by, described, typed, write_manifest
 from ..disk_space import require_space
 from ..plan import DEFAULT_VISION, checked_precisions, default_precision, image_token_range, listed
 from ..progress import silent
@@ -238,5 +238,5 @@ def _manifest(
         n_embd=shape.n_embd,
         prompt=plan.prompt,
         rating=plan.rating,
-        fidelity=fidelity,
+        fidelity=typed(fidelity),
     )

@@ -13,7 +13,7 @@ from aesedge.image import read_image
 from aesedge.manifest import FORMAT_VERSION, Defaults, Manifest, Source
 from aesedge.samples import SAMPLE_PHOTOS
 
-from ..bundle_files import created_by, described, write_manifest
+from ..bundle_files import created_by, described, typed, write_manifest
 from ..disk_space import require_space
 from ..language.language_files import shown_pass
 from ..language.language_gguf import language_bytes
@@ -211,7 +211,7 @@ def _manifest(
         n_embd=plan.shape.n_embd,
         prompt=default_prompt(),
         rating=default_rating(),
-        fidelity=fidelity,
+        fidelity=typed(fidelity),
     )
 
 

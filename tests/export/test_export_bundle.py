@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tiny import plain
 
 pytest.importorskip("torch", reason="needs the extra [export]")
 
@@ -62,7 +63,7 @@ def bundle(exported: tuple[Path, Manifest]) -> Path:
 
 
 def stages(manifest: Manifest) -> dict[str, dict[str, float]]:
-    return {record["stage"]: record["figures"] for record in manifest.fidelity["stages"]}
+    return {record["stage"]: record["figures"] for record in plain(manifest.fidelity)["stages"]}
 
 
 def test_every_stage_is_far_inside_its_tolerance(exported: tuple[Path, Manifest]) -> None:
@@ -96,7 +97,7 @@ def test_greedy_text_of_the_tiny_model_is_not_degenerate(bundle: Path) -> None:
 
 
 def test_every_type_is_compared_with_pytorch(exported: tuple[Path, Manifest]) -> None:
-    types = exported[1].fidelity["types"]
+    types = plain(exported[1].fidelity)["types"]
     assert list(types) == ["F16", "Q8_0", "Q4_K_M"]
     assert 0 <= types["F16"]["mean_kl"] < types["Q8_0"]["mean_kl"] < types["Q4_K_M"]["mean_kl"]
     assert types["Q8_0"]["mean_kl"] < 0.01
@@ -105,15 +106,15 @@ def test_every_type_is_compared_with_pytorch(exported: tuple[Path, Manifest]) ->
 
 
 def test_a_type_is_made_with_and_without_importance_and_the_better_is_kept(exported: tuple[Path, Manifest]) -> None:
-    figures = exported[1].fidelity["types"]["Q4_K_M"]
+    figures = plain(exported[1].fidelity)["types"]["Q4_K_M"]
     (other,) = (figures[key] for key in ("with_importance", "without_importance") if key in figures)
     assert figures["mean_kl"] <= other["mean_kl"]
-    assert exported[1].fidelity["importance"] == {"photos": ["other.png"]}
-    assert not {"with_importance", "without_importance"} & set(exported[1].fidelity["types"]["Q8_0"])
+    assert plain(exported[1].fidelity)["importance"] == {"photos": ["other.png"]}
+    assert not {"with_importance", "without_importance"} & set(plain(exported[1].fidelity)["types"]["Q8_0"])
 
 
 def test_every_vision_precision_is_compared_with_pytorch(exported: tuple[Path, Manifest]) -> None:
-    vision = exported[1].fidelity["vision"]
+    vision = plain(exported[1].fidelity)["vision"]
     assert list(vision) == ["fp32", "fp16", "int8"]
     assert vision["fp32"]["min_cosine"] > vision["fp16"]["min_cosine"] > vision["int8"]["min_cosine"] >= 0.99
     assert vision["int8"]["layers_in_fp32"] == []
@@ -140,7 +141,7 @@ def test_manifest_is_what_was_asked_and_verifies(exported: tuple[Path, Manifest]
     assert manifest.image.pad_color == (122, 116, 104)
     assert manifest.image_tokens.max == tiny_llava.N_IMAGE_TOKENS
     assert manifest.n_embd == tiny_llava.N_EMBD
-    assert manifest.fidelity["photos"] == ["photo.png"]
+    assert plain(manifest.fidelity)["photos"] == ["photo.png"]
     assert manifest.defaults.vision == "int8"
     assert sorted(p.name for p in folder.iterdir()) == [
         "importance.gguf",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tiny import plain
 
 pytest.importorskip("torch", reason="needs the extra [export]")
 
@@ -42,8 +43,8 @@ def test_a_layout_becomes_a_proven_bundle(
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(made.hub_cache))
     options = {"name": "tiny", "gguf_types": ["F16"], "vision_types": ["fp32"]}
     manifest = export_checkpoint(made.folder, tmp_path / "out", photos=[photo], **options, **made.options)
-    assert manifest.fidelity["checked"]
-    assert manifest.fidelity["types"]["F16"]["verdict"] == "as the original"
+    assert plain(manifest.fidelity)["checked"]
+    assert plain(manifest.fidelity)["types"]["F16"]["verdict"] == "as the original"
     export_checkpoint(made.same_as, tmp_path / "same", parity=False, **options)
     ours, theirs = tmp_path / "out", tmp_path / "same"
     assert (ours / "llm-f16.gguf").read_bytes() == (theirs / "llm-f16.gguf").read_bytes()
@@ -55,7 +56,7 @@ def test_a_reference_that_is_read_layer_by_layer(hf: Path, photo: Path, tmp_path
     figures = []
     for reference in ("memory", "layers"):
         manifest = export_checkpoint(hf, tmp_path / reference, reference=reference, **options)
-        figures.append(manifest.fidelity["types"]["F16"])
-        assert ("layer by layer" in manifest.fidelity["reference"]) == (reference == "layers")
+        figures.append(plain(manifest.fidelity)["types"]["F16"])
+        assert ("layer by layer" in plain(manifest.fidelity)["reference"]) == (reference == "layers")
     in_memory, by_layers = figures
     assert by_layers["mean_kl"] == pytest.approx(in_memory["mean_kl"], rel=0.02)

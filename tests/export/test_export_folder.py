@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tiny import plain
 
 pytest.importorskip("torch", reason="needs the extra [export]")
 
@@ -86,7 +87,7 @@ def test_overwrite_replaces_a_bundle_and_nothing_else(checkpoint: Path, tmp_path
     with pytest.raises(UsageError, match="--overwrite"):
         export_checkpoint(checkpoint, out)
     manifest = export_checkpoint(checkpoint, out, gguf_types=["F16"], parity=False, overwrite=True)
-    assert manifest.fidelity["checked"] is False
+    assert plain(manifest.fidelity)["checked"] is False
     assert len(list(out.iterdir())) == 4
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 

@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from tiny import plain
 
 pytest.importorskip("torch", reason="needs the extra [export]")
 
@@ -139,8 +140,8 @@ def test_spellings_that_transformers_does_not_write_have_parity(
 ) -> None:
     respelled = tiny_llava.respell(hf, tmp_path / "respelled", spelling)
     manifest = export_checkpoint(respelled, tmp_path / "out", gguf_types=["F16"])
-    assert manifest.fidelity["stages"][-1]["figures"]["n_equal"] == 32
-    assert manifest.fidelity["reference"].endswith(f"weights read by {reader}")
+    assert plain(manifest.fidelity)["stages"][-1]["figures"]["n_equal"] == 32
+    assert plain(manifest.fidelity)["reference"].endswith(f"weights read by {reader}")
 
 
 def test_original_layout_gives_the_same_bytes(hf: Path, hf_bundle: Path, tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_original_layout_gives_the_same_bytes(hf: Path, hf_bundle: Path, tmp_pat
     assert manifest.source.layout == "original-llava"
     assert (out / "llm-f16.gguf").read_bytes() == (hf_bundle / "llm-f16.gguf").read_bytes()
     assert graph_weights(out / "vision-fp32.onnx") == graph_weights(hf_bundle / "vision-fp32.onnx")
-    assert manifest.fidelity["stages"][-1]["figures"]["n_equal"] == 32
+    assert plain(manifest.fidelity)["stages"][-1]["figures"]["n_equal"] == 32
 
 
 def test_a_tower_named_by_its_path(hf: Path, tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_the_tower_in_the_checkpoint_wins(hf: Path, tmp_path: Path, unfrozen: bo
 def test_full_attention_and_tied_embeddings_have_parity(tmp_path: Path) -> None:
     checkpoint = tiny_llava.write_hf(tmp_path / "tied", num_key_value_heads=8, tie_word_embeddings=True)
     manifest = export_checkpoint(checkpoint, tmp_path / "out", gguf_types=["F16"])
-    assert manifest.fidelity["stages"][-1]["figures"]["n_equal_or_tied"] == 32
+    assert plain(manifest.fidelity)["stages"][-1]["figures"]["n_equal_or_tied"] == 32
     names = [tensor.name for tensor in gguf.GGUFReader(tmp_path / "out" / "llm-f16.gguf").tensors]
     assert "output.weight" not in names
 
@@ -190,13 +191,13 @@ def test_another_head_width_and_stretched_positions_have_parity(tmp_path: Path) 
     scaling = {"rope_type": "linear", "factor": 2.0}
     checkpoint = tiny_llava.write_hf(tmp_path / "wide", head_dim=64, rope_scaling=scaling, rope_theta=5e4)
     manifest = export_checkpoint(checkpoint, tmp_path / "out", gguf_types=["F16"])
-    assert manifest.fidelity["stages"][-1]["figures"]["n_equal_or_tied"] == 32
+    assert plain(manifest.fidelity)["stages"][-1]["figures"]["n_equal_or_tied"] == 32
 
 
 def test_rows_that_k_quants_cannot_hold_are_named(tmp_path: Path) -> None:
     checkpoint = tiny_llava.write_hf(tmp_path / "odd", intermediate_size=480)
     manifest = export_checkpoint(checkpoint, tmp_path / "out", gguf_types=["q4_k_m"])
-    stored = manifest.fidelity["types"]["Q4_K_M"]["stored_otherwise"]
+    stored = plain(manifest.fidelity)["types"]["Q4_K_M"]["stored_otherwise"]
     assert set(stored) == {f"blk.{i}.ffn_down.weight" for i in range(2)}
     assert not {t for t in stored.values() if "_K" in t}
     assert [f.type for f in manifest.files if f.role == "llm"] == ["Q4_K_M"]

@@ -18,6 +18,7 @@ from aesedge_export.pair.import_cli import name_of
 from aesedge_export.pair.importer import import_pair
 from aesedge_export.pair.mtmd_process import MtmdProcess, mtmd_version
 from conftest import drawn_photo
+from tiny import plain
 
 import aesedge
 from aesedge.bundle import open_bundle
@@ -86,7 +87,7 @@ def test_the_proof_stands_in_the_manifest_and_on_the_screen(
     pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["import", *map(str, pair), "--out", str(tmp_path / "b"), "--vision", "fp32"]) == 0
-    fidelity = open_bundle(tmp_path / "b").manifest.fidelity
+    fidelity = plain(open_bundle(tmp_path / "b").manifest.fidelity)
     assert fidelity["checked"] is True
     assert fidelity["reference"].startswith("libmtmd of llama-cpp-python")
     assert fidelity["photos"] == [path.name for path in SAMPLE_PHOTOS]
@@ -104,7 +105,7 @@ def test_the_proof_stands_in_the_manifest_and_on_the_screen(
 def test_a_bundle_can_see_as_llama_cpp_does(pair: tuple[Path, Path], tmp_path: Path) -> None:
     manifest = import_pair(pair, tmp_path / "b", vision_types=["fp32"], reading="llama.cpp", photos=SAMPLE_PHOTOS[:1])
     assert manifest.source.layout == "llama.cpp pair, seen as llama.cpp does"
-    found = stages(manifest.fidelity)
+    found = stages(plain(manifest.fidelity))
     assert list(found) == [import_proof.AGAINST_LIBMTMD]
     assert found[import_proof.AGAINST_LIBMTMD]["n_rows"] == tiny.N_IMAGE_TOKENS
     picture = read_image(SAMPLE_PHOTOS[0])
@@ -122,7 +123,7 @@ def test_other_precisions_are_measured_against_fp32(pair: tuple[Path, Path], tmp
     assert manifest.defaults.vision == "int8"
     assert not (tmp_path / "b" / "vision-fp32.onnx").exists()
     for precision, limit in (("fp16", 0.9999), ("int8", 0.99)):
-        assert limit <= manifest.fidelity["vision"][precision]["min_cosine"] < 1
+        assert limit <= plain(manifest.fidelity)["vision"][precision]["min_cosine"] < 1
     for precision in ("fp16", "int8"):
         with opened(tmp_path / "b", vision=precision) as model:
             assert 0 <= model.look(SAMPLE_PHOTOS[0]).score().score <= 10
@@ -143,7 +144,7 @@ def test_without_libmtmd_it_says_so_and_goes_on(
 ) -> None:
     monkeypatch.setattr(import_proof, "mtmd_version", lambda: "")
     assert main(["import", *map(str, pair), "--out", str(tmp_path / "b"), "--vision", "fp32"]) == 0
-    fidelity = open_bundle(tmp_path / "b").manifest.fidelity
+    fidelity = plain(open_bundle(tmp_path / "b").manifest.fidelity)
     assert fidelity["checked"] is False
     assert "is not installed" in fidelity["reason"]
     assert "libmtmd, llama.cpp's own encoder, is not installed" in " ".join(capsys.readouterr().out.split())
@@ -162,10 +163,10 @@ def test_several_types_are_compared_with_the_most_precise(pair: tuple[Path, Path
     manifest = import_pair([half, *pair], tmp_path / "b", vision_types=["fp32"], photos=SAMPLE_PHOTOS[:1])
     assert manifest.types("llm") == ["F16", "F32"]
     assert manifest.defaults.gguf == "F16"
-    figures = manifest.fidelity["types"]["F16"]
+    figures = plain(manifest.fidelity)["types"]["F16"]
     assert figures["against"] == "F32"
     assert 0 < figures["mean_kl"] < 1e-2
-    assert "F32" not in manifest.fidelity["types"]
+    assert "F32" not in plain(manifest.fidelity)["types"]
 
 
 def test_llama_cpp_s_form_of_the_tower_stays_beside_the_bundle(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import tiny
 from aesedge_export.language import requantize
 from aesedge_export.language.requantize import add_types
 from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
+from tiny import plain
 
 import aesedge
 from aesedge.bundle import open_bundle
@@ -74,7 +75,7 @@ def test_the_new_file_is_what_llama_cpp_makes_of_the_source(bundle: Path, tmp_pa
 
 
 def test_the_manifest_says_what_a_type_is_made_of_and_that_it_was_not_compared(bundle: Path) -> None:
-    figures = add_types(bundle, ["Q4_K_S"]).manifest.fidelity["types"]["Q4_K_S"]
+    figures = plain(add_types(bundle, ["Q4_K_S"]).manifest.fidelity)["types"]["Q4_K_S"]
     assert figures["made_of"] == "F32"
     assert figures["checked"] is False
     # Rows of 64 and 128 do not fit a type of blocks of 256.
@@ -90,7 +91,7 @@ def test_measured_figures_are_noted(bundle: Path) -> None:
 
     made = add_types(bundle, ["Q5_0", "Q8_0"], measure=measure)
     assert asked == [("F32", "llm-f32.gguf", {"Q5_0": True, "Q8_0": True})]
-    assert made.manifest.fidelity["types"]["Q8_0"] == {"made_of": "F32", "mean_kl": 0.5}
+    assert plain(made.manifest.fidelity)["types"]["Q8_0"] == {"made_of": "F32", "mean_kl": 0.5}
 
 
 def test_json_is_one_object(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,9 +137,9 @@ def test_the_most_precise_type_is_the_source(bundle: Path) -> None:
     tower, f32, _, *added = open_bundle(bundle).manifest.files
     (bundle / f32.path).unlink()
     tiny.write_manifest(bundle, [tower, *added])
-    assert add_types(bundle, ["Q5_0"]).manifest.fidelity["types"]["Q5_0"]["made_of"] == "F16"
+    assert plain(add_types(bundle, ["Q5_0"]).manifest.fidelity)["types"]["Q5_0"]["made_of"] == "F16"
     made = add_types(bundle, ["Q4_0"], source_type="q8_0")
-    assert made.manifest.fidelity["types"]["Q4_0"]["made_of"] == "Q8_0"
+    assert plain(made.manifest.fidelity)["types"]["Q4_0"]["made_of"] == "Q8_0"
 
 
 def test_an_altered_source_is_refused(bundle: Path) -> None:

@@ -1,0 +1,101 @@
+"""The figures of a manifest that say how faithful a bundle is, as typed data.
+
+What a figure is called has changed: bundles of before have others, which are left out, and lack some of these.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+_MOST = 1e12
+Figure = Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)] | None
+"""None is what JSON makes of a figure that is not a number."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None
+Words = Annotated[str, msgspec.Meta(max_length=2000)]
+Names = Annotated[list[Words], msgspec.Meta(max_length=10_000)]
+Figures = Annotated[dict[Words, Figure], msgspec.Meta(max_length=1000)]
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One comparison with the reference, and what it was allowed to be."""
+
+    stage: Words = ""
+    figures: Figures = {}
+    limits: Figures = {}
+
+
+class LanguageFigures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a language file costs against its reference."""
+
+    mean_kl: Figure = None
+    max_kl: Figure = None
+    n_top1_equal: Count = None
+    n_argmax_equal: Count = None
+    """What ``n_top1_equal`` was called."""
+    n_positions: Count = None
+    n_prompts: Count = None
+    """What ``n_positions`` was called."""
+    mean_score_drift: Figure = None
+    max_score_drift: Figure = None
+    verdict: Words = ""
+
+
+class LanguageFidelity(LanguageFigures, frozen=True, kw_only=True, omit_defaults=True):
+    """The figures of one quantization type."""
+
+    n_bytes: Count = None
+    against: Words = ""
+    made_of: Words = ""
+    """The type that it was made of, where that was not the checkpoint."""
+    checked: bool | None = None
+    without_importance: LanguageFigures | None = None
+    with_importance: LanguageFigures | None = None
+    stored_otherwise: dict[Words, Words] = {}
+    """Tensor to the type that it has instead."""
+
+
+class VisionFidelity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The figures of one precision of the vision graph."""
+
+    n_bytes: Count = None
+    against: Words = ""
+    max_abs_diff: Figure = None
+    max_relative_diff: Figure = None
+    min_cosine: Figure = None
+    mean_cosine: Figure = None
+    limit: Figure = None
+    largest: Figure = None
+    """Largest absolute value in the graph."""
+    mean_score_drift: Figure = None
+    max_score_drift: Figure = None
+    limits: Figures = {}
+    layers_in_fp32: Names = []
+    nodes_in_fp32: Names = []
+    n_photos: Count = None
+    n_images: Count = None
+
+
+class Importance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the importance of the language model's inputs was measured on."""
+
+    photos: Names = []
+
+
+class Fidelity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Figures measured at export, stage by stage."""
+
+    checked: bool | None = None
+    """Whether the bundle was compared with PyTorch."""
+    reason: Words = ""
+    """Why not."""
+    reference: Words = ""
+    note: Words = ""
+    photos: Names = []
+    n_positions: Count = None
+    stages: Annotated[list[Stage], msgspec.Meta(max_length=1000)] = []
+    types: dict[Words, LanguageFidelity] = {}
+    vision: dict[Words, VisionFidelity] = {}
+    verdicts: dict[Words, Figures] = {}
+    importance: Importance | None = None
