@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import platformdirs
 
 from aesedge import hashes
-from aesedge.errors import BundleError, BundleIntegrityError, BundleNotFoundError
+from aesedge.errors import BundleError, BundleFormatError, BundleIntegrityError, BundleNotFoundError
 from aesedge.manifest import (
     MANIFEST_MAX_BYTES,
     MANIFEST_NAME,
@@ -20,6 +20,7 @@ from aesedge.manifest import (
     format_manifest,
     parse_manifest,
 )
+from aesedge.system.git_lfs import git_lfs_problem, is_git_lfs_pointer, refuse_git_lfs_pointer
 from aesedge.system.regular_file import check_regular, read_regular
 from aesedge.whole_file import write_whole
 
@@ -128,6 +129,8 @@ def _read(folder: Path, *, check: bool = True) -> Bundle:
         data = read_regular(path, most_bytes=MANIFEST_MAX_BYTES)
     except OSError as error:
         raise BundleNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
+    if is_git_lfs_pointer(data):
+        raise BundleFormatError(git_lfs_problem(path))
     manifest = parse_manifest(data, str(path))
     if check:
         for file in manifest.files:
@@ -170,6 +173,7 @@ def _check_size(folder: Path, file: BundleFile) -> None:
         raise BundleIntegrityError(f"{path}: {error.strerror}; install or export the bundle again") from None
     n_bytes = found.st_size
     if n_bytes != file.n_bytes:
+        refuse_git_lfs_pointer(path, BundleIntegrityError)
         raise BundleIntegrityError(
             f"{path}: altered: {n_bytes} bytes, the manifest says {file.n_bytes}; install or export the bundle again"
         )

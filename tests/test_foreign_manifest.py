@@ -153,6 +153,14 @@ def test_a_link_to_other_content_is_refused(folder: Path, tmp_path: Path) -> Non
         bundles.open_bundle(folder).path("llm", "f32")
 
 
+@pytest.mark.parametrize("name", [MANIFEST_NAME, "llm-f32.gguf", "vision-fp32.onnx"])
+def test_a_git_lfs_pointer_is_called_one(folder: Path, name: str) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+    (folder / name).write_text(pointer)
+    with pytest.raises(BundleError, match=f"{name}: is a Git LFS pointer.*git lfs pull"):
+        bundles.open_bundle(folder)
+
+
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\r\nline\u202e"
 
 

@@ -73,7 +73,7 @@ def info(
     """Show what is in a bundle: files, prompts, labels, and the figures measured when it was exported."""
     bundle = open_bundle(name)
     if card:
-        print(shown(bundle.text("card")))
+        print("\n".join(shown(line) for line in bundle.text("card").expandtabs().splitlines()))
     elif printing.json:
         print(msgspec.json.encode(bundle.manifest).decode())
     else:
