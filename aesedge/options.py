@@ -78,7 +78,7 @@ class Options:
         plan = self._by_hardware(bundle)
         profile = load_profile(bundle.manifest, plan.gguf, self.device) if self.tuned else None
         settings = profile.settings.get(self.purpose) if profile else None
-        if settings is not None and settings.vision in bundle.manifest.types("vision"):
+        if settings is not None:
             plan = replace(plan, **msgspec.structs.asdict(settings))
         chosen: dict[str, Any] = {} if self.vision == "auto" else {"vision": self.vision}
         if self.gpu_layers != "auto":

@@ -1,4 +1,4 @@
-"""What was measured to be fastest for a bundle on this machine, and where that is kept; measures nothing itself.
+"""What was measured to be fastest for a bundle on this machine, and where that is kept.
 
 A profile counts only where everything is as it was when it was measured: processor, cores, GPUs, the versions of the
 libraries, and the bundle's files.
@@ -9,13 +9,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from aesedge.hashes import cache_folder
+from aesedge.llm.context import KV_TYPES, N_BATCH_MAX
 from aesedge.llm.placement import gpu_devices
 from aesedge.machine import cpu_name, n_cores, package_version
+from aesedge.system.regular_file import read_regular
+from aesedge.vision import vision_devices
 from aesedge.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 Purpose = Literal["score", "critique"]
 FORMAT = 2
 _PACKAGES = ("aesedge", "llama-cpp-python", "onnxruntime", "onnxruntime-gpu")
+_MAX_BYTES = 1 << 22
+_THREADS_PER_CORE = 4
+Threads = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
 _log = logging.getLogger("aesedge")
 
 
@@ -35,13 +43,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     vision: str
     vision_device: Literal["auto", "cpu", "cuda", "metal"]
     kv_type: str
-    gpu_layers: int | Literal["auto"]
+    gpu_layers: Annotated[int, msgspec.Meta(ge=-1, le=1 << 16)] | Literal["auto"]
     repack: bool
     flash_attention: bool
-    chunk: int
-    threads: int
-    threads_batch: int
-    threads_vision: int
+    chunk: Annotated[int, msgspec.Meta(ge=1, le=N_BATCH_MAX)]
+    threads: Threads
+    threads_batch: Threads
+    threads_vision: Threads
 
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,10 +59,10 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     key: str
     measured_at: str
     """Date and time, UTC."""
-    took_s: float
+    took_s: Seconds
     machine: dict[str, Any]
     settings: dict[Purpose, Settings]
-    expected_s: dict[Purpose, float]
+    expected_s: dict[Purpose, Seconds]
     """About what one photo took with these settings: tower, prefill, and for a critique its text."""
     trials: list[dict[str, Any]]
     """Every comparison: what was changed, both sides' figures, how far scores moved, and what was chosen."""
@@ -85,16 +93,50 @@ def profile_path(manifest: Manifest, gguf: str, key: str) -> Path:
 
 def load_profile(manifest: Manifest, gguf: str, device: str) -> Profile | None:
     """Return the profile of this bundle on this machine, or None if there is none that can be used."""
+    if manifest.file("llm", gguf) is None:  # a name that nobody checked is no part of a path
+        return None
     key = profile_key(manifest, gguf, device)
     path = profile_path(manifest, gguf, key)
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Profile)
-    except FileNotFoundError:
+        found = msgspec.json.decode(read_regular(path, most_bytes=_MAX_BYTES), type=Profile)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, msgspec.MsgspecError) as error:
-        _log.warning("%s: cannot be used: %s; 'aesedge tune' measures anew", path, error)
-        return None
-    return found if (found.format, found.key) == (FORMAT, key) else None
+    except OSError as error:
+        problem = error.strerror or "it cannot be read"
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        problem = str(error)
+    else:
+        if (found.format, found.key) != (FORMAT, key):
+            return None
+        problem = next(filter(None, (_problem(settings, manifest) for settings in found.settings.values())), "")
+        if not problem:
+            return found
+    _remark_once(path, problem)
+    return None
+
+
+def _problem(settings: Settings, manifest: Manifest) -> str:  # noqa: PLR0911 (one return per rule)
+    """Return what of settings this machine or this bundle does not have, or an empty text."""
+    threads = max(settings.threads, settings.threads_batch, settings.threads_vision)
+    device = settings.vision_device
+    if settings.kv_type not in KV_TYPES:
+        return f"there is no KV type {settings.kv_type[:40]!r}"
+    if settings.kv_type != "f16" and not settings.flash_attention:
+        return f"the KV type {settings.kv_type} needs flash attention"
+    if settings.vision.lower() not in {type_.lower() for type_ in manifest.types("vision")}:
+        return f"the bundle has no vision precision {settings.vision[:40]!r}"
+    if device not in {"auto", "cpu"} and device not in vision_devices():
+        return f"ONNX Runtime has no {device} here"
+    if settings.gpu_layers not in {"auto", 0} and not gpu_devices():
+        return "llama.cpp has no GPU here"
+    if threads > _THREADS_PER_CORE * n_cores():
+        return f"{threads} threads are too many for {n_cores()} cores"
+    return ""
+
+
+@cache
+def _remark_once(path: Path, problem: str) -> None:
+    _log.warning("%s: cannot be used: %s; 'aesedge tune' measures anew", path, problem)
 
 
 def forget_profile(manifest: Manifest, gguf: str, device: str) -> bool:

@@ -21,6 +21,7 @@ from aesedge.cache.occupancy import Listing, Occupancy, UseClock, entry_path, sc
 from aesedge.cache.part_file import part_file, sweep
 from aesedge.errors import UsageError
 from aesedge.hashes import cache_folder
+from aesedge.system.regular_file import NotRegularError, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -92,7 +93,7 @@ class DiskStore:
         used_ns = self._clock.tick()
         for path in self._places(key):
             with suppress(OSError):  # not there, or not ours to change
-                os.utime(path, ns=(used_ns, used_ns))
+                os.utime(path, ns=(used_ns, used_ns), follow_symlinks=os.utime not in os.supports_follow_symlinks)
                 return
 
     def put(
@@ -149,7 +150,7 @@ class DiskStore:
     def _read(self, key: str, reader: Callable[..., T]) -> T | None:
         for path in self._places(key):
             try:
-                with path.open("rb") as file:
+                with open_regular(path, follow_links=False) as file:
                     try:
                         return reader(file, key=key, kind=self.kind)
                     except DamagedEntry as damage:
@@ -157,10 +158,20 @@ class DiskStore:
                         return None
             except (FileNotFoundError, NotADirectoryError):
                 continue
+            except NotRegularError as error:
+                self._drop_strange(path, error)
+                return None
             except OSError as error:
                 self._complain("read", f"{path}: cannot be read ({error.strerror}); what it holds is computed again")
                 return None
         return None
+
+    def _drop_strange(self, path: Path, error: OSError) -> None:
+        """Remove a link, a FIFO or a device in an entry's place; a folder stays, nobody knows what is in it."""
+        self._complain("strange", f"{path}: {error.strerror}; what it held is computed again")
+        with suppress(OSError):
+            path.unlink()
+        self._occupancy.forget()
 
     def _drop(self, path: Path, file: BinaryIO, damage: DamagedEntry) -> None:
         self._complain("damaged", f"{path}: {damage}; it is removed, and what it held is computed again")

@@ -13,7 +13,7 @@ import hashlib
 import os
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -57,7 +57,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     key: str
     kind: str
     metadata: dict[str, Any]
-    payload_bytes: int
+    payload_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
     payload_sha256: str
 
 
@@ -111,7 +111,10 @@ def read_entry(file: BinaryIO, *, key: str, kind: str) -> Entry:
         DamagedEntry: it is not that entry, or not as it was written.
     """
     header = read_header(file, key=key, kind=kind)
-    payload = np.empty(header.payload_bytes, dtype=np.uint8)
+    try:
+        payload = np.empty(header.payload_bytes, dtype=np.uint8)
+    except MemoryError:
+        raise DamagedEntry(f"memory has no room for its {header.payload_bytes} bytes") from None
     digest = hashlib.sha256()
     for piece in _pieces(payload.data):
         if file.readinto(piece) != len(piece):  # type: ignore[attr-defined] # every binary file has it, BinaryIO hides it
@@ -141,7 +144,7 @@ def read_header(file: BinaryIO, *, key: str, kind: str) -> _Header:
         raise DamagedEntry("its header is not what was written")
     try:
         header = msgspec.json.decode(text, type=_Header)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise DamagedEntry(f"its header cannot be read: {error}") from None
     if (header.key, header.kind) != (key, kind):
         raise DamagedEntry(f"it holds another entry ({header.kind} {header.key})")

@@ -38,5 +38,8 @@ class FolderLock:
             if not self._folder.is_dir():
                 self._folder.parent.mkdir(parents=True, exist_ok=True)
                 self._folder.mkdir(mode=0o700, exist_ok=True)
-            with FileLock(self._folder / ".lock").acquire(timeout=_TIMEOUT_S, poll_interval=_POLL_S):
+            lock = self._folder / ".lock"
+            if lock.is_symlink() or (lock.exists() and not lock.is_file()):  # nobody of ours made that
+                lock.unlink()
+            with FileLock(lock).acquire(timeout=_TIMEOUT_S, poll_interval=_POLL_S):
                 yield

@@ -59,7 +59,7 @@ def _bundles_of_shapes(folder: Path, *, clear: bool) -> list[int]:
     """Return the sizes of the bundles that ``bench --shape`` left, in bytes, once they are removed where asked.
 
     Raises:
-        UsageError: one cannot be removed.
+        UsageError: one cannot be removed, or the folder cannot be read.
     """
     if not folder.is_dir():
         return []
@@ -69,5 +69,8 @@ def _bundles_of_shapes(folder: Path, *, clear: bool) -> list[int]:
         except OSError as error:
             raise UsageError(f"{error.filename or folder}: cannot be removed: {error.strerror or error}") from None
         return []
-    bundles = [path for path in folder.iterdir() if path.is_dir()]
-    return [sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()) for bundle in bundles]
+    try:
+        bundles = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+        return [sum(file.lstat().st_size for file in bundle.rglob("*") if file.is_file()) for bundle in bundles]
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder}: cannot be read: {error.strerror or error}") from None

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
+    (stat.S_ISLNK, "a link"),
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
@@ -22,15 +23,19 @@ _KINDS = (
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
+class NotRegularError(OSError):
+    """Something is no regular file; ``strerror`` says what it is instead."""
+
+
 def check_regular(path: Path, mode: int) -> None:
     """See that a mode, as ``stat`` gives it, is a regular file's.
 
     Raises:
-        OSError: it is something else; ``strerror`` says what.
+        NotRegularError: it is something else.
     """
     if not stat.S_ISREG(mode):
         kind = next((words for is_kind, words in _KINDS if is_kind(mode)), "something else")
-        raise OSError(errno.EINVAL, f"is {kind}, not a file", str(path))
+        raise NotRegularError(errno.EINVAL, f"is {kind}, not a file", str(path))
 
 
 def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
@@ -41,7 +46,8 @@ def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
         follow_links: whether a symbolic link may lead to it.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file; ``strerror`` says what it is.
+        NotRegularError: it is no regular file.
+        OSError: it cannot be opened.
     """
     try:
         check_regular(path, path.stat(follow_symlinks=follow_links).st_mode)  # opening a device may do something
