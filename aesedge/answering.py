@@ -146,6 +146,7 @@ def _rate(
     prefixes, context, n = labels.prefixes, residents.context, len(questions)
     tails = [(seq_ids[i], question) for seq_ids in groups for i, question in enumerate(questions)]
     first: Logits = yield Append(tails, fetch=True)
+    context.model.check_logits(first)
     after: list[Mapping[tuple[int, ...], Logits]] = [{} for _ in tails]
     if prefixes:
         begun = []
@@ -154,6 +155,7 @@ def _rate(
                 context.fork(seq_ids[i // len(prefixes)], seq_id)
                 begun.append((seq_id, prefixes[i % len(prefixes)]))
         logits: Logits = yield Append(begun, fetch=True)
+        context.model.check_logits(logits)
         by_question = logits.reshape(len(tails), len(prefixes), -1)
         after = [dict(zip(prefixes, rows, strict=True)) for rows in by_question]
     ratings = [rate(labels, logits, rest) for logits, rest in zip(first, after, strict=True)]

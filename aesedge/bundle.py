@@ -11,6 +11,7 @@ import platformdirs
 
 from aesedge import hashes
 from aesedge.errors import BundleError, BundleFormatError, BundleIntegrityError, BundleNotFoundError
+from aesedge.first_load import ModelFile, check_files, file_state, is_known
 from aesedge.manifest import (
     MANIFEST_MAX_BYTES,
     MANIFEST_NAME,
@@ -27,9 +28,13 @@ from aesedge.whole_file import write_whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from aesedge.first_load import Step
+
 POCKET = "pocket"
 _POCKET_FOLDER = Path(__file__).parent / POCKET
 _TEXT_MAX_BYTES = 1 << 24
+_STEPS: dict[Role, Step] = {"vision": "vision", "llm": "llm"}
+"""What is loaded of a bundle."""
 
 
 def data_folder() -> Path:
@@ -50,21 +55,57 @@ class Bundle:
         return self.manifest.name
 
     def path(self, role: Role, type_: str) -> Path:
-        """Return the file of a role and type (any case), with its hash checked.
+        """Return the file of a role and type (any case), see :meth:`paths`."""
+        return self.paths((role, type_))[0]
+
+    def paths(self, *wanted: tuple[Role, str]) -> list[Path]:
+        """Return files by role and type (any case), with their hashes checked, and proven to load.
 
         Raises:
             BundleNotFoundError: the bundle has no such type; the message lists those it has.
             BundleIntegrityError: the content is not what the manifest says.
+            BundleFormatError, ModelLoadError, InferenceError: see :func:`aesedge.first_load.check_files`.
         """
+        files = [self._file(role, type_) for role, type_ in wanted]
+        for file in files:
+            _check_size(self.folder, file)
+            path = self.folder / file.path
+            self._check_hash(file, hashes.remembered_sha256(path, expected=file.sha256))
+        if not self._is_embedded:
+            check_files([
+                ModelFile(_STEPS[file.role], self.folder / file.path, file.sha256)
+                for file in files
+                if file.role in _STEPS
+            ])  # fmt: skip
+        return [self.folder / file.path for file in files]
+
+    def unread_path(self, role: Role, type_: str) -> Path:
+        """Return a file whose size alone was compared, and whose header llama.cpp may read.
+
+        Raises:
+            BundleError, ModelLoadError: as of :meth:`paths`.
+        """
+        file = self._file(role, type_)
+        _check_size(self.folder, file)
+        path = self.folder / file.path
+        if role == "llm" and not self._is_embedded:
+            is_loaded = hashes.known_sha256(path) == file.sha256 and is_known(ModelFile("llm", path, file.sha256))
+            if not is_loaded:
+                check_files([ModelFile("llm header", path, file_state(path))])
+        return path
+
+    def _file(self, role: Role, type_: str) -> BundleFile:
         file = self.manifest.file(role, type_)
         if file is None:
             what = "GGUF type" if role == "llm" else "vision precision"
             have = ", ".join(t.lower() for t in self.manifest.types(role))
             raise BundleNotFoundError(f"bundle {self.name!r} has no {what} {type_!r}; it has: {have}")
-        path = self.folder / file.path
-        _check_size(self.folder, file)
-        self._check_hash(file, hashes.remembered_sha256(path, expected=file.sha256))
-        return path
+        return file
+
+    @property
+    def _is_embedded(self) -> bool:
+        """Whether it came with this package, as its code did."""
+        return self.folder == _POCKET_FOLDER
 
     def text(self, role: Role) -> str:
         """Return the text of the first file of a role, with its hash checked; what is not UTF-8 in it is replaced.

@@ -78,7 +78,7 @@ class Model(Closing):
         plan = options.plan(bundle)
         self.gguf, self.vision, self.n_image_tokens = plan.gguf, plan.vision, plan.n_image_tokens
         self.template = prompt_template(manifest.prompt.template)
-        tower_path, llm_path = bundle.path("vision", self.vision), bundle.path("llm", self.gguf)
+        tower_path, llm_path = bundle.paths(("vision", self.vision), ("llm", self.gguf))
         fit = check_fit(bundle, plan, options.memory)
         plan = self.plan = fit.estimate.plan
         n_gpu_layers = self.n_gpu_layers = fit.estimate.gpu_layers

@@ -77,6 +77,15 @@ def remembered_sha256(path: Path, *, expected: str = "") -> str:
     return digest
 
 
+def known_sha256(path: Path) -> str:
+    """Return the SHA-256 that is remembered of a file that is as it was, or an empty text; the file is not read."""
+    try:
+        known = _recall().get(str(path.resolve()))
+        return known[-1] if known is not None and known[:-1] == _state(path) else ""
+    except OSError:
+        return ""
+
+
 def _state(path: Path) -> tuple[int, int, int, int]:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
@@ -104,7 +113,7 @@ def _remember(memory: dict[str, _Known]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / _MEMORY_NAME, msgspec.json.encode(memory))
     except OSError as error:
-        _complain_once(folder, error.strerror or "unknown reason")
+        remark_unwritable(folder, error.strerror or "unknown reason")
 
 
 @cache
@@ -113,7 +122,8 @@ def _remark_once(text: str) -> None:
 
 
 @cache
-def _complain_once(folder: Path, reason: str) -> None:
+def remark_unwritable(folder: Path, reason: str) -> None:
+    """Say once that nothing can be kept in the cache folder."""
     _log.warning(
         "the cache folder %s cannot be written (%s): bundles are checked anew at every start. "
         "Set AESEDGE_CACHE to a folder that can be written",

@@ -7,7 +7,7 @@ Reading is strict: an unknown format version, a missing, unknown or ill-typed fi
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -181,11 +181,17 @@ class _NamedFile(msgspec.Struct):
     path: str
 
 
+class _AnySource(msgspec.Struct):
+    checkpoint: str = ""
+    layout: str = ""
+
+
 class _AnyManifest(msgspec.Struct):
     """What makes a manifest of any version one of ours."""
 
     format_version: int
     files: list[_NamedFile]
+    source: _AnySource = msgspec.field(default_factory=_AnySource)
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
@@ -216,13 +222,23 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     return manifest
 
 
-def listed_files(data: bytes) -> list[str] | None:
-    """Return the names of the files that a manifest of any format version lists, or None if it is not one of ours."""
+class Listed(NamedTuple):
+    """What a manifest of any format version tells of its bundle."""
+
+    files: set[str]
+    """Plain names in its folder."""
+    checkpoint: str = ""
+    layout: str = ""
+
+
+def read_listed(data: bytes) -> Listed | None:
+    """Return what a manifest of any format version lists, or None if it is not one of ours."""
     try:
         found = msgspec.json.decode(data, type=_AnyManifest)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
-    return [file.path for file in found.files if _FILE_NAME.fullmatch(file.path)]
+    names = {file.path for file in found.files if _FILE_NAME.fullmatch(file.path)}
+    return Listed(names, found.source.checkpoint, found.source.layout)
 
 
 def _short(value: object) -> str:

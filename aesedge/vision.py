@@ -5,6 +5,7 @@ The only module that imports onnxruntime. The projector is inside the graph.
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -31,6 +32,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "me
 INPUT, OUTPUT = "pixel_values", "image_embeddings"
 N_INPUT = "n_image_tokens"
 """Second input, int64 [1], of a graph that reduces its image tokens to so many."""
+_MAX_SIDE = 1 << 16  # of any side of what goes in or comes out: a foreign graph may say anything
 _FATAL_ONLY = 4  # onnxruntime's log severity: its errors come as exceptions, once is enough
 
 
@@ -78,24 +80,26 @@ class VisionTower(Closing):
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
         facts = self._session.get_modelmeta().custom_metadata_map
         pixels, rows = inputs.get(INPUT), list(outputs.get(OUTPUT) or [])
-        if N_INPUT in inputs and len(rows) == 3 and facts.get(N_INPUT, "").isdigit():
+        if N_INPUT in inputs and len(rows) == 3 and re.fullmatch("[0-9]{1,5}", facts.get(N_INPUT, "")):
             rows[1] = int(facts[N_INPUT])
         if not (
             pixels
             and len(pixels) == 4
             and len(rows) == 3
-            and all(isinstance(n, int) for n in (*pixels[1:], *rows[1:]))
+            and all(isinstance(n, int) and 0 < n <= _MAX_SIDE for n in (*pixels[1:], *rows[1:]))
+            and pixels[1] == 3
+            and pixels[2] == pixels[3]
             and set(inputs) <= {INPUT, N_INPUT}
         ):
             raise BundleFormatError(
                 f"{self.path}: a vision graph has the input {INPUT} [batch, 3, size, size] and the output {OUTPUT} "
-                f"[batch, image tokens, width]; this one has {inputs} and {outputs}"
+                f"[batch, image tokens, width]; this one has {_short(inputs)} and {_short(outputs)}"
             )
         self.image_size: int = pixels[2]
         self.n_image_tokens: int = rows[1]
         """The most that an image takes."""
         self.n_embd: int = rows[2]
-        self.reduction: str = facts.get("reduction", "unknown") if N_INPUT in inputs else "none"
+        self.reduction: str = facts.get("reduction", "unknown")[:100] if N_INPUT in inputs else "none"
         """How it comes to fewer image tokens; ``none`` means that it has all of them only."""
 
     def encode(
@@ -201,7 +205,23 @@ class VisionTower(Closing):
             self._running.remove(options)
         if "error" in outcome:
             raise InferenceError(f"{self.path}: ONNX Runtime stopped: {_one_line(outcome['error'])}")
+        self._check_rows(outcome["rows"], feeds)
         return outcome["rows"]
+
+    def _check_rows(self, rows: Any, feeds: dict[str, npt.NDArray[Any]]) -> None:
+        """See that a graph returned what its outputs promise, whatever the shapes inside it."""
+        n = int(feeds[N_INPUT][0]) if N_INPUT in feeds else self.n_image_tokens
+        wanted = (len(feeds[INPUT]), n, self.n_embd)
+        if not isinstance(rows, np.ndarray) or rows.shape != wanted or rows.dtype != np.float32:
+            shape = f"{rows.dtype} {list(rows.shape)}" if isinstance(rows, np.ndarray) else type(rows).__name__
+            raise InferenceError(
+                f"{self.path}: the vision graph returned {shape} instead of float32 {list(wanted)}; export the "
+                "bundle again"
+            )
+        if not np.isfinite(rows).all():
+            raise InferenceError(
+                f"{self.path}: the vision graph returned numbers that are not finite; export the bundle again"
+            )
 
     def close(self) -> None:
         """Free the graph; what runs still is stopped, with an InferenceError. Closing twice does nothing."""
@@ -298,4 +318,10 @@ def _choose_provider(ort: Any, device: Device) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return _short(" ".join(str(error).split()))
+
+
+def _short(value: object) -> str:
+    """Return what a foreign graph says, in a length that fits a message."""
+    text = str(value)
+    return text if len(text) <= 400 else f"{text[:400]}…"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aesedge.fidelity import Fidelity
+from aesedge.first_load import ModelFile, note_loaded
 from aesedge.hashes import sha256
 from aesedge.manifest import MANIFEST_NAME, BundleFile, Manifest, format_manifest, parse_manifest
 
@@ -38,10 +39,22 @@ def described(files: Iterable[tuple[Role, str, Path]], report: Report) -> list[B
     return found
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write a manifest into a bundle's folder, and return it as it is read back."""
+def write_manifest(folder: Path, manifest: Manifest, *, loaded: bool) -> Manifest:
+    """Write a manifest into a bundle's folder, and return it as it is read back.
+
+    Args:
+        folder: where its files are.
+        manifest: what it says of them.
+        loaded: whether all of them were loaded on the way, so that they need no trial when they are first used.
+    """
     data = format_manifest(manifest)
     (folder / MANIFEST_NAME).write_bytes(data)
+    if loaded:
+        note_loaded([
+            ModelFile(file.role, folder / file.path, file.sha256)
+            for file in manifest.files
+            if file.role in {"vision", "llm"}
+        ])  # fmt: skip
     return parse_manifest(data, MANIFEST_NAME)
 
 

@@ -188,7 +188,8 @@ def _build(
     if plan.card is not None:
         shutil.copyfile(plan.card, folder / "card.md")
         files.append(("card", "md", folder / "card.md"))
-    return write_manifest(folder, _manifest(source, plan, origin, described(files, report), fidelity))
+    manifest = _manifest(source, plan, origin, described(files, report), fidelity)
+    return write_manifest(folder, manifest, loaded=plan.reference is not None)
 
 
 def _gather(plan: Plan, source: Checkpoint, vision: Path, n_threads: int, report: Report, llm: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import shutil
@@ -12,11 +13,17 @@ from typing import TYPE_CHECKING
 import psutil
 
 from aesedge.errors import AesedgeError, BundleError, UsageError
-from aesedge.manifest import MANIFEST_NAME
+from aesedge.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME, Listed, read_listed
+from aesedge.system.regular_file import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+MMPROJ_NAMES = {"llama.cpp pair": "mmproj.gguf", "random weights": "mmproj-f16.gguf"}
+"""What a bundle is made from, to llama.cpp's form of the tower, which is beside the files of its manifest."""
+_log = logging.getLogger("aesedge")
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
@@ -25,22 +32,53 @@ def check_target(out: Path, *, overwrite: bool) -> None:
     Raises:
         UsageError: something is there that may not be replaced.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    out = _real(out)
+    if not os.path.lexists(out) or _is_empty_folder(out):
         return
-    if not (out / MANIFEST_NAME).is_file():
+    if _listed(out) is None:
         raise UsageError(f"{out}: is there already and is not a bundle; give another folder")
     if not overwrite:
         raise UsageError(f"{out}: there is a bundle already; give another name or --overwrite")
+
+
+def _real(out: Path) -> Path:
+    """Return the folder that a link leads to: the link stays, what it leads to is replaced.
+
+    Raises:
+        UsageError: it leads in a circle.
+    """
+    try:
+        return out.resolve()
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"{out}: is no folder: {error}; give another one") from None
+
+
+def _is_empty_folder(out: Path) -> bool:
+    try:
+        return out.is_dir() and not any(out.iterdir())
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be read: {error.strerror}; give another folder") from None
+
+
+def _listed(folder: Path) -> Listed | None:
+    """Return what the manifest in a folder lists, or None where there is none of ours."""
+    try:
+        return read_listed(read_regular(folder / MANIFEST_NAME, most_bytes=MANIFEST_MAX_BYTES))
+    except OSError:
+        return None
 
 
 @contextmanager
 def work_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give an empty folder that becomes ``out`` if the block ends well, and is removed otherwise, Ctrl-C included.
 
+    Of a bundle that it replaces the files that its manifest names go, and nothing else; what stays is named.
+
     Raises:
         UsageError: ``out`` may not be replaced.
         BundleError: the disk is full, or nothing may be written there.
     """
+    out = _real(out)
     clear_leftovers(out)
     check_target(out, overwrite=overwrite)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
@@ -65,10 +103,12 @@ def clear_leftovers(out: Path) -> None:
         found = ours.fullmatch(path.name)
         if found is None or psutil.pid_exists(int(found[1])):
             continue
-        if found[2] == "old" and not out.exists():  # killed between the two renames of _move
+        if found[2] == "partial":
+            shutil.rmtree(path, ignore_errors=True)
+        elif not out.exists():  # killed between the two renames of _move
             path.rename(out)
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            _settle(path, out)
 
 
 def _move(partial: Path, out: Path) -> None:
@@ -83,4 +123,29 @@ def _move(partial: Path, out: Path) -> None:
     except BaseException:
         old.rename(out)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _settle(old, out)
+
+
+def _settle(old: Path, out: Path) -> None:
+    """Remove a bundle that was replaced, and move what is not its own into the new one's folder."""
+    listed = _listed(old) or Listed(set())
+    made_from = {listed.checkpoint, listed.layout.partition(",")[0]}
+    beside = {name for origin, name in MMPROJ_NAMES.items() if origin in made_from}
+    ours = {MANIFEST_NAME, *listed.files, *beside}
+    stayed = []
+    try:
+        for path in sorted(old.iterdir()):
+            is_folder = path.is_dir() and not path.is_symlink()
+            if path.name in ours and not is_folder:
+                path.unlink()
+                continue
+            target = out / path.name
+            while os.path.lexists(target):  # the new bundle has a file of this name
+                target = target.with_name(f"{target.name}.kept")
+            path.rename(target)
+            stayed.append(target.name)
+        old.rmdir()
+    except OSError as error:
+        _log.warning("%s: what was replaced cannot be removed: %s; remove it yourself", old, error.strerror or error)
+    if stayed:
+        _log.warning("%s: is not the bundle's and stays there: %s", out, ", ".join(stayed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import tiny
 from laid_out import command
 from PIL import Image
 
+from aesedge import first_load
 from aesedge.engine import Model, open_model
 from aesedge.llm import Context, LanguageModel
 
@@ -21,11 +23,25 @@ if TYPE_CHECKING:
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+@pytest.fixture(scope="session")
+def proven_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What was loaded in a process of its own by a test before: the same tiny model is not tried by each of them."""
+    return tmp_path_factory.mktemp("proven")
+
+
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_folders(
+    tmp_path_factory: pytest.TempPathFactory, proven_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Keep tests out of the user's bundles and caches, and the user's out of tests."""
+    cache = tmp_path_factory.mktemp("cache")
+    shutil.copytree(proven_files, cache / first_load.FOLDER)
     monkeypatch.setenv("AESEDGE_HOME", str(tmp_path_factory.mktemp("home")))
-    monkeypatch.setenv("AESEDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("AESEDGE_CACHE", str(cache))
+    yield
+    for path in (cache / first_load.FOLDER).glob("?" * 64):
+        if path.is_file():
+            shutil.copy(path, proven_files)
 
 
 @pytest.fixture

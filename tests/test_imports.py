@@ -23,6 +23,7 @@ ENGINE = (
     "doctor",
     "engine",
     "eye",
+    "first_load_process",
     "kept_kv",
     "likelihood",
     "memory",

@@ -94,6 +94,10 @@ class LanguageModel(Closing):
         self.n_ctx_train: int = lib.llama_model_n_ctx_train(self.handle)
         self.bos: int = lib.llama_vocab_bos(self._vocab)
         self.eos: int = lib.llama_vocab_eos(self._vocab)
+        if not (0 <= self.bos < self.n_vocab and 0 <= self.eos < self.n_vocab):
+            raise BundleFormatError(
+                f"{self.path}: has no token that begins or ends a text; export or install the bundle again"
+            )
 
     def metadata(self, key: str) -> str | None:
         """Return a value of the GGUF header as text, or None."""
@@ -187,6 +191,18 @@ class LanguageModel(Closing):
         if not np.isfinite(rows).all():
             raise InferenceError("the vision graph returned numbers that are not finite; export the bundle again")
         return np.ascontiguousarray(rows)
+
+    def check_logits(self, logits: npt.NDArray[np.float32]) -> None:
+        """See that a next token, or a score, can be read from logits.
+
+        Raises:
+            InferenceError: they are not all numbers.
+        """
+        if not np.isfinite(logits).all():
+            raise InferenceError(
+                f"{self.path}: the language model returned numbers that are not finite; export or install the bundle "
+                "again"
+            )
 
     def _check_open(self) -> None:
         if not self.handle:  # llama.cpp would follow a pointer to what is gone

@@ -107,15 +107,15 @@ class Sampler(Closing):
 
         With a grammar it is an end token where nothing else is allowed.
         """
+        logits = context.logits(row)
+        context.model.check_logits(logits)  # llama.cpp's chain ends the process over them
         if self._grammar is None:
             return int(self._lib.llama_sampler_sample(self._chain, context.handle, row))
-        token = self._choose(self._grammar, context.logits(row))
+        token = self._choose(self._grammar, logits)
         self._grammar.accept(token)
         return token
 
     def _choose(self, grammar: GrammarState, logits: npt.NDArray[np.float32]) -> int:
-        if not np.isfinite(logits).all():  # llama.cpp's chain ends the process over them
-            raise InferenceError("the language model returned numbers that are not finite; export the bundle again")
         tokens = grammar.pieces.tokens
         n_first = min(_N_LIKELIEST, len(tokens))
         likeliest = np.argpartition(-logits[tokens], n_first - 1)[:n_first]

@@ -14,10 +14,7 @@ from aesedge.memory.language import language_memory
 from aesedge.prompt import prompt_template
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aesedge.bundle import Bundle
-    from aesedge.manifest import Role
     from aesedge.plan import Plan
 
 _MIB = 1 << 20
@@ -81,7 +78,7 @@ def estimate(bundle: Bundle, plan: Plan, *, process_bytes: int = PROCESS_BYTES) 
     tower, tower_loading = _tower(bundle, plan)
     tower_on_gpu = plan.device != "cpu" and bool(gpu_devices())
     llm = language_memory(
-        _file(bundle, "llm", plan.gguf),
+        bundle.unread_path("llm", plan.gguf),
         plan,
         prompt_template(bundle.manifest.prompt.template).before_image,
         reserved_bytes=sum(tower.values()) if tower_on_gpu else 0,
@@ -107,14 +104,8 @@ def estimate(bundle: Bundle, plan: Plan, *, process_bytes: int = PROCESS_BYTES) 
 
 def _tower(bundle: Bundle, plan: Plan) -> tuple[dict[str, int], int]:
     """Return what the vision tower takes, and the most that it takes while it loads."""
-    n_file = _file(bundle, "vision", plan.vision).stat().st_size
+    n_file = bundle.unread_path("vision", plan.vision).stat().st_size
     loaded, loading = _FP16_GRAPH if plan.vision.lower() == "fp16" else _GRAPH
     n_output = bundle.manifest.image_tokens.max * bundle.manifest.n_embd * 4
     running = _RUN_BYTES + _RUN_OUTPUTS * n_output
     return {"vision tower": int(loaded * n_file), "vision tower at work": running}, int(loading * n_file)
-
-
-def _file(bundle: Bundle, role: Role, type_: str) -> Path:
-    file = bundle.manifest.file(role, type_)
-    # Without the hash, which is checked when the file is loaded; a type that is not there has its error in path().
-    return bundle.folder / file.path if file else bundle.path(role, type_)

@@ -38,7 +38,7 @@ from .language_gguf import language_bytes, write_language
 from .tensor_types import parse_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -178,7 +178,7 @@ def _check_not_installed_with_us(bundle: Bundle) -> None:
 
 
 def _add_in_place(work: _Work, types: Sequence[str], folder: Path) -> None:
-    names = _file_names(work.manifest, types)
+    names = _file_names(work.manifest, types, {path.name for path in folder.iterdir()})
     partial = {t: _partial(folder, names[t]) for t in types}
     moved: list[Path] = []
     try:
@@ -209,11 +209,16 @@ def _add_to_copy(work: _Work, types: Sequence[str], bundle: Bundle, out: Path, n
         (folder / MANIFEST_NAME).write_bytes(format_manifest(manifest))
 
 
-def _file_names(manifest: Manifest, types: Sequence[str]) -> dict[str, str]:
-    """Return a name for each type's file that no file of the bundle has."""
-    taken = {file.path for file in manifest.files}
-    plain = {t: f"llm-{t.lower()}.gguf" for t in types}
-    return {t: name if name not in taken else f"llm-{t.lower()}-new.gguf" for t, name in plain.items()}
+def _file_names(manifest: Manifest, types: Sequence[str], there: Collection[str] = ()) -> dict[str, str]:
+    """Return a name for each type's file that no file of the bundle, and none beside them, has."""
+    taken = {name.lower() for name in (*(file.path for file in manifest.files), *there)}
+    names = {}
+    for gguf_type in types:
+        stem = f"llm-{gguf_type.lower()}"
+        while f"{stem}.gguf" in taken:
+            stem += "-new"
+        names[gguf_type] = f"{stem}.gguf"
+    return names
 
 
 def _described(gguf_type: str, path: Path, name: str) -> BundleFile:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aesedge.bundle import data_folder, open_bundle
-from aesedge.errors import UsageError
+from aesedge.errors import AesedgeError, UsageError
+from aesedge.gguf_header import read_header
 from aesedge.manifest import NAME_PATTERN
 
 from ..shown import shown_steps
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from aesedge.bundle import Bundle
 
 _MMPROJ = re.compile(r"mmproj", re.IGNORECASE)
+_BLOB = re.compile(r"(?:sha\d*[-_:.])?[0-9a-f]{32,}", re.IGNORECASE)
+"""What stores that go by content call their files: Ollama, the Hugging Face cache, container registries."""
+_MAX_NAME = 60
 _TYPE = re.compile(r"[-._](?:b?f(?:16|32)|i?q\d+(?:_\w+)*)$", re.IGNORECASE)
 
 
@@ -51,9 +57,34 @@ def import_command(
 
 
 def name_of(files: Sequence[Path]) -> str:
-    """Make a bundle's name of the language model's file: its name without the type, or its folder's."""
+    """Make a bundle's name of the language model's file: its name without the type, its folder's, or what is in it."""
     stems = [path.stem for path in files if not _MMPROJ.search(path.name)] or [path.stem for path in files] or [""]
     stem = _TYPE.sub("", stems[0])
     if re.fullmatch("ggml[-_]model", stem, re.IGNORECASE):  # what llama.cpp's converter calls all of them
         stem = files[0].resolve().parent.name
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-") or "bundle"
+    name = "" if _BLOB.fullmatch(stem) else _typable(stem)
+    return name or _name_in(files) or "bundle"
+
+
+def _typable(text: str) -> str:
+    """Return what of a text a bundle can be called."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:_MAX_NAME].strip("._-")
+
+
+def _name_in(files: Sequence[Path]) -> str:
+    """Return a name by what a language model's header says: what it is called, else its kind and its size."""
+    for path in files:
+        with suppress(AesedgeError):
+            header = read_header(path)
+            if header.text("general.architecture") != "llama":
+                continue
+            n_weights = sum(math.prod(tensor.shape) for tensor in header.tensors.values())
+            called = header.text("general.basename") or header.text("general.name")
+            name = "" if _BLOB.fullmatch(called) else _typable(called)
+            return (name or f"llava-{_size(n_weights)}").lower()
+    return ""
+
+
+def _size(n_weights: int) -> str:
+    """Return a number of weights as models are called by it: ``7b``, ``160m``."""
+    return f"{n_weights / 1e9:.0f}b" if n_weights >= 950e6 else f"{max(1, round(n_weights / 1e6))}m"

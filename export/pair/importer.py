@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aesedge.errors import CheckpointError, UsageError
+from aesedge.first_load import ModelFile, check_files, file_state
 from aesedge.hashes import sha256
 from aesedge.image import read_image
 from aesedge.llm import LanguageModel
@@ -26,7 +27,7 @@ from ..questions import default_prompt, default_rating
 from ..vision.reduction import BEST
 from ..vision.vision_builder import write_from_tensors
 from ..vision.vision_files import note_making, vision_bytes, vision_files
-from ..work_folder import check_target, work_folder
+from ..work_folder import MMPROJ_NAMES, check_target, work_folder
 from .file_copy import place
 from .import_proof import prove_import
 from .mmproj import READINGS, Reading
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 LAYOUTS: dict[Reading, str] = {"trained": "llama.cpp pair", "llama.cpp": "llama.cpp pair, seen as llama.cpp does"}
 TEMPLATES = ("llava_v1", "vicuna_v1")
-MMPROJ_NAME = "mmproj.gguf"
+MMPROJ_NAME = MMPROJ_NAMES[LAYOUTS["trained"]]
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def _check_words(plan: _Plan) -> None:
     template = prompt_template(plan.prompt.template)
     questions = [plan.rating.question, *plan.rating.attributes.values(), plan.prompt.critique]
     n_image = plan.pair.mmproj.shape(plan.reading).n_image_tokens
+    check_files([ModelFile("llm", file.path, file_state(file.path)) for file in plan.pair.llms.values()])
     for file in plan.pair.llms.values():
         with LanguageModel(file.path, vocab_only=True) as model:
             label_tokens(plan.rating.labels, plan.rating.weights, model.tokenize)
@@ -193,7 +195,7 @@ def _build(plan: _Plan, folder: Path, report: Report) -> Manifest:
         *(("vision", kind, path) for kind, path in vision.asked.items()),
         *(("llm", kind, path) for kind, path in llms.items()),
     ]
-    return write_manifest(folder, _manifest(plan, files, fidelity, report))
+    return write_manifest(folder, _manifest(plan, files, fidelity, report), loaded=True)  # see _check_words
 
 
 def _fidelity(

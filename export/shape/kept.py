@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from aesedge.bundle import Bundle, open_bundle
-from aesedge.errors import BundleError, BundleIntegrityError, UsageError
+from aesedge.errors import AesedgeError, UsageError
 
 from ..plan import checked_precisions
 from .builder import shape_source, write_shape
@@ -82,6 +82,6 @@ def _is_whole(out: Path) -> bool:
         bundle = open_bundle(out)
         for file in bundle.manifest.files:
             bundle.path(file.role, file.type)  # compares the hash, which is remembered
-    except (BundleIntegrityError, BundleError):
+    except AesedgeError:
         return False
     return True

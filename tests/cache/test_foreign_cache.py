@@ -30,7 +30,7 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 @pytest.fixture(autouse=True)
 def forget_what_was_said() -> None:
     hashes._remark_once.cache_clear()
-    hashes._complain_once.cache_clear()
+    hashes.remark_unwritable.cache_clear()
     profiles._remark_once.cache_clear()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from tiny import plain
 
 pytest.importorskip("torch", reason="needs the extra [export]")
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.export
 
 
+OLD = '{"format_version": 1, "files": [{"path": "llm-old.gguf"}, {"path": "../mine.txt"}, {"path": "folder"}]}'
+"""What makes a folder a bundle that may be replaced."""
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llava.write_hf(tmp_path_factory.mktemp("hf") / "tiny")
@@ -33,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ctrl_c_leaves_nothing_and_the_old_bundle_as_it_was(checkpoint: Path, tmp_path: Path, step: str) -> None:
     old = tmp_path / "out"
     old.mkdir()
-    (old / "manifest.json").write_text("old")
+    (old / "manifest.json").write_text(OLD)
 
     def interrupt(name: str, _share: float, _detail: str = "") -> None:
         if name == step:
@@ -42,7 +46,7 @@ def test_ctrl_c_leaves_nothing_and_the_old_bundle_as_it_was(checkpoint: Path, tm
     with pytest.raises(KeyboardInterrupt):
         export_checkpoint(checkpoint, old, gguf_types=["Q8_0"], parity=False, overwrite=True, progress=interrupt)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
-    assert [p.read_text() for p in old.iterdir()] == ["old"]
+    assert [p.read_text() for p in old.iterdir()] == [OLD]
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +81,48 @@ def test_a_bundle_that_was_moved_aside_by_a_killed_run_comes_back(
     assert (out / "manifest.json").read_text() == ("new" if new_is_there else "old")
 
 
-def test_overwrite_replaces_a_bundle_and_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "diary.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is not a bundle"):
-        export_checkpoint(checkpoint, out, overwrite=True)
-    (out / "diary.txt").rename(out / "manifest.json")
+def test_overwrite_replaces_a_bundle_and_nothing_else(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, mine = tmp_path / "out", tmp_path / "mine.txt"
+    mine.write_text("mine")
+    (out / "folder").mkdir(parents=True)
+    for name in ("diary.txt", "folder/inner", "llm-f16.gguf", "llm-old.gguf"):
+        (out / name).write_text("mine")
+    (out / "link").symlink_to(mine)
+    log = logging.getLogger("aesedge")
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(log, "handlers", [])
+    for text in (None, "mine", "{", '{"name": "a web page"}'):
+        if text is not None:
+            (out / "manifest.json").write_text(text)
+        with pytest.raises(UsageError, match="is not a bundle"):
+            export_checkpoint(checkpoint, out, overwrite=True)
+    (out / "manifest.json").write_text(OLD)
     with pytest.raises(UsageError, match="--overwrite"):
         export_checkpoint(checkpoint, out)
     manifest = export_checkpoint(checkpoint, out, gguf_types=["F16"], parity=False, overwrite=True)
-    assert plain(manifest.fidelity)["checked"] is False
-    assert len(list(out.iterdir())) == 4
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+    assert manifest.fidelity.checked is False
+    made = {"manifest.json", *(file.path for file in manifest.files)}
+    stayed = {"diary.txt", "folder", "link", "llm-f16.gguf.kept"}
+    assert {path.name for path in out.iterdir()} == made | stayed
+    for path in (mine, out / "diary.txt", out / "folder" / "inner", out / "link", out / "llm-f16.gguf.kept"):
+        assert path.read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.txt", "out"]
+    (said,) = [record.getMessage() for record in caplog.records if "stays there" in record.getMessage()]
+    assert all(name in said for name in stayed)
+
+
+def test_a_link_to_a_folder_stays_and_what_it_leads_to_is_replaced(checkpoint: Path, tmp_path: Path) -> None:
+    real, link = tmp_path / "disk" / "b", tmp_path / "b"
+    real.mkdir(parents=True)
+    (real / "manifest.json").write_text(OLD)
+    link.symlink_to(real, target_is_directory=True)
+    export_checkpoint(checkpoint, link, gguf_types=["F16"], parity=False, overwrite=True)
+    assert link.is_symlink()
+    assert (real / "llm-f16.gguf").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "disk"]
+    assert [p.name for p in real.parent.iterdir()] == ["b"]
 
 
 def test_a_full_disk_is_one_line(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

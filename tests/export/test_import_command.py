@@ -251,10 +251,20 @@ def test_the_name_is_the_language_model_s(tmp_path: Path) -> None:
     for file, name in {
         "llava-v1.5-7b-Q4_K_M.gguf": "llava-v1.5-7b",
         "llava-v1.5-7b.f16.gguf": "llava-v1.5-7b",
-        "my model (2).gguf": "my-model-2-",
+        "my model (2).gguf": "my-model-2",
         "ggml-model-q4_k.gguf": tmp_path.name,
     }.items():
         assert name_of([eye, tmp_path / file]) == name
+
+
+@pytest.mark.parametrize("blob", [f"sha256-{'ab' * 32}", f"sha256:{'0' * 64}", "cd" * 32, "\u6a21\u578b.gguf"])
+def test_a_blob_without_a_name_gets_one_that_can_be_typed(pair: tuple[Path, Path], tmp_path: Path, blob: str) -> None:
+    llm, eye = tmp_path / blob, tmp_path / ("ef" * 32)
+    shutil.copy(pair[0], llm)
+    shutil.copy(pair[1], eye)
+    assert name_of([eye, llm]) == name_of([llm, eye]) == "tiny"  # general.name
+    llm.write_bytes(b"no GGUF")
+    assert name_of([llm, eye]) == "bundle"
 
 
 def test_pytorch_is_not_loaded(pair: tuple[Path, Path], tmp_path: Path) -> None:
