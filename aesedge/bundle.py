@@ -59,25 +59,29 @@ class Bundle:
         return self.paths((role, type_))[0]
 
     def paths(self, *wanted: tuple[Role, str]) -> list[Path]:
-        """Return files by role and type (any case), with their hashes checked, and proven to load.
+        """Return files by role and type (any case), see :meth:`hashed_paths` and :meth:`check_loads`."""
+        paths = self.hashed_paths(*wanted)
+        self.check_loads(*wanted)
+        return paths
+
+    def hashed_paths(self, *wanted: tuple[Role, str]) -> list[Path]:
+        """Return files by role and type (any case), with their hashes checked.
 
         Raises:
             BundleNotFoundError: the bundle has no such type; the message lists those it has.
             BundleIntegrityError: the content is not what the manifest says.
-            BundleFormatError, ModelLoadError, InferenceError: see :func:`aesedge.first_load.check_files`.
         """
         files = [self._file(role, type_) for role, type_ in wanted]
         for file in files:
             _check_size(self.folder, file)
-            path = self.folder / file.path
-            self._check_hash(file, hashes.remembered_sha256(path, expected=file.sha256))
-        if not self._is_embedded:
-            check_files([
-                ModelFile(_STEPS[file.role], self.folder / file.path, file.sha256)
-                for file in files
-                if file.role in _STEPS
-            ])  # fmt: skip
+            self._check_hash(file, hashes.remembered_sha256(self.folder / file.path, expected=file.sha256))
         return [self.folder / file.path for file in files]
+
+    def check_loads(self, *wanted: tuple[Role, str]) -> None:
+        """See that files whose hashes were checked can be loaded, see :func:`aesedge.first_load.check_files`."""
+        if not self._is_embedded:
+            files = [self._file(role, type_) for role, type_ in wanted if role in _STEPS]
+            check_files([ModelFile(_STEPS[file.role], self.folder / file.path, file.sha256) for file in files])
 
     def unread_path(self, role: Role, type_: str) -> Path:
         """Return a file whose size alone was compared, and whose header llama.cpp may read.

@@ -78,8 +78,10 @@ class Model(Closing):
         plan = options.plan(bundle)
         self.gguf, self.vision, self.n_image_tokens = plan.gguf, plan.vision, plan.n_image_tokens
         self.template = prompt_template(manifest.prompt.template)
-        tower_path, llm_path = bundle.paths(("vision", self.vision), ("llm", self.gguf))
+        files: list[tuple[Role, str]] = [("vision", self.vision), ("llm", self.gguf)]
+        tower_path, llm_path = bundle.hashed_paths(*files)
         fit = check_fit(bundle, plan, options.memory)
+        bundle.check_loads(*files)
         plan = self.plan = fit.estimate.plan
         n_gpu_layers = self.n_gpu_layers = fit.estimate.gpu_layers
         turns = Turns()

@@ -124,11 +124,14 @@ def _is_proven(key: str) -> bool:
 
 def _note(key: str) -> None:
     _proven_here.add(key)
-    folder = cache_folder() / FOLDER
+    if _is_proven(key):
+        return
+    path = cache_folder() / FOLDER / key
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(folder / key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # whatever stands there is no file
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:  # another process was faster
         pass
     except OSError as error:
         remark_unwritable(cache_folder(), error.strerror or "unknown reason")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from aesedge.errors import AesedgeError, BundleFormatError, InferenceError
-from aesedge.machine import default_n_threads
+from aesedge.errors import AesedgeError, InferenceError
 
 _N_CTX = 256
-_N_TOKENS = 16
+_N_TOKENS = 4
 _TEXT = "Describe the photo.\n"
+_N_THREADS = 1  # more wait for one another where other programs are busy: 47 s for a 7B and its tower in place of 11
 
 
 def main(arguments: list[str]) -> int:
@@ -56,27 +56,21 @@ def _end_quietly() -> None:
 def _try_vision(path: Path) -> None:
     from aesedge.vision import VisionTower
 
-    with VisionTower(path, device="cpu", n_threads=default_n_threads(path.stat().st_size)) as tower:
-        pixels = np.zeros((1, 3, tower.image_size, tower.image_size), np.float32)
-        numbers = [tower.n_image_tokens] if tower.reduction == "none" else [tower.n_image_tokens, 1]
-        for n in numbers:
-            tower.encode(pixels, n)
+    with VisionTower(path, device="cpu", n_threads=_N_THREADS) as tower:
+        tower.encode(np.zeros((1, 3, tower.image_size, tower.image_size), np.float32))
 
 
 def _try_language_model(path: Path) -> None:
     from aesedge.llm import Context, LanguageModel
 
-    n_threads = default_n_threads(path.stat().st_size)
     with (
         LanguageModel(path, repack=False) as model,
-        Context(model, n_ctx=_N_CTX, n_seq_max=2, n_threads=n_threads) as context,
+        Context(model, n_ctx=_N_CTX, n_seq_max=2, n_threads=_N_THREADS) as context,
     ):
-        if model.n_ctx_train < 2 * _N_TOKENS:
-            raise BundleFormatError(f"{path}: was trained with {model.n_ctx_train} positions, too few for a photo")
         for token in range(model.n_vocab):
             model.piece(token)
         tokens = [model.bos, *model.tokenize(_TEXT)][:_N_TOKENS]
-        context.prefill_embeddings(0, np.zeros((2, model.n_embd), np.float32))
+        context.prefill_embeddings(0, np.zeros((1, model.n_embd), np.float32))
         if not np.isfinite(context.prefill_tokens(0, tokens)).all():
             raise InferenceError(f"{path}: answers with something that is not a number; export the bundle again")
 

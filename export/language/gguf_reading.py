@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aesedge.errors import CheckpointError, MissingExtraError
+from aesedge.gguf_header import version_problem
+from aesedge.system.git_lfs import refuse_git_lfs_pointer
+from aesedge.system.regular_file import open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +121,7 @@ def first_bytes(path: Path, n_bytes: int, *, error: type[AesedgeError], advice: 
         advice: what is said behind ``no such file``.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(n_bytes)
     except FileNotFoundError:
         raise error(f"{path}: no such file{advice}") from None
@@ -129,10 +132,11 @@ def first_bytes(path: Path, n_bytes: int, *, error: type[AesedgeError], advice: 
 def _check_start(path: Path) -> None:
     """Look at the first eight bytes, for messages that say more than the reader's."""
     start = first_bytes(path, 8, error=CheckpointError, advice="; give the two files that llama.cpp runs")
+    refuse_git_lfs_pointer(path, CheckpointError)
     if not start.startswith(_MAGIC):
         raise CheckpointError(f"{path}: not a GGUF file; give the two files that llama.cpp runs")
-    if len(start) == 8 and start[4:6] == b"\0\0":
-        raise CheckpointError(f"{path}: a big-endian GGUF file; convert it for little-endian machines")
+    if len(start) == 8 and (problem := version_problem(start)):
+        raise CheckpointError(f"{path}: {problem}")
     named = _SPLIT.match(path.name)
     if named and int(named["n"]) > 1:
         raise _split_error(path)

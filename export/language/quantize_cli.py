@@ -59,7 +59,7 @@ def quantize_command(
         AesedgeError: see :func:`.requantize.add_types`.
     """
     found = open_bundle(bundle)
-    weights = next((found.folder / file.path for file in found.manifest.files if file.role == "imatrix"), None)
+    weights = next((found.path("imatrix", file.type) for file in found.manifest.files if file.role == "imatrix"), None)
     with shown_steps(quiet=quiet) as report:
         return add_types(
             bundle,
@@ -79,7 +79,7 @@ def _measure(
     """Compare new types with the one that they are made of, on the bundle's own questions."""
     manifest = bundle.manifest
     pictures = [(path.name, read_image(path)) for path in photos]
-    vision = {file.type: bundle.folder / file.path for file in manifest.files if file.role == "vision"}
+    vision = {type_: bundle.path("vision", type_) for type_ in manifest.types("vision")}
     return compare_types(
         source,
         Files(llm=files, vision=vision),

@@ -200,8 +200,8 @@ def _add_in_place(work: _Work, types: Sequence[str], folder: Path) -> None:
 
 def _add_to_copy(work: _Work, types: Sequence[str], bundle: Bundle, out: Path, name: str) -> None:
     with work_folder(out, overwrite=False) as folder:
-        for file in bundle.manifest.files:
-            shutil.copyfile(bundle.folder / file.path, folder / file.path)
+        for path in bundle.hashed_paths(*((file.role, file.type) for file in bundle.manifest.files)):
+            shutil.copyfile(path, folder / path.name)
         names = _file_names(work.manifest, types)
         noted = work.write({t: folder / names[t] for t in types})
         files = [_described(t, folder / names[t], names[t]) for t in types]
