@@ -15,7 +15,7 @@ from aesedge import hashes
 from aesedge import profile as profiles
 from aesedge.bundle import open_bundle
 from aesedge.cli import main
-from aesedge.doctor.remarks import caught_remarks
+from aesedge.doctor.probe import caught_warnings
 from aesedge.options import Options
 from aesedge.profile import FORMAT, Profile, Settings, machine_facts, profile_key, profile_path, save_profile
 
@@ -90,10 +90,10 @@ def test_whatever_stands_in_place_of_a_file_answers_stay(
     for path in files:
         path.unlink()
         put(path)
-    with caught_remarks() as remarks:
+    with caught_warnings() as remarks:
         assert scored(bundle_folder, photo_path) == before
     assert len(remarks) == len(set(remarks))
-    with caught_remarks() as remarks:  # what was dropped is there again; a folder is left to its owner
+    with caught_warnings() as remarks:  # what was dropped is there again; a folder is left to its owner
         assert scored(bundle_folder, photo_path) == before
     assert put is put_folder or not remarks
     for other in caches.rglob("somebody-elses"):
@@ -165,7 +165,7 @@ def test_settings_that_this_machine_has_not_are_dropped_with_one_remark(
     written = json.loads(path.read_bytes())
     written["settings"]["critique"].update(change)
     path.write_text(json.dumps(written))
-    with caught_remarks() as remarks:
+    with caught_warnings() as remarks:
         assert Options(device="cpu").plan(bundle) == before
         assert Options(device="cpu").plan(bundle) == before
         assert 0 <= scored(bundle_folder, photo_path) <= 10
