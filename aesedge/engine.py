@@ -18,6 +18,7 @@ from aesedge.image import name_of
 from aesedge.kept_kv import KeptKV
 from aesedge.llm import Context, LanguageModel
 from aesedge.machine import give_back_freed, n_cores
+from aesedge.manifest import MANIFEST_NAME
 from aesedge.memory import check_fit
 from aesedge.options import Options, check_image_tokens
 from aesedge.photo import Photo
@@ -97,7 +98,9 @@ class Model(Closing):
             shares_cores = not n_gpu_layers and self.tower.is_on_cpu
             self._takes_turns = shares_cores and plan.threads_batch >= n_cores()
             self._check_parts_belong_together()
-            self.labels = label_tokens(manifest.rating.labels, manifest.rating.weights, self.llm.tokenize)
+            self.labels = label_tokens(
+                manifest.rating.labels, manifest.rating.weights, self.llm.tokenize, bundle.folder / MANIFEST_NAME
+            )
             ram_bytes = min(RAM_BYTES, fit.spare_bytes)
             self.eye = Eye(
                 self.tower,

@@ -51,7 +51,10 @@ class LabelTokens:
 
 
 def label_tokens(
-    labels: Mapping[str, Sequence[str]], weights: Mapping[str, float], tokenize: Callable[[str], Sequence[int]]
+    labels: Mapping[str, Sequence[str]],
+    weights: Mapping[str, float],
+    tokenize: Callable[[str], Sequence[int]],
+    where: object = "manifest",
 ) -> LabelTokens:
     """Turn labels into tokens.
 
@@ -59,6 +62,7 @@ def label_tokens(
         labels: label to the answers that mean it.
         weights: label to its worth, 0 to 1.
         tokenize: the vocabulary; it puts the space before an answer that separates it from ``ASSISTANT:``.
+        where: what says so, for messages.
 
     Raises:
         BundleFormatError: an answer has no tokens, or is the beginning of another or the same, so that their
@@ -70,8 +74,8 @@ def label_tokens(
         for j, other in enumerate(everything):
             if not one or (i != j and other[: len(one)] == one):
                 raise BundleFormatError(
-                    "manifest: two answers of the rating begin with the same tokens, or one is empty; "
-                    f"the labels are {dict(labels)}"
+                    f"{where}: two answers of the rating begin with the same tokens, or one is empty; "
+                    f"the labels are {str(dict(labels))[:300]}"
                 )
     return LabelTokens(answers, weights)
 

@@ -126,5 +126,7 @@ def _rows_of(entry: Entry) -> npt.NDArray[np.float16] | None:
     if shape[0] * shape[1] * _STORED.itemsize != entry.payload.nbytes:
         return None
     rows = entry.payload.view(_STORED).reshape(shape).astype(np.float16, copy=False)
+    if not np.isfinite(rows).all():  # such are never kept
+        return None
     rows.setflags(write=False)
     return rows

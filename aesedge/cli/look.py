@@ -115,7 +115,7 @@ def score(
         if printing.json:
             print(found.to_json(), flush=True)
             return
-        columns = "".join(f"  {name} {rating.score:4.1f}" for name, rating in found.attributes.items())
+        columns = "".join(f"  {sanitize(name)} {rating.score:4.1f}" for name, rating in found.attributes.items())
         print(f"{found.score:4.1f}  {sanitize(found.photo):<{width}}{columns}".rstrip(), flush=True)
 
     with load_model(loading, purpose="score", quiet=printing.quiet) as model:

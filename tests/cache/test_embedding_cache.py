@@ -133,6 +133,13 @@ def test_what_memory_answers_stays_on_disk_too(tmp_path: Path) -> None:
     assert KEYS[1] not in {listing.key for listing in disk.entries()}
 
 
+def test_entry_that_is_not_all_numbers_is_removed(disk: DiskStore) -> None:
+    values = np.array([[1, np.nan]], "<f2")
+    disk.put(KEYS[0], values, {"dtype": "<f2", "shape": [1, 2]})
+    assert EmbeddingCache(ram_bytes=1000, disk=disk).get(KEYS[0]) is None
+    assert not disk.entries()
+
+
 @pytest.mark.parametrize(
     ("dtype", "shape"), [("<f4", [1, 3]), ("<f2", [3, 3]), ("<f2", [6]), ("<f2", [-2, -3]), ("<f2", "x"), (None, None)]
 )
