@@ -109,7 +109,7 @@ class Bundle:
     @property
     def _is_embedded(self) -> bool:
         """Whether it came with this package, as its code did."""
-        return self.folder == _POCKET_FOLDER
+        return self.folder.resolve() == _POCKET_FOLDER.resolve()
 
     def text(self, role: Role) -> str:
         """Return the text of the first file of a role, with its hash checked; what is not UTF-8 in it is replaced.

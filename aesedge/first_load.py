@@ -148,7 +148,9 @@ def _load_in_child(files: Sequence[ModelFile]) -> None:
         "PYTHONSAFEPATH": "1",
         "GGML_NO_BACKTRACE": "1",
     }
-    command = [sys.executable, "-m", _CHILD, *(part for file in files for part in (file.step, str(file.path)))]
+    # A frozen program's executable is the program itself and no interpreter.
+    interpreter = "" if getattr(sys, "frozen", False) else sys.executable
+    command = [interpreter, "-m", _CHILD, *(part for file in files for part in (file.step, str(file.path)))]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as log:
         try:
             process = subprocess.Popen(  # noqa: S603 (this interpreter, and a program of ours)
