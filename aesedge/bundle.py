@@ -51,8 +51,13 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """The name that users type."""
+        """The name in the manifest."""
         return self.manifest.name
+
+    @property
+    def typed_name(self) -> str:
+        """What ``--bundle`` takes for it: the name of an installed bundle, else the folder."""
+        return next((name for name, folder in installed() if folder == self.folder), str(self.folder))
 
     def path(self, role: Role, type_: str) -> Path:
         """Return the file of a role and type (any case), see :meth:`paths`."""

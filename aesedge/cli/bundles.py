@@ -99,7 +99,7 @@ def _show(bundle: Bundle) -> None:
     print(table([[key, value] for key, value in facts.items() if value]))
     print(f"\n{_files(m)}\n\n{_memory(bundle)}\n\n{_tuned(bundle)}\n\n{_image_tokens(m)}{fidelity_text(m)}")
     if m.types("card"):
-        print(dim(f"\n'aesedge info {m.name} --card' prints the model card"))
+        print("\n" + dim(shown(f"'aesedge info {bundle.typed_name} --card' prints the model card")))
 
 
 def _memory(bundle: Bundle) -> str:
@@ -129,7 +129,7 @@ def _tuned(bundle: Bundle) -> str:
     except AesedgeError as error:
         return shown(f"settings: unknown: {error}")
     if profile is None:
-        return f"settings: not tuned; 'aesedge tune {m.name}' measures what is fastest here"
+        return shown(f"settings: not tuned; 'aesedge tune {bundle.typed_name}' measures what is fastest here")
     return tuned_text(profile)
 
 
