@@ -195,7 +195,7 @@ def write(
     context = residents.context
     sampler, step = begun
     n_start = context.n_past(seq_id)
-    stream = TextStream(writing.stop)
+    stream = TextStream(writing.stop, writing.sentences)
     pending = [*prompt, *step.tokens[: writing.max_tokens]]
     if reply.is_late():  # looking alone took too long
         reply.finish("", "deadline")

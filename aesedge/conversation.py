@@ -123,7 +123,9 @@ class Conversation(Closing):
             turns, tokens = self._fitting(question, writing.max_tokens)
             with sampler_of(self._model.llm, writing) as sampler:
                 begun = sampler, sampler.begin()
-                seq_id = yield from self._sequence(len(tokens) + len(begun[1].tokens) + 1, reply.timings)
+                seq_id = yield from self._sequence(
+                    len(tokens) + min(len(begun[1].tokens), writing.max_tokens) + 1, reply.timings
+                )
                 with self._residents.using(self._image), self._residents.using(self._resident):
                     yield from self._answer(seq_id, turns, question, tokens, begun, writing, reply)
         finally:

@@ -1,16 +1,16 @@
-"""A structured critique: which questions are asked for its fields, and what their answers may look like; knows text.
+"""Write a structured critique: its fields are asked all at once, so that one batch over one image writes them.
 
-The fields are asked all at once, so that one batch over one image writes them side by side.
+A field has no grammar: one would allow so many sentences, and a model that wants to go on would be left with whatever
+else it allows. It is cut after its last sentence instead.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from functools import cache
 from typing import TYPE_CHECKING
 
-from aesedge.llm import Grammar
+from aesedge.llm.text import split_sentences
 from aesedge.result import Report
 
 if TYPE_CHECKING:
@@ -24,13 +24,9 @@ STRENGTHS = "What are the strengths of this image?"
 FAULTS = "What are the faults of this image?"
 ADVICE = "How can the aesthetic quality of this image be improved?"
 
-MOST_ITEMS = 3
-# A sentence begins with no small letter and ends with its point: 3.5 and "e.g. blur" end none.
-_SENTENCE = r"""
-sentence ::= [^a-z\x00-@\[-`{-\x7F] ([^.!?\x00-\x1F] | [.] [0-9a-z]){2,240} [.!?]
-"""
-_SENTENCES = r'root ::= sentence (" " sentence){0,MORE}' + _SENTENCE
-_END = re.compile(r"(?<=[.!?]) ")
+MOST_SENTENCES = 3  # of a field
+_MOST_TOKENS = 160  # of a field, where a model does not end its sentences
+_MARK = re.compile(r"(?:[-*\u2022]|[0-9]{1,2}[.)])\s+")  # of an item in a list
 
 
 def write_report(ask: Callable[[str, Writing], Reply], attributes: Sequence[str], writing: Writing) -> Report:
@@ -39,15 +35,12 @@ def write_report(ask: Callable[[str, Writing], Reply], attributes: Sequence[str]
     Args:
         ask: makes a reply to a question.
         attributes: what the bundle judges.
-        writing: how a field is written, but for its grammar.
+        writing: how a field is written, but for its length in sentences.
     """
-    sentences, items = (dataclasses.replace(writing, grammar=_sentences(n)) for n in (2, MOST_ITEMS))
-    replies = [
-        *(ask(ATTRIBUTE.format(attribute=attribute), sentences) for attribute in attributes),
-        ask(STRENGTHS, items),
-        ask(FAULTS, items),
-        ask(ADVICE, sentences),
-    ]
+    n_tokens = min(writing.max_tokens, _MOST_TOKENS)
+    in_short = dataclasses.replace(writing, sentences=MOST_SENTENCES, max_tokens=n_tokens, grammar=None)
+    questions = [*(ATTRIBUTE.format(attribute=attribute) for attribute in attributes), STRENGTHS, FAULTS, ADVICE]
+    replies = [ask(question, in_short) for question in questions]
     try:
         for reply in replies:
             reply.start()
@@ -60,13 +53,9 @@ def write_report(ask: Callable[[str, Writing], Reply], attributes: Sequence[str]
     return Report(dict(zip(attributes, texts, strict=True)), strengths, faults, " ".join(advice))
 
 
-@cache
-def _sentences(most: int) -> Grammar:
-    """Return the grammar of one sentence up to so many."""
-    return Grammar.from_gbnf(_SENTENCES.replace("MORE", str(most - 1)))
-
-
 def _whole(reply: Reply) -> list[str]:
-    """Return the sentences of an answer; one that was cut off stays only if it is all there is."""
-    found = _END.split(reply.read())
-    return found[:-1] if len(found) > 1 and reply.finish_reason != "stop" else found
+    """Return the sentences of an answer; one that was cut off stays only if it is all there is, and shows it."""
+    found = [_MARK.sub("", sentence, count=1) for sentence in split_sentences(reply.read()) if sentence]
+    if reply.finish_reason == "stop" or not found or found[-1][-1] in ".!?":
+        return found
+    return found[:-1] or [f"{found[0]}\u2026"]

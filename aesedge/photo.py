@@ -146,7 +146,7 @@ class Photo(Closing):
         reply.begin()
         with sampler_of(self._model.llm, writing) as sampler:
             begun = sampler, sampler.begin()
-            n_cells = len(question) + len(begun[1].tokens) + 1
+            n_cells = len(question) + min(len(begun[1].tokens), writing.max_tokens) + 1
             seq_ids = yield from bring(residents, image, self.timings, n_forks=1, n_cells=n_cells)
             try:
                 self._count(residents.n_positions(image) + len(question), residents.n_positions(image))

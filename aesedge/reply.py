@@ -42,6 +42,8 @@ class Writing:
     max_tokens: int = DEFAULT_MAX_TOKENS
     stop: tuple[str, ...] = ()
     """Texts that end the answer and are not shown."""
+    sentences: int | None = None
+    """The answer ends after so many sentences, unless the model ends it before."""
     grammar: Grammar | None = None
     """What the answer may look like; it can still be cut at ``max_tokens``, by ``stop`` and at the deadline."""
     deadline: float | None = None

@@ -16,9 +16,9 @@ FULL_VOCABULARY = SHARED / "vocab" / "ggml-vocab-llama-spm.gguf"
 class Noise:
     """Stands in for a context whose model finds every token equally likely."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: LanguageModel, seed: int = 0) -> None:
         self.model = model
-        self._rng = np.random.default_rng(0)
+        self._rng = np.random.default_rng(seed)
 
     def logits(self, _row: int) -> np.ndarray:
         return self._rng.standard_normal(self.model.n_vocab).astype(np.float32)

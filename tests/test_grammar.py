@@ -14,7 +14,7 @@ from grammar_models import FULL_VOCABULARY, Noise
 from aesedge.errors import InferenceError, UsageError
 from aesedge.llm import Context, Grammar, GrammarState, LanguageModel, Sampler, Sampling, Step
 from aesedge.llm.binding import load
-from aesedge.llm.grammar_pieces import Pieces
+from aesedge.llm.grammar_state import Vocabulary
 from aesedge.llm.text import TextStream
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def test_a_definition_is_not_taken_for_a_property_of_its_name(context: Context) 
 
 def random_text(noise: Any, grammar: Grammar, *, forced: bool) -> str:
     model, tokens = noise.model, []
-    with Sampler(Sampling(), GrammarState(model, grammar, spaced=False)) as chooser:
+    with Sampler(Sampling(), GrammarState(model, grammar)) as chooser:
         step = chooser.begin() if forced else Step([], ended=False)
         tokens += step.tokens
         while not step.ended:
@@ -152,7 +152,7 @@ def random_text(noise: Any, grammar: Grammar, *, forced: bool) -> str:
                 token = chooser.sample(noise, 0)
                 step = Step([] if model.is_end(token) else [token], ended=model.is_end(token))
             tokens += step.tokens
-    return b"".join(map(model.piece, tokens)).decode()
+    return b"".join(map(model.piece, tokens)).decode().removeprefix(" ")
 
 
 def test_forcing_text_leaves_the_language_as_it_is(llm: LanguageModel) -> None:
@@ -181,7 +181,7 @@ def test_what_the_answer_begins_with_comes_with_the_prompt(context: Context, n_d
     assert text[-1] in "0123456789"
     assert generation.finish_reason == "stop"
     assert len(n_decodes) == 1
-    assert n_decodes[0] > len(literal)
+    assert n_decodes[0] == len(prompt(context.model)) + len(generation.tokens) - 1
 
 
 def test_an_answer_without_a_choice_needs_one_prefill(context: Context, n_decodes: list[int]) -> None:
@@ -191,10 +191,10 @@ def test_an_answer_without_a_choice_needs_one_prefill(context: Context, n_decode
 
 def test_scheduler_interface(context: Context) -> None:
     model = context.model
-    state = GrammarState(model, Grammar.from_gbnf('root ::= "ab" ("cde" | "xyz") "!"'), spaced=False)
+    state = GrammarState(model, Grammar.from_gbnf('root ::= "ab" ("cde" | "xyz") "!"'))
     with Sampler(Sampling(), state) as chooser:
         step = chooser.begin()
-        assert (b"".join(map(model.piece, step.tokens)), step.ended) == (b"ab", False)
+        assert (b"".join(map(model.piece, step.tokens)), step.ended) == (b" ab", False)
         rows = context.append([(0, [*prompt(model), *step.tokens]), (1, [model.bos])], [True, False])
         step = chooser.step(context, rows[0])
         assert b"".join(map(model.piece, step.tokens)) in {b"cde!", b"xyz!"}
@@ -207,34 +207,30 @@ def test_scheduler_interface(context: Context) -> None:
 def test_last_forced_token_is_left_to_the_model_where_a_longer_one_fits(llm: LanguageModel) -> None:
     state = GrammarState(llm, Grammar.from_gbnf('root ::= "the " ("High" | "Low")'))
     assert [llm.piece(token) for token in state.forced()] == [b" the"]  # and not the space, which begins " High"
-    state.close()
 
 
 @pytest.mark.parametrize("text", ["A b", " A b", "  ", "é", "漢字😀", "\n", "<s>", "\u2581", "\x01", "the image", '{"'])
 def test_tokens_of_forced_text_spell_exactly_that_text(llm: LanguageModel, text: str) -> None:
-    pieces = Pieces.of(llm)
-    tokens = pieces.tokenize(text.encode())
+    tokens = Vocabulary.of(llm)(text)
     assert b"".join(map(llm.piece, tokens)) == text.encode()
     assert llm.bos not in tokens
     literal = "".join(f"\\U{ord(c):08X}" for c in text)
-    state = GrammarState(llm, Grammar.from_gbnf(f'root ::= "{literal}"'), spaced=False)
-    assert state.forced() == tokens
+    state = GrammarState(llm, Grammar.from_gbnf(f'root ::= "{literal}"'))
+    assert b"".join(map(llm.piece, state.forced())) == f" {text}".encode()
     assert state.is_over
-    state.close()
 
 
 def test_forced_text_finishes_a_character_that_was_begun(llm: LanguageModel) -> None:
-    state = GrammarState(llm, Grammar.from_gbnf('root ::= ("é" | "漢") "x"'), spaced=False)
-    assert state.forced() == []
-    state.accept(3 + 0xE6)  # the byte token with which 漢 begins
+    state = GrammarState(llm, Grammar.from_gbnf('root ::= ("é" | "漢") "x"'))
+    assert b"".join(map(llm.piece, state.forced())) == b" "
+    state.accept([3 + 0xE6])  # the byte token with which 漢 begins
     assert b"".join(map(llm.piece, state.forced())) == "漢".encode()[1:] + b"x"
-    state.close()
 
 
-def test_two_characters_that_begin_with_the_same_byte_force_nothing(llm: LanguageModel) -> None:
-    state = GrammarState(llm, Grammar.from_gbnf('root ::= "é" | "ê"'), spaced=False)
-    assert state.forced() == []
-    state.close()
+def test_two_characters_that_begin_with_the_same_byte(llm: LanguageModel) -> None:
+    grammar = Grammar.from_gbnf('root ::= "é" | "ê"')
+    noise = Noise(llm)
+    assert {random_text(noise, grammar, forced=True) for _ in range(30)} == {"é", "ê"}
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 9])
@@ -254,10 +250,34 @@ def test_stop_string_with_a_grammar(context: Context) -> None:
     assert generation.finish_reason == "stop"
 
 
-def test_no_way_on_ends_the_answer(context: Context) -> None:
-    generation = answer(context, Grammar.from_gbnf('root ::= ("ab" | "ac") [^\\x00-\\U0010FFFF]'))
-    assert "".join(generation) in {"ab", "ac"}
-    assert generation.finish_reason == "stop"
+@pytest.mark.parametrize(
+    ("grammar", "texts"),
+    [
+        ('root ::= "a" "b"?', {"a", "ab"}),
+        ('root ::= ("a" | "ab") ("bc" | "c")?', {"a", "ab", "abc", "ac", "abbc"}),
+        ('root ::= "x" | "(" root ")" | ("x" [^\\x00-\\U0010FFFF])', {"x", "(x)", "((x))"}),
+        ('root ::= root "a" | "b"', {"b", "ba", "baa"}),
+        ('root ::= [\\-a\\]"/] # a comment\n', {"-", "a", "]", '"', "/"}),
+        ('root ::= "\\u00e9" | [\\U0001F600-\\U0001F601]', {"é", "\U0001f600", "\U0001f601"}),
+        ('root ::= .{2} |\n  ("\\n" | "\\t") (\n"z")', None),
+    ],
+)
+def test_the_texts_of_a_grammar(llm: LanguageModel, grammar: str, texts: set[str] | None) -> None:
+    made, noise = Grammar.from_gbnf(grammar), Noise(llm)
+    found = {random_text(noise, made, forced=True) for _ in range(150)}
+    assert found >= texts if texts is not None else all(len(text) == 2 for text in found)
+    if texts is not None and "root" not in grammar.partition("::=")[2]:
+        assert found == texts
+
+
+def test_an_answer_may_end_wherever_its_grammar_may(llm: LanguageModel) -> None:
+    state = GrammarState(llm, Grammar.from_gbnf('root ::= s (" " s){0,2}\ns ::= [a-c]+ "."'))
+    may_end = []
+    for character in " ab. c. a.":
+        may_end.append(llm.eos in state.allowed())
+        state.accept(Vocabulary.of(llm)(character))
+    assert may_end == [False] * 4 + [True] + [False] * 2 + [True] + [False] * 2
+    assert state.is_over
 
 
 def test_context_that_is_full_ends_the_answer(llm: LanguageModel) -> None:
@@ -268,12 +288,11 @@ def test_context_that_is_full_ends_the_answer(llm: LanguageModel) -> None:
 
 
 def test_control_tokens_do_not_spell_their_names(llm: LanguageModel) -> None:
-    state = GrammarState(llm, Grammar.from_gbnf('root ::= "<s>" | "<unk>" | "</s>"'), spaced=False)
-    allowed = state.allowed(state.pieces.tokens)
-    assert {llm.piece(int(token)) for token in allowed} == {b"<"}
+    state = GrammarState(llm, Grammar.from_gbnf('root ::= "<s>" | "<unk>" | "</s>"'))
+    state.accept(Vocabulary.of(llm)(" "))
+    assert {llm.piece(int(token)) for token in state.allowed()} == {b"<"}
     with pytest.raises(UsageError, match="does not allow"):
-        state.accept(llm.bos)
-    state.close()
+        state.accept([llm.bos])
 
 
 def test_without_a_grammar_nothing_changes(context: Context, llm: LanguageModel) -> None:
@@ -293,25 +312,27 @@ def test_logits_that_are_no_numbers_are_an_error(context: Context, monkeypatch: 
 
 
 def test_json_text_and_mapping_are_the_same_schema() -> None:
-    assert Grammar.from_json_schema(REPORT).text == Grammar.from_json_schema(json.dumps(REPORT)).text
+    assert Grammar.from_json_schema(REPORT).source == Grammar.from_json_schema(json.dumps(REPORT)).source
 
 
 @pytest.mark.skipif(not FULL_VOCABULARY.is_file(), reason="the vocabulary of Llama is not here")
-def test_forced_text_in_the_vocabulary_of_llama() -> None:
+def test_the_vocabulary_of_llama() -> None:
     with LanguageModel(FULL_VOCABULARY, vocab_only=True) as model:
+        vocabulary = Vocabulary.of(model)
         state = GrammarState(model, Grammar.from_json_schema(REPORT))
-        assert [model.piece(token) for token in state.forced()] == [b' {"', b"com", b"position", b'":"']
+        assert b"".join(map(model.piece, state.forced())).startswith(b' {"composition')
         for text in ("a word", '{"é漢😀":', "  two", "\tx", "\u2581", "<s>"):
-            tokens = state.pieces.tokenize(text.encode())
-            assert b"".join(map(model.piece, tokens)) == text.encode()
-        assert state.pieces.tokenize(b" word") == model.tokenize("word")
-        state.close()
+            assert b"".join(map(model.piece, vocabulary(text))) == text.encode()
+        assert vocabulary(" word") == model.tokenize("word")
         state = GrammarState(model, Grammar.from_gbnf('root ::= "yes" | "no"'))
         assert state.forced() == []  # the space is part of the word
-        assert model.tokenize("yes")[0] in state.allowed(state.pieces.tokens)
-        state.close()
+        allowed = state.allowed()
+        assert model.tokenize("yes")[0] in allowed
+        spaces = [token for token, text in enumerate(vocabulary.tokens) if text == b" "]
+        assert len(spaces) == 2  # <0x20> and the piece: whichever the model prefers
+        assert set(spaces) <= set(allowed.tolist())
 
 
 def test_tiny_vocabulary_is_what_these_tests_take_it_for(llm: LanguageModel) -> None:
     assert len(tiny.vocabulary()[0]) == llm.n_vocab
-    assert Pieces.of(llm).has_all_bytes
+    assert Vocabulary.of(llm).has_all_bytes

@@ -52,6 +52,7 @@ FLOORS_OF_NEIGHBOURS = {1, 3}
 HOMES = {
     "onnxruntime": "aesedge/vision.py",
     "llama_cpp": "aesedge/llm/",
+    "llguidance": "aesedge/llm/",
     "filelock": "aesedge/cache/",
     "matplotlib": "aesedge/plot.py",
     "typer": "aesedge/cli/",

@@ -11,7 +11,7 @@ import pytest
 from conftest import drawn_photo, open_tiny
 from test_scheduler import Batches, free
 
-from aesedge.critique_report import MOST_ITEMS
+from aesedge.critique_report import MOST_SENTENCES
 from aesedge.errors import UsageError
 from aesedge.llm import Grammar, Sampling
 from aesedge.reply import Writing
@@ -53,10 +53,20 @@ def check_form(report: Report, attributes: list[str]) -> None:
     assert list(report.attributes) == attributes
     for text in [*report.attributes.values(), report.advice]:
         assert text[-1] in ".!?"
-        assert len(re.findall(r"[.!?](?= |$)", text)) <= 2
+        assert len(re.findall(r"[.!?](?= |$)", text)) <= MOST_SENTENCES
     for items in (report.strengths, report.faults):
-        assert 1 <= len(items) <= MOST_ITEMS
+        assert 1 <= len(items) <= MOST_SENTENCES
         assert all(item[-1] in ".!?" and item.strip() == item for item in items)
+
+
+def test_no_field_goes_on_after_its_last_sentence(pocket: Model) -> None:
+    for source in (*SAMPLE_PHOTOS, drawn_photo(1, (240, 200))):
+        with pocket.look(source) as photo:
+            report = photo.report()
+        for text in [*report.attributes.values(), *report.strengths, *report.faults, report.advice]:
+            # "straight.tical subject": what a grammar of two sentences made of a model that wanted a third one
+            assert re.search(r"[.!?][^ ]", text) is None, text
+            assert all(re.fullmatch(r"[A-Z][^.!?]*[.!?]", said) for said in re.split(r"(?<=[.!?]) ", text)), text
 
 
 def test_reports_are_equal_in_form(pocket: Model) -> None:
@@ -84,7 +94,9 @@ def test_a_report_that_is_cut_still_has_all_its_fields(wide: Model, photo_path: 
     with wide.look(photo_path) as photo:
         report = photo.report(Writing(max_tokens=6))
         assert list(report.attributes) == list(wide.manifest.rating.attributes)
-        assert all([*report.attributes.values(), *report.strengths, *report.faults, report.advice])
+        texts = [*report.attributes.values(), *report.strengths, *report.faults, report.advice]
+        assert all(texts)
+        assert all(text[-1] in ".!?\u2026" for text in texts)
 
 
 def test_answers_fit_their_schema(wide: Model, photo_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aesedge.llm.text import TextStream
+from aesedge.llm.text import TextStream, split_sentences
 
 
 def stream(pieces: list[bytes], stop: tuple[str, ...] = ()) -> list[str]:
@@ -45,3 +45,28 @@ def test_the_earliest_of_several_stop_strings_counts() -> None:
     assert text.feed(b"hello world") == "hel"
     assert text.stopped
     assert text.feed(b"more") + text.finish() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("The light is soft. It is 3.5 stops too dark, e.g. here.", 2),
+        ("Sharp! Is it? Yes.", 3),
+        ('He said "stop." Then he left.', 2),
+        ("I can't tell. I judge it.", 2),
+        ("1. Good light\n2. Sharp focus.", 2),
+        ("- Good light.\n\n- Focus", 2),
+        ("no end", 1),
+        ("", 1),
+    ],
+)
+def test_sentences(text: str, sentences: int) -> None:
+    found = split_sentences(text)
+    assert len(found) == sentences
+    for most in range(1, sentences + 1):
+        for size in (1, 3, 100):
+            stream = TextStream((), most)
+            pieces = [stream.feed(text[i : i + size].encode()) for i in range(0, len(text), size)]
+            shown = "".join(pieces) + stream.finish()
+            assert split_sentences(shown) == found[:most]
+            assert stream.stopped == (most < sentences)

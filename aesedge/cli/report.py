@@ -63,7 +63,7 @@ def show_report(report: Report) -> None:
     width = max(map(cell_len, fields))
     end = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else 10**6
     for name, texts in fields.items():
-        for i, text in enumerate(texts):
+        for i, text in enumerate(texts or ["-"]):
             begin = f"{INDENT}{padded('' if i else name, width)}  "
             beside = " " * len(begin)
             said = sanitize(text, lines=True)

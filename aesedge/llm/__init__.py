@@ -2,9 +2,8 @@
 
 ``binding`` imports llama-cpp-python, ``model`` holds the weights, ``context`` the KV cache (``cells`` counts it),
 ``sampler`` chooses tokens, ``text`` makes whole characters, ``interrupt`` lets Ctrl-C through. What an answer may look
-like is ``grammar``: ``gbnf`` and ``json_schema`` read it, ``grammar_rules`` refuses what would end the process,
-``grammar_cost`` and ``grammar_stacks`` what would not end; ``grammar_state`` follows an answer in the texts of tokens,
-which are ``grammar_pieces``. ``peer`` is llama.cpp without all this, to compare with.
+like is ``grammar``: ``gbnf`` reads GBNF, ``lark`` writes it for llguidance, ``json_schema`` prepares schemas;
+``grammar_state`` follows an answer. ``peer`` is llama.cpp without all this, to compare with.
 """
 
 from aesedge.llm.context import Context

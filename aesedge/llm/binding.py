@@ -71,12 +71,6 @@ def build_again(flag: str) -> str:
     return f'$env:CMAKE_ARGS="{flag}"; {install}' if sys.platform == "win32" else f'CMAKE_ARGS="{flag}" {install}'
 
 
-def schema_converter() -> Any:
-    """Return llama-cpp-python's converter of JSON schemas to GBNF, which fetches nothing from the network."""
-    converter = _module("llama_grammar").SchemaConverter
-    return converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
-
-
 @cache
 def _module(name: str) -> Any:
     """Import one module of llama-cpp-python, and not the package around it.

@@ -1,7 +1,4 @@
-"""GBNF, llama.cpp's notation of grammars, read into rules by llama.cpp's own rules; knows text, not what it is for.
-
-What is wrong with a text is said with its line, which llama.cpp writes only to stderr.
-"""
+"""Read GBNF, llama.cpp's notation of grammars, into rules; what is wrong with a text is said with its line."""
 
 from __future__ import annotations
 
@@ -13,12 +10,13 @@ from aesedge.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT, SPACED_ROOT = "root", "aesedge-spaced-root"
-MAX_ELEMENTS = 50_000  # of expanded rules; llama.cpp walks over all of them whenever it copies a state
-MAX_REPETITIONS = 2000  # llama.cpp's own; above, it silently takes "without end" for an upper bound
-MAX_DEPTH = 400  # llama.cpp's parser recurses; at 1200 a thread's stack of half a MiB is gone
-_MAX_CHARACTERS = 1_000_000
-_LAST_CHARACTER = 0x7FFFFFFF  # the largest that llama.cpp's lenient reader of UTF-8 finds
+ROOT = "root"
+MAX_CHARACTERS = 1_000_000  # of a grammar or a JSON schema
+MAX_FORCED = 50_000  # characters; llguidance spells out at once whatever leaves no choice
+_MAX_REPETITIONS = 2000  # llama.cpp's own
+_MAX_DEPTH = 400  # of groups inside each other: llguidance's parser recurses
+_SURROGATES = (0xD800, 0xDFFF)
+_LAST_CHARACTER = 0x10FFFF
 
 _CODE = r"x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}"
 _CHARACTER = re.compile(rf'\\(?:{_CODE}|[trn\\"\[\]-])|[^\\]', re.DOTALL)
@@ -49,17 +47,17 @@ class Repeat(NamedTuple):
 
 Item = str | Characters | Repeat  # a string is the name of a rule
 Alternative = list[Item]
-ANY = Characters(((0, _LAST_CHARACTER),))
+Rules = dict[str, list[Alternative]]
+_ANY = Characters(((0, _LAST_CHARACTER),))
 
 
 class GbnfReader:
     """Reads GBNF into rules, with a rule of its own for each group, as llama.cpp has it."""
 
     def __init__(self, text: str) -> None:
-        self.rules: dict[str, list[Alternative]] = {}
+        self.rules: Rules = {}
         self._text = text
         self._at = 0
-        self._n_elements = 0
         self._open: list[tuple[str, list[Alternative], int | None]] = []
         """The rule that is being read and the groups inside it: name, alternatives, where the last symbol begins."""
         self._check_text()
@@ -86,9 +84,9 @@ class GbnfReader:
     def _check_text(self) -> None:
         text = self._text
         if "\0" in text:
-            raise UsageError("the grammar holds a NUL character, where llama.cpp would stop reading; take it out")
-        if len(text) > _MAX_CHARACTERS:
-            raise UsageError(f"the grammar has {len(text)} characters; {_MAX_CHARACTERS} are the most")
+            raise UsageError("the grammar holds a NUL character; take it out")
+        if len(text) > MAX_CHARACTERS:
+            raise UsageError(f"the grammar has {len(text)} characters; {MAX_CHARACTERS} are the most")
         if any("\ud800" <= c <= "\udfff" for c in text):
             raise UsageError("the grammar holds half a character (a surrogate); take it out")
 
@@ -110,7 +108,7 @@ class GbnfReader:
     def _begin_rule(self, name: str) -> None:
         if self._open:
             raise self._wrong("a rule begins inside another one; begin it on a line of its own")
-        if name in self.rules or name == SPACED_ROOT:
+        if name in self.rules:
             raise self._wrong("a rule with this name is there already")
         self._open = [(name, [[]], None)]
 
@@ -123,14 +121,14 @@ class GbnfReader:
             raise self._wrong("a rule begins with its name and '::='")
         if kind == "open":
             self._open.append((self._new_name(), [[]], None))
-            if len(self._open) > MAX_DEPTH:
-                raise self._wrong(f"more than {MAX_DEPTH} groups inside each other")
+            if len(self._open) > _MAX_DEPTH:
+                raise self._wrong(f"more than {_MAX_DEPTH} groups inside each other")
         elif kind == "close":
             if len(self._open) == 1:
                 raise self._wrong("a ')' without its '('")
             name = self._open[-1][0]
             self._end_rule()
-            self._append([name], 1)
+            self._append([name])
         elif kind == "bar":
             name, alternatives, _ = self._open[-1]
             alternatives.append([])
@@ -138,26 +136,20 @@ class GbnfReader:
         elif kind == "repeat":
             self._repeat(token)
         else:
-            self._append(self._items(kind, token), len(token))
+            self._append(self._items(kind, token))
 
     def _items(self, kind: str, token: str) -> list[Item]:
         if kind == "literal":
             return [Characters(((code, code),)) for code in self._characters(token[1:-1], literal=True)]
-        return [token if kind == "name" else ANY if kind == "any" else self._choice(token[1:-1])]
+        return [token if kind == "name" else _ANY if kind == "any" else self._choice(token[1:-1])]
 
     def _new_name(self) -> str:
         return f"{self._open[0][0]}_{len(self.rules)}_{self._at}_{len(self._open)}"
 
-    def _append(self, items: Alternative, n_elements: int) -> None:
+    def _append(self, items: Alternative) -> None:
         name, alternatives, _ = self._open[-1]
         self._open[-1] = (name, alternatives, len(alternatives[-1]))
         alternatives[-1] += items
-        self._count(n_elements)
-
-    def _count(self, n_elements: int) -> None:
-        self._n_elements += n_elements + 1
-        if self._n_elements > MAX_ELEMENTS:
-            raise self._wrong(f"the grammar becomes too large here (more than {MAX_ELEMENTS} elements); repeat less")
 
     def _repeat(self, token: str) -> None:
         _, alternatives, start = self._open[-1]
@@ -168,14 +160,11 @@ class GbnfReader:
         low, comma, high = (part.strip() for part in bounds.partition(","))
         least, most = int(low), int(high or 0) if high or not comma else None
         most = least if not comma else most
-        if max(least, most or 0) > MAX_REPETITIONS:
-            raise self._wrong(f"more than {MAX_REPETITIONS} repetitions")
+        if max(least, most or 0) > _MAX_REPETITIONS:
+            raise self._wrong(f"more than {_MAX_REPETITIONS} repetitions")
         if most is not None and most < least:
             raise self._wrong("the most repetitions are fewer than the least")
-        symbol = alternative[start:]
-        n_more = 1 if most is None else most - least
-        self._count((least + n_more) * (sum(map(_n_elements, symbol)) + 3))
-        alternative[start:] = [Repeat(tuple(symbol), least, most)]
+        alternative[start:] = [Repeat(tuple(alternative[start:]), least, most)]
 
     def _characters(self, text: str, *, literal: bool) -> Iterator[int]:
         at = 0
@@ -218,10 +207,3 @@ def _outside(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         at = max(at, high + 1)
     if at <= _LAST_CHARACTER:
         yield at, _LAST_CHARACTER
-
-
-def _n_elements(item: Item) -> int:
-    if not isinstance(item, Repeat):
-        return 1
-    n_copies = item.least + (1 if item.most is None else item.most - item.least)
-    return n_copies * sum(map(_n_elements, item.symbol))

@@ -1,129 +1,86 @@
-"""Where one answer is in its grammar, on llama.cpp's grammar sampler: what may come next, and what must.
-
-Nothing goes to llama.cpp before it is known what it costs there; knows tokens and their texts, no logits.
-"""
+"""Where one answer is in its grammar: which tokens may come next, and which must. llguidance follows it."""
 
 from __future__ import annotations
 
-import codecs
-import ctypes
-import functools
-from typing import TYPE_CHECKING, Any
+import time
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from aesedge.errors import UsageError
-from aesedge.llm import binding
-from aesedge.llm.gbnf import ROOT, SPACED_ROOT
-from aesedge.llm.grammar_pieces import Pieces, Tokens
-from aesedge.llm.grammar_stacks import Stacks, too_ambiguous
+from aesedge.llm.grammar import in_short, limits, panics_as_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from aesedge.llm.grammar import Grammar
     from aesedge.llm.model import LanguageModel
 
-_TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
-_MAX_CALL_S = 0.5  # of one call of llama.cpp, by bounds that are mostly far above what it takes
-_STEP_S, _READING_S = 5e-9, 2e-8  # for an element of a stack that is copied, for a token that is read
+_MOST_FORCED = 2048  # tokens at once
+_MAX_STEP_S = 0.2
+"""Of computing for one token. llguidance counts what it makes, not how long it searches in that, and this grows."""
 
 
 class GrammarState:
-    """Where one answer is in a grammar. Close it, or give it to a sampler, which does.
+    """Where one answer is in a grammar; it begins with a space, as a word does after a colon.
+
+    That is how models of this kind learned to begin, and :class:`TextStream` does not show it.
 
     Args:
         model: whose tokens are chosen; it must outlive this.
         grammar: what the answer may look like.
-        spaced: whether the answer begins with a space, as a word does after a colon. That is how models of this kind
-            learned to begin, and :class:`TextStream` does not show it.
     """
 
-    def __init__(self, model: LanguageModel, grammar: Grammar, *, spaced: bool = True) -> None:
-        self._lib = lib = binding.load()
+    def __init__(self, model: LanguageModel, grammar: Grammar) -> None:
+        import llguidance
+
         self._model = model
-        self.pieces = Pieces.of(model)
-        root = SPACED_ROOT if spaced else ROOT
-        self._stacks = Stacks(grammar.elements, root)
-        self._now = self._stacks.now
-        binding.clear_log()
-        self._state: Any = lib.llama_sampler_init_grammar(
-            lib.llama_model_get_vocab(model.handle), grammar.text.encode(), root.encode()
-        )
-        if not self._state:
-            raise UsageError(f"llama.cpp refuses the grammar: {binding.last_complaint() or 'no reason given'}")
-        self._half_character = b""
+        self.vocabulary = Vocabulary.of(model)
         self.is_over = False
         """Whether nothing but the end may follow."""
+        with panics_as_errors():
+            self._matcher: Any = llguidance.LLMatcher(
+                self.vocabulary.trie, grammar.source, log_level=0, limits=limits()
+            )
+        self._check()
 
-    def allowed(self, tokens: Tokens) -> Tokens:
-        """Return those of the tokens that may come next, end tokens among them where the answer may end.
-
-        Where trying long pieces would take too long, short ones alone are allowed: any text can be spelled with them.
-
-        Raises:
-            UsageError: even a single character can be read in too many ways.
-        """
-        self._check(tokens)
-        tokens = tokens[self.pieces.is_spoken[tokens]]
-        lengths = self.pieces.n_characters[tokens]
-        kept = [tokens[:0]]
-        for length in np.unique(lengths):
-            part = tokens[lengths == length]
-            if not self._is_cheap(int(length), len(part)):
-                if length > 1:
-                    break
-                raise too_ambiguous()
-            candidates = candidates_of(part)
-            self._lib.llama_sampler_apply(self._state, ctypes.byref(array_of(candidates)))
-            kept.append(part[candidates["logit"] > -np.inf])
-        found = np.concatenate(kept)
-        # llama.cpp reads bytes more leniently than UTF-8 is.
-        return found[_bytes_after(self._half_character)[self.pieces.high_bytes[found]]]
-
-    def _check(self, tokens: Tokens) -> None:
-        n_vocab = len(self.pieces.texts)
-        if len(tokens) and not (tokens.min() >= 0 and tokens.max() < n_vocab):
-            raise UsageError(f"token id outside the vocabulary of {n_vocab}")
-        if self._state is None or not self._model.handle:  # llama.cpp would follow a pointer to what is gone
-            raise UsageError("this grammar's state, or its model, was closed")
-
-    def _is_cheap(self, n_characters: int, n_tokens: int) -> bool:
-        n_steps, n_readings = self._stacks.cost(self._now, max(n_characters, 1))
-        return n_steps * _STEP_S + n_readings * n_tokens * _READING_S < _MAX_CALL_S
-
-    def accept(self, token: int) -> None:
-        """Go on by a token.
+    def allowed(self) -> npt.NDArray[np.int64]:
+        """Return the tokens that may come next, end tokens among them where the answer may end.
 
         Raises:
-            UsageError: the grammar does not allow it; llama.cpp would end the process. Or it is too ambiguous.
+            UsageError: following the grammar takes too much.
         """
-        self._check(np.array([token], np.int32))
-        if self.pieces.is_end[token]:
-            self.is_over = True
-            return
-        text = self.pieces.texts[token]
-        half = _half_of(self._half_character + text)
-        if self.is_over or not text or half is None:
-            raise self._not_allowed(token)
-        singles = [self.pieces.by_byte.get(byte, -1) for byte in text]
-        # Byte by byte, so that one that multiplies the readings is noticed before the next one does.
-        for single in singles if -1 not in singles else [token]:
-            self._accept(single, token)
+        self._check()
+        if self.is_over:
+            return np.array(sorted(self.vocabulary.ends))
+        with self._bounded():
+            mask: bytes = self._matcher.compute_bitmask()
+        bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=self._model.n_vocab, bitorder="little")
+        if bits[self.vocabulary.eos_token_id]:
+            bits[sorted(self.vocabulary.ends)] = 1
+        return np.flatnonzero(bits)
 
-    def _accept(self, single: int, token: int) -> None:
-        text = self._half_character + self.pieces.texts[single]
-        half = _half_of(text) or b""
-        stacks = self._now
-        for character in text[: len(text) - len(half)].decode():
-            stacks = self._stacks.after(stacks, ord(character))
-        if not stacks or not len(self.allowed(np.array([single], np.int32))):
-            raise self._not_allowed(token)
-        self._lib.llama_sampler_accept(self._state, single)
-        self._now, self._half_character = stacks, half
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Go on by tokens.
 
-    def _not_allowed(self, token: int) -> UsageError:
-        text = self.pieces.texts[token]
-        return UsageError(f"the grammar does not allow token {token} ({text!r}) here")
+        Raises:
+            UsageError: the grammar does not allow them, or following it takes too much.
+        """
+        self._check()
+        for token in tokens:
+            if token in self.vocabulary.ends:
+                self.is_over = True
+                return
+            if self.is_over or not 0 <= token < self._model.n_vocab:
+                raise UsageError(f"the grammar does not allow token {token} here")
+            with self._bounded():
+                is_allowed = self._matcher.validate_tokens([token]) == 1 and self._matcher.consume_token(token)
+            if not is_allowed:
+                raise UsageError(f"the grammar does not allow token {token} here")
+            self.is_over = self._matcher.is_stopped()
 
     def forced(self) -> list[int]:
         """Return the tokens that come next whatever the model says, and go on by them; often none.
@@ -131,54 +88,79 @@ class GrammarState:
         Forced is text, not tokens: a literal may be spelled in many ways. It is tokenized as the model would have
         read it. Its last token is left to the model where a longer one could stand in its place.
         """
-        self._check(self.pieces.tokens[:0])
-        if self.is_over or not self.pieces.has_all_bytes:
+        self._check()
+        if self.is_over or not self.vocabulary.has_all_bytes:
             return []
-        text, is_over = self._stacks.forced(self._now, self._half_character)
-        tokens = self.pieces.tokenize(text)
-        for i, token in enumerate(tokens):
-            if i == len(tokens) - 1 and not is_over and len(self.allowed(self.pieces.longer(token))):
-                return tokens[:i]
-            self.accept(token)
-        self.is_over = is_over
+        with self._bounded():
+            tokens: list[int] = self._matcher.compute_ff_tokens()[:_MOST_FORCED]
+        self.accept(tokens)
         return tokens
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """Raise an error if llguidance has one, or if what it did took too long to go on like that."""
+        before = time.thread_time()
+        with panics_as_errors():
+            yield
+        self._check()
+        if time.thread_time() - before > _MAX_STEP_S:
+            raise UsageError("the grammar is too ambiguous or too large to follow here; simplify it")
+
+    def _check(self) -> None:
+        if self._matcher is None or not self._model.handle:  # llama.cpp would follow a pointer to what is gone
+            raise UsageError("this grammar's state, or its model, was closed")
+        if self._matcher.is_error():
+            reason = in_short(self._matcher.get_error())
+            raise UsageError(f"the grammar is too ambiguous or too large to follow here; simplify it ({reason})")
 
     def close(self) -> None:
         """Free the state. Closing twice does nothing."""
-        state, self._state = self._state, None
-        if state:
-            self._lib.llama_sampler_free(state)
+        self._matcher = None
 
 
-def candidates_of(tokens: Tokens, logits: npt.NDArray[np.float32] | None = None) -> npt.NDArray[Any]:
-    """Return tokens, and what they are chosen by, as llama.cpp takes them."""
-    candidates = np.zeros(len(tokens), _TOKEN_DATA)
-    candidates["id"] = tokens
-    if logits is not None:
-        candidates["logit"] = logits
-    return candidates
+class Vocabulary:
+    """What every token of a model spells, as llguidance asks for it.
 
+    Made once per model, when a grammar is first used: 32,000 calls of llama.cpp, 0.2 s.
+    """
 
-def array_of(candidates: npt.NDArray[Any]) -> Any:
-    """Return llama.cpp's view of candidates, which must stay alive while it is used."""
-    lib = binding.load()
-    data = ctypes.cast(candidates.ctypes.data, lib.llama_token_data_p)
-    return lib.llama_token_data_array(data=data, size=len(candidates), selected=-1, sorted=False)
+    _made: ClassVar[weakref.WeakKeyDictionary[LanguageModel, Vocabulary]] = weakref.WeakKeyDictionary()
+    is_tokenizer_wrapper = True  # how llguidance knows such an object
 
+    def __init__(self, model: LanguageModel) -> None:
+        import llguidance
 
-@functools.cache
-def _bytes_after(half_character: bytes) -> npt.NDArray[np.bool_]:
-    """Return which single bytes may follow in UTF-8, bool [256]; 0 stands for every piece that is no such byte."""
-    return np.array(
-        [True, *(byte < 0x80 or _half_of(half_character + bytes([byte])) is not None for byte in range(1, 256))]
-    )
+        self._tokenize = weakref.WeakMethod(model.tokenize)
+        texts = [model.piece(token) for token in range(model.n_vocab)]
+        self.ends = frozenset(token for token in range(model.n_vocab) if model.is_end(token)) or frozenset({model.eos})
+        # Tokens that spell nothing, <s> among them, are no text: a grammar must not take them for their names.
+        self.special_token_ids = [token for token, text in enumerate(texts) if not text or token in self.ends]
+        self.tokens = [text or b"<|%d|>" % token for token, text in enumerate(texts)]
+        self.eos_token_id, self.bos_token_id = min(self.ends), None
+        self.has_all_bytes = len({text for text in texts if len(text) == 1}) >= 0xFF
+        self._texts = texts
+        with panics_as_errors():
+            self.trie = llguidance.LLTokenizer(self)  # type: ignore[arg-type]
 
+    @classmethod
+    def of(cls, model: LanguageModel) -> Vocabulary:
+        """Return a model's vocabulary."""
+        if not model.handle:
+            raise UsageError("this model was closed")
+        if model not in cls._made:
+            cls._made[model] = cls(model)
+        return cls._made[model]
 
-def _half_of(text: bytes) -> bytes | None:
-    """Return the bytes at the end of a text that only begin a character, or None where it is no UTF-8."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        decoder.decode(text)
-    except UnicodeDecodeError:
-        return None
-    return decoder.getstate()[0]
+    def __call__(self, text: str) -> list[int]:
+        """Return tokens whose texts joined are exactly this text, in the model's own way where that is possible."""
+        tokenize = self._tokenize()
+        if not text or tokenize is None:
+            return []
+        # SentencePiece puts a space before a text, which may melt into its first word. No piece has \x01 in it, so
+        # what comes after that one is tokenized as if it came after other text.
+        found = tokenize("\x01" + text)
+        first = next((i for i, token in enumerate(found) if self._texts[token] == b"\x01"), len(found))
+        found = found[first + 1 :]
+        if b"".join(self._texts[token] for token in found) != text.encode():  # e.g. U+2581, its sign for a space
+            found = self.trie.greedy_tokenize(text)
+        return found

@@ -1,201 +1,151 @@
-"""A JSON schema made into GBNF: what cannot be kept to is refused, not passed over; knows no model and no tokens."""
+"""Prepare a JSON schema for llguidance, which would let objects have any property beside those that are named."""
 
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from aesedge.errors import UsageError
-from aesedge.llm import binding
-from aesedge.llm.gbnf import MAX_DEPTH, MAX_REPETITIONS
+from aesedge.llm.gbnf import MAX_CHARACTERS, MAX_FORCED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
-_DEFINITIONS = ("$defs", "definitions")
-_NOTES = {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$schema", "$id"}
-_NOTES |= {"$comment", *_DEFINITIONS}
-# What the converter takes a schema to be, in its order, and the keywords that it keeps to together.
-_SHAPES: tuple[tuple[Callable[[Mapping[str, Any]], bool], set[str]], ...] = (
-    (lambda tree: "$ref" in tree, {"$ref"}),
-    (lambda tree: "oneOf" in tree, {"oneOf"}),
-    (lambda tree: "anyOf" in tree, {"anyOf"}),
-    (lambda tree: "const" in tree, {"const", "type"}),
-    (lambda tree: "enum" in tree, {"enum", "type"}),
-    (lambda tree: isinstance(tree.get("type"), list), {"type"}),
-    (
-        lambda tree: tree.get("type") == "object" or "properties" in tree,
-        {"type", "properties", "required", "additionalProperties"},
-    ),
-    (lambda tree: tree.get("type") == "array" and "prefixItems" in tree, {"type", "prefixItems"}),
-    (lambda tree: tree.get("type") == "array" and "items" in tree, {"type", "items", "minItems", "maxItems"}),
-    (lambda tree: tree.get("type") == "string" and "pattern" in tree, {"type", "pattern"}),
-    (lambda tree: tree.get("type") == "string" and "format" in tree, {"type", "format"}),
-    (lambda tree: tree.get("type") == "string", {"type", "minLength", "maxLength"}),
-    (
-        lambda tree: tree.get("type") == "integer" and {"minimum", "maximum"} <= tree.keys(),
-        {"type", "minimum", "maximum"},
-    ),
-    (lambda _: True, {"type"}),
-)
-_FORMATS = {"date", "time", "date-time", "uuid"}
-_MOST_INTEGERS = 1000  # a range of integers is written out
-_QUANTIFIER = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
+_OPTIONS = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+_MOST = 2000  # of minItems and its like: what is demanded is written out
+_MAX_DEPTH = 100  # of schemas inside each other, also by $ref: llguidance recurses
+_DRAFTS = ("https://json-schema.org/draft", "http://json-schema.org/draft")
+_LISTS = {"anyOf", "oneOf", "allOf", "prefixItems"}
+_MAPS = {"properties", "patternProperties", "$defs", "definitions"}
+_SINGLE = {"items", "additionalProperties", "additionalItems"}
+_MERGED = {"allOf", "anyOf", "oneOf", "$ref"}
+"""What these say is about the same value."""
+_OTHERS = {"additionalProperties", "patternProperties"}
+_KNOWN = {
+    *_LISTS, *_MAPS, *_SINGLE, "$ref", "const", "enum", "type", "minItems", "maxItems", "required", "minProperties",
+    "maxProperties", "minLength", "maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum",
+    "exclusiveMaximum", "multipleOf",
+    "$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly",
+}  # fmt: skip
+"""What llguidance keeps to, and notes; it would pass over any other word."""
 
 
-def gbnf_of(schema: Mapping[str, Any] | str) -> str:
-    """Return the grammar of the JSON texts that fit a schema, without white space between their parts.
+def normal_schema(schema: Mapping[str, Any] | str) -> dict[str, Any]:
+    """Return a schema with what llguidance is to know, closed where it does not say otherwise.
 
     Raises:
-        UsageError: the schema is broken, or asks for something that cannot be kept to.
+        UsageError: it is no JSON, no object, has a keyword that cannot be kept to, or demands too much.
     """
     try:
         text = schema if isinstance(schema, str) else json.dumps(schema, allow_nan=False)
-        tree = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
+        tree: Any = json.loads(text) if len(text) <= MAX_CHARACTERS else None
+        characters = json.dumps(tree, ensure_ascii=False)
+    except RecursionError:
+        raise UsageError("the JSON schema is nested too deeply") from None
+    except (TypeError, ValueError) as error:
         raise UsageError(f"the JSON schema is no JSON: {error}") from None
-    try:
-        return _converted(_normal(tree, "#"))
-    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, RecursionError) as error:
-        # llama-cpp-python's converter has no errors of its own.
-        raise UsageError(f"the JSON schema cannot be made into a grammar: {type(error).__name__} {error}") from None
-    except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"the JSON schema cannot be made into a grammar: {error}") from None
+    if len(text) > MAX_CHARACTERS:
+        raise UsageError(f"the JSON schema has {len(text)} characters; {MAX_CHARACTERS} are the most")
+    if any("\ud800" <= c <= "\udfff" for c in characters):
+        raise UsageError("the JSON schema holds half a character (a surrogate); take it out")
+    preparation = _Preparation(tree)
+    preparation.prepare(tree, "#", 0, merged=False)
+    preparation.close()
+    return {**tree, "x-guidance": _OPTIONS}
 
 
-def _normal(tree: Any, where: str) -> Any:
-    """Return a schema that the converter keeps to, of the same meaning or stricter; refuse what it would pass over."""
-    if not isinstance(tree, dict):
-        raise UsageError(f"JSON schema, {where}: a schema is an object, not {json.dumps(tree)[:40]}")
-    if not tree:
-        return {"type": ["object", "array", "string", "number", "boolean", "null"]}
-    _check_keywords(tree, where)
-    _check_lengths(tree, where)
-    if "minimum" in tree:
-        return {"enum": _integers(tree["minimum"], tree["maximum"], where)}
-    done = {key: value for key, value in tree.items() if key not in _NOTES or key in _DEFINITIONS}
-    for key in ("properties", *_DEFINITIONS):
-        if key in tree:
-            done[key] = {name: _normal(value, f"{where}/{key}/{name}") for name, value in tree[key].items()}
-    for key in ("anyOf", "oneOf", "prefixItems"):
-        if key in tree:
-            done[key] = [_normal(value, f"{where}/{key}/{i}") for i, value in enumerate(tree[key])]
-    for key in ("items", "additionalProperties"):
-        if key in tree and not isinstance(tree[key], bool):
-            done[key] = _normal(tree[key], f"{where}/{key}")
-    return _adjusted(done)
+class _Preparation:
+    """Goes through a schema, and what it refers to, in the order in which llguidance does.
+
+    Args:
+        whole: the schema in which a ``$ref`` is looked up.
+    """
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+        self._seen: dict[int, dict[str, Any]] = {}
+        self._merged: set[int] = set()
+        """Schemas beside others about the same value, whose properties are not all that it may have."""
+
+    def prepare(self, tree: Any, where: str, depth: int, *, merged: bool) -> None:
+        """Check a schema and all that it leads to, and close its objects."""
+        if isinstance(tree, bool) and depth:
+            return
+        if not isinstance(tree, dict):
+            raise UsageError(f"JSON schema, {where}: a schema is an object, not {json.dumps(tree)[:40]}")
+        if depth > _MAX_DEPTH:
+            raise UsageError(f"JSON schema, {where}: more than {_MAX_DEPTH} schemas inside each other")
+        n_beside = len(_MERGED & tree.keys()) + ("properties" in tree) + max(0, _length(tree.get("allOf")) - 1)
+        merged = merged or n_beside > 1
+        if merged:
+            self._merged.add(id(tree))
+        if id(tree) in self._seen:
+            return
+        self._seen[id(tree)] = tree
+        _check(tree, where, is_root=not depth)
+        if isinstance(tree.get("items"), list) and "$schema" not in self._whole:
+            raise UsageError(f"JSON schema, {where}/items: a schema is an object; for a list there is prefixItems")
+        if "$ref" in tree:
+            self.prepare(self._target(tree["$ref"], where), str(tree["$ref"]), depth + 1, merged=merged)
+        for inner, key, same in _inner(tree):
+            self.prepare(inner, f"{where}/{key}", depth + 1, merged=merged and same)
+
+    def close(self) -> None:
+        """Let what has named properties be an object that has no others, where the schema does not say so itself."""
+        for tree in self._seen.values():
+            named, required = tree.get("properties"), tree.get("required", [])
+            if id(tree) in self._merged or not isinstance(named, dict) or not _OTHERS.isdisjoint(tree):
+                continue
+            if isinstance(required, list) and all(isinstance(name, str) and name in named for name in required):
+                tree["additionalProperties"] = False
+            if tree.keys().isdisjoint({"type", "enum", "const"}):
+                tree["type"] = "object"
+
+    def _target(self, ref: object, where: str) -> Any:
+        if not isinstance(ref, str) or (ref != "#" and not ref.startswith("#/")):
+            raise UsageError(f"JSON schema, {where}: $ref {ref!r} is not inside the schema (#/...)")
+        found = self._whole
+        for part in ref[2:].split("/") if ref != "#" else []:
+            name = unquote(part).replace("~1", "/").replace("~0", "~")
+            try:
+                found = found[int(name)] if isinstance(found, list) else found[name]
+            except (LookupError, TypeError, ValueError):
+                raise UsageError(f"JSON schema, {where}: $ref {ref!r} leads nowhere") from None
+        return found
 
 
-def _adjusted(tree: dict[str, Any]) -> dict[str, Any]:
-    """Write a schema so that the converter does not pass over a part of it."""
-    if "properties" in tree:
-        tree["additionalProperties"] = False
-    if "enum" in tree or "const" in tree:
-        tree.pop("type", None)  # where it is a list, the values would not be looked at
-    if "$ref" in tree and len(tree) > 1:
-        tree["anyOf"] = [{"$ref": tree.pop("$ref")}]  # beside it, the definitions would not be looked at
-    return tree
-
-
-def _check_keywords(tree: Mapping[str, Any], where: str) -> None:
-    shape = next(keys for is_it, keys in _SHAPES if is_it(tree))
-    unknown = sorted(tree.keys() - _NOTES - shape)
+def _check(tree: dict[str, Any], where: str, *, is_root: bool) -> None:
+    unknown = sorted(tree.keys() - _KNOWN)
     if unknown:
-        raise UsageError(
-            f"JSON schema, {where}: {', '.join(unknown)} cannot be kept to here; what can is {', '.join(sorted(shape))}"
-        )
-    for key in ("enum", "anyOf", "oneOf"):
-        if key in tree and not (isinstance(tree[key], list) and tree[key]):
-            raise UsageError(f"JSON schema, {where}: {key} is a list with something in it")
-    if "pattern" in tree:
-        _check_pattern(tree["pattern"], where)
-    if "format" in tree and tree["format"] not in _FORMATS:
-        raise UsageError(f"JSON schema, {where}: format {tree['format']!r}; known are {', '.join(sorted(_FORMATS))}")
-    if "$ref" in tree and not str(tree["$ref"]).startswith("#/"):
-        raise UsageError(f"JSON schema, {where}: $ref {tree['$ref']!r} is not inside the schema")
-    missing = set(tree.get("required", [])) - tree.get("properties", {}).keys()
-    if missing:
-        raise UsageError(f"JSON schema, {where}: required, and not in properties: {', '.join(map(str, missing))}")
-    if "properties" in tree and isinstance(tree.get("additionalProperties"), dict):
-        raise UsageError(f"JSON schema, {where}: additionalProperties cannot be kept apart from properties")
+        raise UsageError(f"JSON schema, {where}: {', '.join(unknown)} cannot be kept to")
+    if not str(tree.get("$schema", _DRAFTS[0])).startswith(_DRAFTS):
+        raise UsageError(f"JSON schema, {where}: $schema {str(tree['$schema'])[:60]!r} is not known ({_DRAFTS[0]}...)")
+    if "$id" in tree and not is_root:
+        raise UsageError(f"JSON schema, {where}: $id inside a schema is not supported")
+    values = [tree[key] for key in ("const",) if key in tree]
+    values += tree["enum"] if isinstance(tree.get("enum"), list) else []
+    if any(len(json.dumps(value)) > MAX_FORCED for value in values):
+        raise UsageError(f"JSON schema, {where}: a value of more than {MAX_FORCED} characters")
+    for key in ("minItems", "minLength", "minProperties"):
+        if isinstance(tree.get(key), (int, float)) and tree[key] > _MOST:
+            raise UsageError(f"JSON schema, {where}: {key} {tree[key]} is more than {_MOST}")
 
 
-def _check_lengths(tree: Mapping[str, Any], where: str) -> None:
-    for key, limit in (("Length", MAX_REPETITIONS), ("Items", MAX_DEPTH)):
-        bounds = [tree.get("min" + key, 0), tree.get("max" + key, limit)]
-        if not all(type(bound) is int and 0 <= bound <= limit for bound in bounds) or bounds[0] > bounds[1]:
-            raise UsageError(
-                f"JSON schema, {where}: min{key} and max{key} are integers from 0 to {limit}, the first not above "
-                "the second"
-            )
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
-def _integers(least: object, most: object, where: str) -> list[int]:
-    if type(least) is not int or type(most) is not int or not 0 <= most - least < _MOST_INTEGERS:
-        raise UsageError(
-            f"JSON schema, {where}: minimum and maximum are integers, with {_MOST_INTEGERS} of them at most between"
-        )
-    return list(range(least, most + 1))
-
-
-def _check_pattern(pattern: object, where: str) -> None:
-    text = pattern if isinstance(pattern, str) else ""
-    ranges = re.findall(r"(?s)(?=(.)-(.))", text)
-    if (
-        not re.fullmatch(r"(?s)\^.*\$", text)
-        or re.search(r'["\x00-\x1f]|\\\\|\[\^|\[[^\]]*\\', text)
-        or any(low <= c <= high for low, high in ranges for c in '"\\')
-    ):
-        raise UsageError(
-            f"JSON schema, {where}: pattern {pattern!r}: quotes, backslashes and [^...] cannot be kept out of JSON; "
-            "list the characters that may be there, between ^ and $"
-        )
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise UsageError(f"JSON schema, {where}: pattern {text!r}: {error}") from None
-    if any(int(n or 0) > MAX_DEPTH for found in _QUANTIFIER.findall(text) for n in found):
-        raise UsageError(f"JSON schema, {where}: pattern {pattern!r} repeats more than {MAX_DEPTH} times")
-
-
-def _converted(schema: Any) -> str:
-    """Return a schema as GBNF, by llama-cpp-python's converter, put right where its texts would not be JSON."""
-    converter = binding.schema_converter()
-    rules: dict[str, str] = converter._rules  # noqa: SLF001 (there is no other way to its rules)
-    # White space that may be there or not is a choice at every comma; without, what is between two values is forced.
-    rules["space"] = '""'
-    converter._format_literal = _literal  # noqa: SLF001 (its own leaves backslashes as they are)
-    names: dict[str, str] = {}
-
-    def resolved(ref: str) -> str:
-        if ref not in names:
-            names[ref] = name = f"aesedge-ref-{len(names)}"
-            rules[name] = converter.visit(converter._refs[ref], f"{name}-is")  # noqa: SLF001
-        return names[ref]
-
-    converter._resolve_ref = resolved  # noqa: SLF001 (its own takes a property's rule for a definition of that name)
-    schema = converter.resolve_refs(schema, "schema")
-    converter.visit(schema, "")
-    if "char" in rules:  # its own lets line breaks into strings, and escaped halves of characters
-        code = "[0-9a-cefA-CEF] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2}"
-        rules["char"] = rf'[^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" ({code}))'
-    if "dot" in rules:
-        rules["dot"] = r'[^"\\\x00-\x1F\x7F]'
-    for name, rule in rules.items():
-        # A string's length is written as (char (char (char)?)?)?, which nests as deep as the string is long.
-        found = re.fullmatch(r'("\\"" )((?:char ?)*)((?:\(char ?)+)[)?]+( "\\"" space)', rule)
-        if found:
-            least, more = found[2].count("char"), found[3].count("char")
-            rules[name] = f"{found[1]}char{{{least},{least + more}}}{found[4]}"
-    text: str = converter.format_grammar()
-    return text
-
-
-def _literal(json_text: str) -> str:
-    """Return a JSON text as a GBNF literal."""
-    text = json.dumps(json.loads(json_text), ensure_ascii=False, separators=(",", ":"))
-    escaped = re.sub(r'[\\"]', r"\\\g<0>", text).replace("\x7f", r"\x7F")
-    return f'"{escaped}"'
+def _inner(tree: dict[str, Any]) -> Iterator[tuple[Any, str, bool]]:
+    """Yield the schemas inside one, where they are, and whether what they say is about the same value."""
+    for key, value in list(tree.items()):
+        if key in _LISTS or (key == "items" and isinstance(value, list)):
+            if not (isinstance(value, list) and value):
+                raise UsageError(f"JSON schema: {key} is a list with something in it")
+            yield from ((inner, f"{key}/{i}", key in _MERGED) for i, inner in enumerate(value))
+        elif key in _MAPS:
+            if not isinstance(value, dict):
+                raise UsageError(f"JSON schema: {key} is an object")
+            yield from ((inner, f"{key}/{name}", False) for name, inner in value.items())
+        elif key in _SINGLE:
+            yield value, key, False

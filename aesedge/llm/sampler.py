@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from aesedge.errors import InferenceError, UsageError
 from aesedge.llm import binding
-from aesedge.llm.grammar_state import GrammarState, array_of, candidates_of
 from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
     from aesedge.llm.context import Context
+    from aesedge.llm.grammar_state import GrammarState
 
-_N_LIKELIEST = 256  # tried first: where enough of them are allowed, the other 32,000 need no look
+_TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,6 @@ class Sampler(Closing):
         lib = self._lib = binding.load()
         self._grammar = grammar
         self._chain: Any = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        self._n_enough = 1 if sampling.temperature == 0 else sampling.top_k or 2**31
-        """The chain begins with keeping this many of the likeliest tokens."""
         if sampling.temperature == 0:
             self._add(lib.llama_sampler_init_greedy())
             return
@@ -112,21 +110,17 @@ class Sampler(Closing):
         if self._grammar is None:
             return int(self._lib.llama_sampler_sample(self._chain, context.handle, row))
         token = self._choose(self._grammar, logits)
-        self._grammar.accept(token)
+        self._grammar.accept([token])
         return token
 
     def _choose(self, grammar: GrammarState, logits: npt.NDArray[np.float32]) -> int:
-        tokens = grammar.pieces.tokens
-        n_first = min(_N_LIKELIEST, len(tokens))
-        likeliest = np.argpartition(-logits[tokens], n_first - 1)[:n_first]
-        allowed = grammar.allowed(tokens[np.sort(likeliest)])
-        if len(allowed) < self._n_enough:
-            allowed = grammar.allowed(tokens)
+        allowed = grammar.allowed()
         if not len(allowed):
-            return grammar.pieces.end
-        allowed.sort()  # ties are broken as without a grammar
-        candidates = candidates_of(allowed, logits[allowed])
-        array = array_of(candidates)
+            return min(grammar.vocabulary.ends)
+        candidates = np.zeros(len(allowed), _TOKEN_DATA)
+        candidates["id"], candidates["logit"] = allowed, logits[allowed]
+        data = ctypes.cast(candidates.ctypes.data, self._lib.llama_token_data_p)
+        array = self._lib.llama_token_data_array(data=data, size=len(candidates), selected=-1, sorted=False)
         self._lib.llama_sampler_apply(self._chain, ctypes.byref(array))
         if not 0 <= array.selected < array.size:
             raise InferenceError("llama.cpp chose no token")

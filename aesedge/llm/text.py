@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import codecs
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+# Between two sentences: 3.5, "e.g. blur" and the number of a list's item end none. A line break ends one.
+_BETWEEN = re.compile(
+    r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))(?<!^[0-9]\.)[^\S\n]+(?=[^\sa-z])|\s*\n\s*(?=\S)", re.MULTILINE
+)
+
+
+def split_sentences(text: str) -> list[str]:
+    """Return the sentences of a text; the last one may have no end."""
+    return _BETWEEN.split(text.strip())
 
 
 class TextStream:
@@ -15,15 +27,21 @@ class TextStream:
     A character whose bytes are spread over several tokens comes out once it is whole. Text that may be the
     beginning of a stop string is held back until that is clear, so a stop string is never shown in part. Space
     before the first word is dropped.
+
+    Args:
+        stop: texts that end the answer and are not shown.
+        sentences: the answer ends after so many, if it is given.
     """
 
-    def __init__(self, stop: Sequence[str] = ()) -> None:
+    def __init__(self, stop: Sequence[str] = (), sentences: int | None = None) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = [s for s in stop if s]
         self._held = ""
         self._started = False
+        self._sentences = sentences
+        self._shown = ""
         self.stopped = False
-        """Whether a stop string was met; nothing comes after it."""
+        """Whether a stop string or the last sentence's end was met; nothing comes after it."""
 
     def feed(self, data: bytes) -> str:
         """Take the bytes of one token; return the text that may be shown now, often empty."""
@@ -47,7 +65,17 @@ class TextStream:
         if not self._started:
             text = text.lstrip()
             self._started = bool(text)
-        return text
+        return text if self._sentences is None else self._within_sentences(text, self._sentences)
+
+    def _within_sentences(self, text: str, most: int) -> str:
+        """Return what of a text still belongs to the first sentences."""
+        n_before = len(self._shown)
+        self._shown += text
+        ends = [match.start() for match in _BETWEEN.finditer(self._shown)]
+        if len(ends) < most:
+            return text
+        self.stopped, self._held = True, ""
+        return self._shown[n_before : ends[most - 1]]
 
     def _n_held_back(self, text: str) -> int:
         """Length of the longest end of the text that begins a stop string."""
