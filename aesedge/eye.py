@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from aesedge.cache import EmbeddingCache, Hit, embeddings_key, pixels_digest
 from aesedge.errors import AesedgeError
-from aesedge.image import preprocess, read_image
+from aesedge.image import preprocess, read_image, remarks_of
 from aesedge.turns import Turns
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Sight:
     """Whether they come from the cache."""
     decode_image_s: float
     vision_s: float
+    remarks: tuple[str, ...] = ()
+    """What is to be said of the photo's file; told anew each time it is decoded, cached or not."""
 
     def embeddings(self) -> npt.NDArray[np.float32]:
         """Return the rows as the language model reads them."""
@@ -54,6 +56,7 @@ class _Prepared:
     key: str
     decode_s: float
     hit: Hit | None
+    remarks: tuple[str, ...]
 
 
 class Eye:
@@ -120,7 +123,8 @@ class Eye:
         """Read a photo, and look up what is known of it."""
         n = n_image_tokens or self._tower.n_image_tokens
         started = time.perf_counter()
-        pixel_values = preprocess(read_image(source, name=name, size_hint=self._spec.size), self._spec)
+        image = read_image(source, name=name, size_hint=self._spec.size)
+        pixel_values = preprocess(image, self._spec)
         decoded = time.perf_counter()
         key = embeddings_key(
             pixels=pixels_digest(pixel_values),
@@ -131,7 +135,7 @@ class Eye:
             n_image_tokens=n,
             reduction="none" if n == self._tower.n_image_tokens else self._tower.reduction,
         )
-        return _Prepared(pixel_values, key, decoded - started, self.cache.get(key))
+        return _Prepared(pixel_values, key, decoded - started, self.cache.get(key), remarks_of(image))
 
     def _seen(self, prepared: Sequence[_Prepared], n_image_tokens: int | None) -> list[Sight]:
         new = [one for one in prepared if one.hit is None]
@@ -144,9 +148,17 @@ class Eye:
                 vision_s = (time.perf_counter() - began) / len(new)
         found = []
         for one in prepared:
-            if one.hit is not None:
-                found.append(Sight(one.hit.rows, one.key, was_known=True, decode_image_s=one.decode_s, vision_s=0.0))
-                continue
-            kept = self.cache.put(one.key, next(rows), on_disk=vision_s >= self._worth_keeping_s)
-            found.append(Sight(kept, one.key, was_known=False, decode_image_s=one.decode_s, vision_s=vision_s))
+            is_new = one.hit is None
+            keeps = vision_s >= self._worth_keeping_s
+            embeddings = self.cache.put(one.key, next(rows), on_disk=keeps) if one.hit is None else one.hit.rows
+            found.append(
+                Sight(
+                    embeddings,
+                    one.key,
+                    was_known=not is_new,
+                    decode_image_s=one.decode_s,
+                    vision_s=vision_s if is_new else 0.0,
+                    remarks=one.remarks,
+                )
+            )
         return found

@@ -47,6 +47,7 @@ class Photo(Closing):
         self._started = started
         self._priority = priority
         self.name = name
+        self.remarks = sight.remarks
         self.timings = Timings(decode_image_s=sight.decode_image_s, vision_s=sight.vision_s)
 
     @property
@@ -192,6 +193,7 @@ class Photo(Closing):
             vision=model.vision.lower(),
             image_tokens=self._image.n_rows,
             cache=self.cache_state,
+            remarks=list(self.remarks),
             score=score.score,
             rating=score.rating,
             entropy=score.entropy,

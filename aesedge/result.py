@@ -69,6 +69,8 @@ class PhotoResult(msgspec.Struct, kw_only=True, omit_defaults=False):
     image_tokens: int
     cache: CacheState
     """What was known of the photo before: nothing (``cold``), its ``embeddings``, or its ``kv`` too."""
+    remarks: list[str] = []
+    """What is to be said of the file: damage that its decoder found, and what had to be guessed or left out."""
     score: float
     rating: dict[str, float]
     entropy: float

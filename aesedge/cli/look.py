@@ -13,6 +13,7 @@ from aesedge.cli.loading import constrained, load_model, writing
 from aesedge.cli.opinion import Asking, Opinion
 from aesedge.cli.options import AnswerGrammar, AnswerSchema, Loading, Printing, WritingOptions, expand
 from aesedge.cli.photos import STDIN, complain_of, each_photo, expand_folders, look_at, sources
+from aesedge.cli.report import show_remarks
 from aesedge.cli.terminal import status
 from aesedge.errors import AesedgeError, UsageError
 from aesedge.system.sanitize import sanitize
@@ -44,7 +45,8 @@ def run(
     """Look at photos: score, attributes, critique.
 
     The score, 0 to 10, is the model's own opinion, read from the probabilities of its answers High, Medium and Low.
-    It is not the mean opinion of people.
+    It is not the mean opinion of people. A photo whose decoding would take more than half of the free memory is
+    refused.
     """
     if not photos and sys.stdin.isatty():
         from aesedge.cli.session import interactive
@@ -105,7 +107,8 @@ def score(
 ) -> None:
     """Score photos and folders of photos; no text is generated.
 
-    The score, 0 to 10, is the model's own opinion, not the mean opinion of people.
+    The score, 0 to 10, is the model's own opinion, not the mean opinion of people. A photo whose decoding would take
+    more than half of the free memory is refused.
     """
     names = list(expand_folders(photos))
     width = max(map(len, names), default=0)
@@ -117,6 +120,7 @@ def score(
             return
         columns = "".join(f"  {sanitize(name)} {rating.score:4.1f}" for name, rating in found.attributes.items())
         print(f"{found.score:4.1f}  {sanitize(found.photo):<{width}}{columns}".rstrip(), flush=True)
+        show_remarks(found.remarks)
 
     with load_model(loading, purpose="score", quiet=printing.quiet) as model:
         try:

@@ -71,7 +71,7 @@ class Opinion:
 
     def show(self, *, quiet: bool) -> None:
         """Print it; texts that are being written come piece by piece."""
-        show_ratings(self.photo.name, self.score, self.attributes)
+        show_ratings(self.photo.name, self.score, self.attributes, remarks=self.photo.remarks)
         for question, reply in [*([("", self.critique)] if self.critique else []), *self.answers]:
             print(f"\n  > {sanitize(question, lines=True)}" if question else "", flush=True)
             show_reply(reply)

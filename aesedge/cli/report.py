@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -22,8 +22,8 @@ INDENT = "  "
 _MUCH_OFF_LABEL = 0.5
 
 
-def show_ratings(name: str, score: Rating, attributes: Mapping[str, Rating]) -> None:
-    """Print a photo's name, its score, and its attributes with bars."""
+def show_ratings(name: str, score: Rating, attributes: Mapping[str, Rating], *, remarks: Sequence[str] = ()) -> None:
+    """Print a photo's name, its score, its attributes with bars, and what is to be said of its file."""
     opinion = ", ".join(f"{label} {p:.0%}" for label, p in score.rating.items())
     print(bold(sanitize(name)))
     labels = ["score", *map(shown, attributes)]
@@ -33,6 +33,13 @@ def show_ratings(name: str, score: Rating, attributes: Mapping[str, Rating]) -> 
         _line(padded(label, width), rating, "")
     if score.off_label > _MUCH_OFF_LABEL:
         print(dim(f"{INDENT}the model would rather have said something else ({score.off_label:.0%} off the labels)"))
+    show_remarks(remarks)
+
+
+def show_remarks(remarks: Sequence[str]) -> None:
+    """Print what is to be said of a photo's file, under its rows."""
+    for remark in remarks:
+        print(f"{INDENT}note: {sanitize(remark)}", flush=True)
 
 
 def _line(label: str, rating: Rating, remark: str) -> None:

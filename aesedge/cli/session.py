@@ -156,7 +156,7 @@ class Session:
         if self._printing.json:
             print(photo.result(score, attributes).to_json(), flush=True)
         else:
-            show_ratings(photo.name, score, attributes)
+            show_ratings(photo.name, score, attributes, remarks=photo.remarks)
 
     def _critique(self) -> None:
         self._ask(self._model.manifest.prompt.critique)

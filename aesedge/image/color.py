@@ -1,17 +1,30 @@
-"""Any Pillow mode, profile, transparency and orientation to a plain upright sRGB picture; knows nothing of files."""
+"""Any Pillow mode, profile, transparency and orientation to a plain upright sRGB picture, strip by strip."""
 
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import ExifTags, Image
+
+from aesedge.image.levels import Range, to_levels
+
+if TYPE_CHECKING:
+    from PIL import ImageCms
+
+    from aesedge.image.picture import Picture
 
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels: white, the paper of a print and of most pages."""
 
 FULL_SIZE = "aesedge.full_size"
 """Key in a picture's ``info``: width and height of the photo that this picture is a reduced copy of."""
+REMARKS = "aesedge.remarks"
+"""Key in a picture's ``info``: what is to be said of the photo's file, a tuple of sentences."""
+
+STRIP_PIXELS = 2**20
+"""Pixels that are converted at once: what a conversion takes on the way is this many pixels, not the whole picture."""
 
 _MODE_OF_SPACE = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}  # ICC colour space: Pillow mode
 _TRANSPOSE = {
@@ -23,100 +36,182 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_FROM_THE_END = (3, 4, 6, 7)  # orientations whose first rows come to lie at the lower or right edge
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Return a loaded image as the EXIF orientation (or XMP's) says it is to be seen; unreadable EXIF says nothing."""
+def to_upright_srgb(picture: Picture, *, may_change: bool) -> Image.Image:
+    """Return the picture in mode RGB, upright, sRGB, over :data:`BACKGROUND`, without metadata.
+
+    Orientation is EXIF's, or XMP's; EXIF that cannot be read says nothing. Without a profile, or with one that is
+    broken or does not fit the picture, RGB and grey values are taken as sRGB.
+
+    Args:
+        picture: what a decoder gave; its remarks grow.
+        may_change: whether its pixels may be overwritten, which saves memory.
+    """
+    image = picture.image
+    orientation = _orientation(image)
+    conversion = _Conversion(picture)
+    info: dict[str | tuple[int, int], Any] = {key: value for key, value in image.info.items() if key == FULL_SIZE}
+    if FULL_SIZE in info and orientation >= 5:
+        info[FULL_SIZE] = info[FULL_SIZE][::-1]
+    stays = may_change and image.mode == "RGB" and orientation == 1
+    upright = image if stays else Image.new("RGB", image.size if orientation < 5 else image.size[::-1])
+    if not stays or conversion.is_needed:
+        rows = max(1, STRIP_PIXELS // max(image.width, 1))
+        for y in range(0, image.height, rows):
+            box = (0, y, image.width, min(y + rows, image.height))
+            strip = conversion(image.crop(box), picture.alpha and picture.alpha.crop(box))
+            _paste_turned(upright, strip, y if orientation not in _FROM_THE_END else image.height - box[3], orientation)
+    picture.remarks += conversion.remarks()
+    if picture.remarks:
+        info[REMARKS] = tuple(dict.fromkeys(picture.remarks))
+    # Without the rest: whoever reads this picture again would apply profile and orientation twice.
+    upright.info = info
+    return upright
+
+
+def _paste_turned(upright: Image.Image, strip: Image.Image, place: int, orientation: int) -> None:
+    if orientation != 1:
+        strip = strip.transpose(_TRANSPOSE[orientation])
+    upright.paste(strip, (0, place) if orientation < 5 else (place, 0))
+
+
+def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        transpose = _TRANSPOSE.get(orientation)
     except Exception:  # noqa: BLE001 - hostile EXIF raises almost anything; the pixels are still a photo
-        transpose = None
-    if transpose is None:
-        return image
-    turned = image.transpose(transpose)
-    if FULL_SIZE in turned.info and orientation >= 5:
-        turned.info[FULL_SIZE] = turned.info[FULL_SIZE][::-1]
-    return turned
+        return 1
+    return int(orientation) if orientation in _TRANSPOSE else 1
 
 
-def to_srgb(image: Image.Image) -> Image.Image:
-    """Return the picture in mode RGB, sRGB, over :data:`BACKGROUND`, without metadata.
+class _Conversion:
+    """Turns strips of one picture into sRGB without transparency."""
 
-    Without a profile, or with one that is broken or does not fit the picture, RGB and grey values are taken as sRGB.
-    """
-    icc = image.info.get("icc_profile")
-    color, alpha = _split_alpha(_eight_bit(image))
-    picture = _through_profile(color, icc) if isinstance(icc, bytes) and icc else None
-    if picture is None:
-        picture = _without_profile(color)
-    if alpha is not None:
-        picture = Image.composite(picture, Image.new("RGB", picture.size, BACKGROUND), alpha)
-    if picture is image:
-        picture = image.copy()
-    # Without the rest: whoever reads this picture again would apply profile and orientation twice.
-    picture.info = {key: value for key, value in image.info.items() if key == FULL_SIZE}
-    return picture
+    def __init__(self, picture: Picture) -> None:
+        image = picture.image
+        self._is_transparent = image.has_transparency_data or _has_deep_key(image)
+        self._bits, self._white, remarks = _white_of(image)
+        picture.remarks += remarks
+        self._to_srgb = self._through_profile(picture)
+        self._is_hidden = self._is_transparent or picture.alpha is not None  # until something is seen
+        self.is_needed = image.mode != "RGB" or self._is_hidden or self._to_srgb is not None
+
+    def _through_profile(self, picture: Picture) -> _Profile | None:
+        icc, mode = picture.image.info.get("icc_profile"), _color_mode(picture.image)
+        if isinstance(icc, bytes) and icc:
+            profile = _Profile.of(icc, mode)
+            if isinstance(profile, _Profile):
+                return profile
+            picture.remarks.append(profile)
+        return _Profile.of_lab() if mode == "LAB" else None
+
+    def __call__(self, strip: Image.Image, alpha: Image.Image | None) -> Image.Image:
+        """Return a strip's colours in sRGB, over white where it is transparent."""
+        color, own_alpha = self._split_alpha(strip)
+        alpha = alpha or own_alpha
+        if self._to_srgb is not None:
+            color = self._to_srgb(color)
+        elif color.mode != "RGB":
+            color = color.convert("RGB")
+        if alpha is None:
+            return color
+        least, most = alpha.getextrema()
+        self._is_hidden &= most == 0
+        if least == 255:
+            return color
+        return Image.composite(color, Image.new("RGB", color.size, BACKGROUND), alpha)
+
+    def _split_alpha(self, strip: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+        """Return a strip's colours of 8 bits, not premultiplied, and its opacity."""
+        if strip.mode.startswith("I;16") or strip.mode in {"I", "F"}:
+            samples = np.asarray(strip)
+            levels = Image.fromarray(to_levels(samples, self._white))
+            if not _has_deep_key(strip):
+                return levels, None
+            return levels, Image.fromarray(np.where(samples == strip.info["transparency"], 0, 255).astype(np.uint8))
+        if not self._is_transparent:
+            return strip, None
+        grey = strip.mode in {"LA", "La"}
+        layers = strip.convert("LA" if grey else "RGBA")
+        return layers.getchannel("L") if grey else layers.convert("RGB"), layers.getchannel("A")
+
+    def remarks(self) -> list[str]:
+        """Return what is to be said when all strips are converted."""
+        return ["it is transparent everywhere: what is judged is white"] if self._is_hidden else []
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Bring deep grey modes to L; Pillow's own conversion clips at 255 instead of scaling.
+def _has_deep_key(image: Image.Image) -> bool:
+    """Tell whether one value of a picture of 16 bits stands for transparency (PNG), which Pillow does not apply."""
+    return image.mode.startswith("I") and isinstance(image.info.get("transparency"), int)
 
-    16 bits lose their low byte, as Pillow does for RGB. Modes I and F do not say what white is: it is the smallest of
-    255, 65535, 2**31 - 1 (F: of 1, 255, its maximum) that covers the picture.
-    """
+
+def _white_of(image: Image.Image) -> tuple[int, float, list[str]]:
+    """Return the bits and the value of white of a deep mode, which Pillow's own conversion would cut at 255."""
     if image.mode.startswith("I;16"):
         bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]  # BitsPerSample; Pillow opens 12-bit TIFF as I;16 too
-        return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
-    if image.mode == "I":
-        whole = np.maximum(np.asarray(image), 0)
-        top = int(whole.max())
-        return Image.fromarray((whole >> (0 if top <= 255 else 8 if top <= 65535 else 23)).astype(np.uint8))
-    if image.mode == "F":
-        real = np.maximum(np.nan_to_num(np.asarray(image), posinf=0.0), 0)
-        brightest = float(real.max())
-        scale = 255 if brightest <= 1 else 255 / max(brightest, 255)
-        return Image.fromarray((real * scale).round().astype(np.uint8))
-    return image
+        return bits, 2**bits - 1, []
+    if image.mode == "I" and image.format == "PPM":  # Pillow has scaled it
+        return 16, 2**16 - 1, []
+    if image.mode not in {"I", "F"}:
+        return 8, 255, []
+    found, kind = Range(), "i" if image.mode == "I" else "f"
+    rows = max(1, STRIP_PIXELS // max(image.width, 1))
+    for y in range(0, image.height, rows):
+        found.add(np.asarray(image.crop((0, y, image.width, min(y + rows, image.height)))))
+    return 8, found.white(kind), found.remarks(kind)
 
 
-def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Return the colours, not premultiplied, and the opacity (None where all is opaque)."""
-    if not image.has_transparency_data:
-        return image, None
-    grey = image.mode in {"LA", "La"}
-    layers = image.convert("LA" if grey else "RGBA")
-    alpha = layers.getchannel("A")
-    color = layers.getchannel("L") if grey else layers.convert("RGB")
-    return color, None if alpha.getextrema() == (255, 255) else alpha
+def _color_mode(image: Image.Image) -> str:
+    """Return the mode of a picture's colours: L, RGB, CMYK or LAB."""
+    if image.mode in {"L", "LA", "La", "1", "F"} or image.mode.startswith("I"):
+        return "L"
+    return image.mode if image.mode in {"CMYK", "LAB"} else "RGB"
 
 
-def _through_profile(image: Image.Image, icc: bytes) -> Image.Image | None:
-    """Convert by the embedded profile, perceptual intent; None if the profile is broken or of another colour space."""
-    from PIL import ImageCms
+class _Profile:
+    """A conversion to sRGB by an ICC profile, perceptual intent.
 
-    if image.mode not in {"L", "CMYK", "LAB"}:
-        image = image.convert("RGB")
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        mode = _MODE_OF_SPACE.get(profile.profile.xcolor_space)
-        if mode == "RGB" and image.mode == "L":  # greyscale saved with the profile of the RGB photo it was
-            image = image.convert("RGB")
-        if mode != image.mode:
-            return None
-        intent = ImageCms.Intent.PERCEPTUAL
-        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), intent, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        return None
+    Args:
+        profile: an ``ImageCmsProfile``.
+        mode: of the pictures that come.
+    """
 
+    def __init__(self, profile: ImageCms.ImageCmsProfile, mode: str) -> None:
+        from PIL import ImageCms
 
-def _without_profile(image: Image.Image) -> Image.Image:
-    if image.mode != "LAB":
-        return image if image.mode == "RGB" else image.convert("RGB")
-    from PIL import ImageCms
+        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        self._mode = mode
+        self._apply = ImageCms.applyTransform
+        self._transform = ImageCms.buildTransform(profile, srgb, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
 
-    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    picture = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    if picture is None:  # only with inPlace, which is not asked for
-        raise ValueError("LAB conversion gave no picture")
-    return picture
+    @classmethod
+    def of(cls, icc: bytes, mode: str) -> _Profile | str:
+        """Return the conversion by an embedded profile, or the remark that it cannot be used."""
+        from PIL import ImageCms
+
+        try:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            space = profile.profile.xcolor_space
+            # Greyscale may carry the profile of the RGB photo that it was.
+            wanted = "RGB" if mode == "L" and _MODE_OF_SPACE.get(space) == "RGB" else mode
+            if _MODE_OF_SPACE.get(space) != wanted:
+                return (
+                    f"its colour profile is for {space.strip() or 'unknown'} colours, not for its own, and is ignored"
+                )
+            return cls(profile, wanted)
+        except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+            return "its colour profile is damaged and is ignored"
+
+    @classmethod
+    def of_lab(cls) -> _Profile:
+        """Return the conversion of Lab without a profile."""
+        from PIL import ImageCms
+
+        return cls(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), "LAB")
+
+    def __call__(self, strip: Image.Image) -> Image.Image:
+        converted = self._apply(strip if strip.mode == self._mode else strip.convert(self._mode), self._transform)
+        if converted is None:  # only with inPlace, which is not asked for
+            raise ValueError("the colour conversion gave no picture")
+        return converted

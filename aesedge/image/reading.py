@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
 
 from aesedge.errors import AesedgeError, ImageError, ImageTooLargeError
-from aesedge.image.color import FULL_SIZE, to_srgb, upright
+from aesedge.image.color import REMARKS, to_upright_srgb
 from aesedge.image.extra import open_heif, read_raw
 from aesedge.image.format import find_decoder
+from aesedge.image.jpeg import read_jpeg
+from aesedge.image.memory import BUDGET, jpeg_bytes, picture_bytes, tiff_bytes
+from aesedge.image.picture import Picture
 from aesedge.image.pillow import open_with_pillow, pillow_silenced
+from aesedge.image.png import read_png
 from aesedge.image.source import Source, open_source, shown_name
+from aesedge.image.tiff import read_tiff
 from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
+
+    from aesedge.image.jpeg_scan import JpegScan
+    from aesedge.image.tiff_layout import Layout
 
 ImageSource = Source | Image.Image
 """A path, the file's bytes, a binary stream, or a picture that Pillow has opened."""
@@ -72,41 +79,72 @@ def read_image(
     with pillow_silenced(), _errors_as_ours(name):
         if isinstance(source, Image.Image):
             _check_size(source.width, source.height, name, max_pixels)
-            return _finish(source)
-        with open_source(source, name, max_bytes) as file, _decode(file, name, enough, max_pixels) as image:
-            return _finish(image)
+            source.load()  # before the orientation is asked for: Pillow turns TIFF while it loads
+            return to_upright_srgb(Picture(source), may_change=False)
+        with open_source(source, name, max_bytes) as file, _Reading(file, name, enough, max_pixels) as reading:
+            return to_upright_srgb(reading.picture(), may_change=True)
 
 
-@contextmanager
-def _decode(file: BinaryIO, name: str, enough: int | None, max_pixels: int) -> Iterator[Image.Image]:
-    """Give the picture of a file, its pixels not loaded yet where the decoder can wait."""
-    decoder = find_decoder(file, name)
-    if decoder == "raw":
-        yield read_raw(file, name, enough=enough, check_size=lambda w, h: _check_size(w, h, name, max_pixels))
-        return
-    with open_heif(file, name) if decoder == "heif" else open_with_pillow(file) as image:
-        _check_size(image.width, image.height, name, max_pixels)
-        yield _reduce_jpeg(image, enough) if enough is not None and isinstance(image, JpegImageFile) else image
+class _Reading(ExitStack):
+    """One file while it is decoded; holds its memory until it is left."""
+
+    def __init__(self, file: BinaryIO, name: str, enough: int | None, max_pixels: int) -> None:
+        super().__init__()
+        self._file, self._name, self._enough, self._max_pixels = file, name, enough, max_pixels
+
+    def picture(self) -> Picture:
+        """Decode it with the decoder that its content asks for."""
+        match find_decoder(self._file, self._name):
+            case "jpeg":
+                self._file.seek(0)
+                return read_jpeg(self._file.read(), self._name, self._enough, self._check_jpeg)
+            case "png":
+                return read_png(self._file, self._name, self._check_png)
+            case "tiff":
+                return read_tiff(self._file, self._name, self._check_tiff)
+            case "raw":
+                return Picture(read_raw(self._file, self._name, enough=self._enough, check_size=self._check_raw))
+            case "heif":
+                return self._loaded(open_heif(self._file, self._name), format_="HEIF")
+            case _:
+                image = open_with_pillow(self._file)
+                return self._loaded(image, format_=image.format)
+
+    def _loaded(self, image: Image.Image, *, format_: str | None) -> Picture:
+        self.enter_context(image)
+        self._check_size(image.width, image.height)
+        self._reserve(image.size, picture_bytes(*image.size, image.mode, format_=format_, is_turned=True))
+        image.load()
+        return Picture(image)
+
+    def _check_jpeg(self, image: Image.Image, scan: JpegScan) -> None:
+        self._check_size(scan.width or image.width, scan.height or image.height)
+        self._reserve(image.size, jpeg_bytes(image, scan))
+
+    def _check_tiff(self, layout: Layout) -> None:
+        self._check_size(layout.width, layout.height)
+        self._reserve((layout.width, layout.height), tiff_bytes(layout))
+
+    def _check_png(self, image: Image.Image, *, is_turned: bool, has_deep_key: bool) -> None:
+        self._check_size(*image.size)
+        n_bytes = picture_bytes(*image.size, image.mode, format_="PNG", is_turned=is_turned)
+        self._reserve(image.size, n_bytes + (7 * image.width * image.height if has_deep_key else 0))
+
+    def _check_raw(self, width: int, height: int) -> None:
+        self._check_size(width, height)
+        self._reserve((width, height), picture_bytes(width, height, "RGB", format_="RAW", is_turned=False))
+
+    def _reserve(self, size: tuple[int, int], n_bytes: int) -> None:
+        self.enter_context(BUDGET.reserved(n_bytes, f"{self._name}: {size[0]}x{size[1]}"))
+
+    def _check_size(self, width: int, height: int) -> None:
+        _check_size(width, height, self._name, self._max_pixels)
 
 
-def _finish(image: Image.Image) -> Image.Image:
-    image.load()  # before the orientation is asked for: Pillow turns TIFF while it loads
-    return to_srgb(upright(image))
-
-
-def _reduce_jpeg(image: JpegImageFile, enough: int) -> Image.Image:
-    """Let the decoder leave out what shrinking would average away, as far as ``enough`` pixels remain."""
-    width, height = image.size
-    scale = next((s for s in (8, 4, 2) if max(width, height) // s >= enough), 1)
-    drafted = image.draft(None, (max(width // scale, 1), max(height // scale, 1))) if scale > 1 else None
-    if drafted is None:
-        return image
-    image.info[FULL_SIZE] = (width, height)
-    box = drafted[1]
-    if box[2].is_integer() and box[3].is_integer():
-        return image
-    # The reduced pixels at the right and lower edge are partly beyond the photo: let the pixels be the photo alone.
-    return image.resize(image.size, Image.Resampling.LANCZOS, box=box)
+def remarks_of(image: Image.Image) -> tuple[str, ...]:
+    """Return what :func:`read_image` has to say of a photo's file: damage, and what had to be guessed or left out."""
+    remarks: tuple[str, ...] = image.info.get(REMARKS, ())
+    return remarks
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:

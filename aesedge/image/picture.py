@@ -1,0 +1,23 @@
+"""A decoded picture, with what came of its file beside the pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_LOST = 0.02
+"""A picture of which a larger part is missing is refused; a smaller part leaves a remark."""
+
+
+@dataclass
+class Picture:
+    """A picture as its decoder gives it: any mode and orientation, its profile in ``info``."""
+
+    image: Image.Image
+    alpha: Image.Image | None = None
+    """Opacity, where the mode cannot hold it."""
+    remarks: list[str] = field(default_factory=list)
+    """What is to be said of it, in plain sentences."""
