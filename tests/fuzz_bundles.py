@@ -425,20 +425,29 @@ def main() -> None:
         seeds = [options.only] if options.only is not None else range(options.seed, options.seed + options.cases)
         for kind in options.kinds:
             table: Counter[str] = Counter()
-            for seed in seeds:
-                folder = Path(top) / "case"
-                commands = made(kind, seed, base, folder)
-                places_ = {"AESEDGE_HOME": str(folder / "home"), "AESEDGE_CACHE": str(folder / "cache")}
-                for command in commands:
-                    word, text = child.run(command, places_)
-                    if kind == "cache" and "--json" in command and word == "fine":
-                        scores = [json.loads(t.splitlines()[0])["score"] for t in (before, text)]
-                        word = "fine" if scores[0] == scores[1] else "another answer"
-                    table[word] += 1
-                    if options.only is not None or (word not in GOOD and not (kind == "cache" and word == "fine")):
-                        print(f"{kind} {seed} {command[0]}: {word}: {text[-1500:].strip()}", flush=True)
-                shutil.rmtree(folder)
-            print(kind, dict(table), flush=True)
+            try:
+                for seed in seeds:
+                    run_case(kind, seed, Path(top), child, before, table, show_all=options.only is not None)
+            finally:  # Ctrl-C too
+                print(kind, dict(table), flush=True)
+
+
+def run_case(
+    kind: str, seed: int, top: Path, child: Worker, before: str, table: Counter[str], *, show_all: bool
+) -> None:
+    """Make a case, run its commands, and count what came of each."""
+    folder = top / "case"
+    commands = made(kind, seed, top / "base", folder)
+    environment = {"AESEDGE_HOME": str(folder / "home"), "AESEDGE_CACHE": str(folder / "cache")}
+    for command in commands:
+        word, text = child.run(command, environment)
+        if kind == "cache" and "--json" in command and word == "fine":
+            scores = [json.loads(printed.splitlines()[0])["score"] for printed in (before, text)]
+            word = "fine" if scores[0] == scores[1] else "another answer"
+        table[word] += 1
+        if show_all or word not in GOOD:
+            print(f"{kind} {seed} {command[0]}: {word}: {text[-1500:].strip()}", flush=True)
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
