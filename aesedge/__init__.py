@@ -7,7 +7,8 @@
         for piece in photo.ask("Analyze the composition."):
             print(piece, end="", flush=True)
 
-Importing this package loads no native library; ``open`` does.
+Importing this package loads no native library; ``open`` does. It sets environment variables that such libraries read:
+see :mod:`aesedge.system.environment`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from aesedge.system import environment
+
 __version__ = "0.1.0"
+
+environment.prepare()
 
 if TYPE_CHECKING:
     from aesedge.conversation import Conversation

@@ -302,6 +302,8 @@ def _load_onnxruntime() -> Any:
         import onnxruntime
     except ImportError:
         raise MissingExtraError("ONNX Runtime is not installed", "cpu") from None
+    # ORT_DISABLE_TELEMETRY was set when aesedge was imported; this is for programs that imported onnxruntime before.
+    onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 

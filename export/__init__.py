@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import aesedge  # noqa: F401 (sets what the libraries used here read from the environment)
+
 if TYPE_CHECKING:
     from .exporter import export_checkpoint
 

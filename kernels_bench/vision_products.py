@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported, which is below
+
 FloatArray = npt.NDArray[np.float32]
 COLD_BYTES = 256 << 20
 WEIGHT_MAX = 63  # export/vision/vision_int8.py says why 7 bits

@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnxruntime
 from aesedge_export.shape.shapes import SHAPES
 from aesedge_export.shape.tower import RandomTower
 from aesedge_export.vision.vision_builder import write_from_tensors
@@ -26,7 +25,7 @@ from aesedge_export.vision.vision_precision import optimize, write_fp16, write_i
 from aesedge.image import preprocess, read_image
 from aesedge.machine import default_n_threads
 from aesedge.samples import SAMPLE_PHOTOS
-from aesedge.vision import VisionTower
+from aesedge.vision import VisionTower, runtime_build
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +70,7 @@ def main() -> None:
         for tower in towers.values():
             tower.close()
     medians = {name: statistics.median(of_one) for name, of_one in times.items()}
-    print(f"{args.threads} threads, onnxruntime {onnxruntime.__version__}, median of {args.runs} (least, greatest)")
+    print(f"{args.threads} threads, onnxruntime {runtime_build().version}, median of {args.runs} (least, greatest)")
     for name, of_one in times.items():
         speed = medians["fp32"] / medians[name]
         print(

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +22,9 @@ from aesedge.doctor.backends import libraries
 from aesedge.doctor.disturbance import disturbances
 from aesedge.doctor.hardware import hardware
 from aesedge.hashes import sha256
+from aesedge.inquiry import said_by
 from aesedge.memory.header import read_weights
+from aesedge.system.environment import openmp_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,13 +95,14 @@ def _file(file: BundleFile) -> dict[str, Any]:
 
 
 def _version() -> str:
-    """Return the version, with the commit where this is a clone."""
-    clone, git = Path(aesedge.__file__).parent.parent, shutil.which("git")
-    if git is None or not (clone / ".git").exists():
+    """Return the version, with the commit where this is a clone, in which nothing is written, not even git's index."""
+    clone = Path(aesedge.__file__).parent.parent
+    git = ["git", "--no-optional-locks", "-C", str(clone)]
+    commit = said_by([*git, "describe", "--always", "--exclude=*"]) if (clone / ".git").exists() else None
+    if not commit:
         return aesedge.__version__
-    asked = [git, "-C", str(clone), "describe", "--always", "--dirty", "--exclude=*"]
-    found = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=10)  # noqa: S603 (no user input)
-    return f"{aesedge.__version__} ({found.stdout.strip()})" if found.stdout.strip() else aesedge.__version__
+    dirty = "-dirty" if said_by([*git, "status", "--porcelain", "--untracked-files=no"]) else ""
+    return f"{aesedge.__version__} ({commit}{dirty})"
 
 
 def _backend(model: Model) -> str:
@@ -113,8 +114,13 @@ def _backend(model: Model) -> str:
 
 def _settings(model: Model) -> dict[str, Any]:
     context = model.residents.context
-    opened = {"n_ctx": context.n_ctx, "n_batch": context.n_batch, "n_gpu_layers": model.n_gpu_layers}
-    return dataclasses.asdict(model.plan) | opened | {"vision_provider": model.tower.provider}
+    return dataclasses.asdict(model.plan) | {
+        "n_ctx": context.n_ctx,
+        "n_batch": context.n_batch,
+        "n_gpu_layers": model.n_gpu_layers,
+        "vision_provider": model.tower.provider,
+        "openmp_waiting": openmp_waiting(),
+    }
 
 
 def _power() -> str:

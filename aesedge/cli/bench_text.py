@@ -79,6 +79,7 @@ def card_text(card: Card) -> str:
         if name in card.plan
     ]
     plan += [f"{value_text(card.plan[name])} {words}" for name, words in _COUNTS.items() if name in card.plan]
+    plan += [f"threads wait: {card.plan['openmp_waiting']}"] if "openmp_waiting" in card.plan else []
     lines = [
         bold(
             sanitize(

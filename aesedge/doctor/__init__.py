@@ -1,6 +1,7 @@
 """Is this machine fit, what slows it down, is reuse exact? Examines the user's own machine; prints nothing.
 
-fitness.py            bundle, libraries, memory, cache folder: the short examination
+fitness.py            bundle, libraries, memory, cache folder, network: the short examination
+network.py            no socket is open, nothing is reported
 hardware.py           what this machine has (instructions.py, gpus.py)
 backends.py           what the installed libraries were built with
 faster.py             what would be faster, with commands (rebuilding.py: other builds of the libraries)

@@ -1,4 +1,4 @@
-"""Whether this machine can run a bundle: its files, the libraries, memory and the cache folder; loads no weights."""
+"""Whether this machine can run a bundle: files, libraries, memory, cache folder, no network; loads no weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aesedge import machine
 from aesedge.cache import DiskStore
+from aesedge.doctor.network import check_network
 from aesedge.doctor.probe import caught_warnings
 from aesedge.errors import AesedgeError, BundleIntegrityError, InferenceError
 from aesedge.hashes import cache_folder
@@ -43,6 +44,7 @@ def examine_machine(bundle: Bundle, options: Options, show: Callable[[float], No
         "vision": lambda: _vision(bundle, options),
         "memory": lambda: _memory(bundle, options),
         "cache folder": _cache_folder,
+        "network": check_network,
     }
     found = []
     for name, look in looks.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -85,8 +86,9 @@ def _processor(root: Path, system: str) -> str:
 
 
 def disks() -> list[Disk]:
-    """Return where bundles and the cache lie, or will lie."""
-    return [_disk("bundles", data_folder()), _disk("cache", cache_folder())]
+    """Return all folders that aesedge writes to unasked: for bundles, caches and what lives as long as a process."""
+    temporary = Path(tempfile.gettempdir())
+    return [_disk("bundles", data_folder()), _disk("cache", cache_folder()), _disk("temporary", temporary)]
 
 
 def _disk(what: str, folder: Path) -> Disk:

@@ -1,1 +1,1 @@
-"""The operating system's side: files, streams, terminals; nothing here is about photos or models."""
+"""The operating system's side: files, streams, terminals, the environment; nothing here is about photos or models."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
 import time
 import warnings
 from typing import TYPE_CHECKING
@@ -16,10 +17,16 @@ import msgspec
 import requests
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from huggingface_hub.utils.tqdm import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+    tqdm,
+)
 
 from aesedge.errors import DownloadError
 
+from ..urllib3_import import look_for_ipv6
 from .checkpoint_files import HubFile, check_file
 from .hub_errors import endpoint, host, translated
 
@@ -182,6 +189,9 @@ def _quiet() -> Iterator[None]:
     log = logging.getLogger("huggingface_hub")
     level, xet, chunk = log.level, constants.HF_HUB_DISABLE_XET, constants.DOWNLOAD_CHUNK_SIZE
     showed_bars = not are_progress_bars_disabled()
+    look_for_ipv6()
+    if not hasattr(tqdm, "_lock"):  # its own is for several processes, and a file in /dev/shm
+        tqdm.set_lock(threading.RLock())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         log.setLevel(logging.CRITICAL)

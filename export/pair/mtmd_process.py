@@ -19,6 +19,7 @@ import numpy as np
 
 from aesedge.errors import InferenceError
 from aesedge.system.closing import Closing
+from aesedge.system.environment import without_openmp_setting
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -116,7 +117,7 @@ class MtmdProcess(Closing):
         self._name = mmproj or llm
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         # The child finds this package where we found it, installed or not.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        environment = {**without_openmp_setting(), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "aesedge_export.pair.mtmd_worker"],
             env=environment,

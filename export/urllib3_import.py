@@ -1,0 +1,25 @@
+"""Import urllib3 without the socket that it then opens to see whether this machine has IPv6; look for that later.
+
+huggingface_hub and transformers import urllib3 whether they download or not. The packages here that use them import
+this module first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+
+def look_for_ipv6() -> None:
+    """Let downloads use IPv6 where this machine has it, as they would have by themselves."""
+    from urllib3.util import connection
+
+    connection.HAS_IPV6 = connection._has_ipv6("::1")  # noqa: SLF001 (urllib3 has no other way)
+
+
+_had_ipv6, socket.has_ipv6 = socket.has_ipv6, False
+try:
+    with contextlib.suppress(ImportError):  # not every extra brings it
+        import urllib3.util.connection  # noqa: F401
+finally:
+    socket.has_ipv6 = _had_ipv6
