@@ -33,6 +33,9 @@ INPUT, OUTPUT = "pixel_values", "image_embeddings"
 N_INPUT = "n_image_tokens"
 """Second input, int64 [1], of a graph that reduces its image tokens to so many."""
 _MAX_SIDE = 1 << 16  # of any side of what goes in or comes out: a foreign graph may say anything
+ALLOW_SPINNING = "0"
+"""Whether the graph's threads wait for one another in a loop, by ONNX Runtime's own words: a core that another program
+needs is lost so, and nothing is won on an idle machine (docs/speed.md)."""
 _FATAL_ONLY = 4  # onnxruntime's log severity: its errors come as exceptions, once is enough
 
 
@@ -61,6 +64,7 @@ class VisionTower(Closing):
         options = ort.SessionOptions()
         options.intra_op_num_threads = n_threads
         options.log_severity_level = _FATAL_ONLY
+        options.add_session_config_entry("session.intra_op.allow_spinning", ALLOW_SPINNING)
         try:
             self._session: Any = ort.InferenceSession(path, sess_options=options, providers=[self.provider])
         except Exception as error:  # noqa: BLE001 (onnxruntime's exceptions share no base class)

@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "cache": ("cache",),
     "doctor": ("doctor", *TINY),
     "doctor --cache": ("doctor", "--cache", *TINY),
-    "tune": ("tune", "BUNDLE", "--seconds", "4"),
+    "tune": ("tune", "BUNDLE", "--seconds", "20"),
     "bench": ("bench", *TINY, "--seconds", "2", "-r", "1"),
     "quantize": ("quantize", "--help"),
     "help": ("--help",),
