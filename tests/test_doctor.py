@@ -322,7 +322,7 @@ def test_the_short_examination(bundle_folder: Path, capsys: pytest.CaptureFixtur
     assert "doctor --cache" in out
     assert main(["doctor", "--json", "--bundle", str(bundle_folder)]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [c["name"] for c in found["checks"]] == ["files", "llama.cpp", "vision", "memory", "cache folder"]
+    assert [c["name"] for c in found["checks"]] == ["files", "llama.cpp", "vision", "memory", "cache folder", "network"]
 
 
 def test_the_short_examination_fails(
