@@ -102,7 +102,7 @@ def test_nothing_is_wrong_with_the_engine(
     assert not [c for c in found["checks"] if c["problem"] or c["skipped"]]
     assert not list((tmp_path / "temporary").iterdir())
     assert [entry.key for entry in own.entries()] == ["0" * 64]
-    assert {path.name for path in (tmp_path / "own").iterdir()} <= {"hashes.json", "embeddings"}
+    assert {path.name for path in (tmp_path / "own").iterdir()} <= {"hashes.json", "embeddings", "proven"}
 
 
 def test_noise_of_the_same_batches_is_the_lower_one(examination: Examination) -> None:
