@@ -1,31 +1,84 @@
-"""The photos in a folder, by suffix; knows names, not what is in the files."""
+"""The photos in a folder, by suffix, without what systems and programs keep beside them."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-PHOTO_SUFFIXES = frozenset(
+RAW_SUFFIXES = frozenset(
     (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".jp2"),
-        *(".heic", ".heif", ".hif"),
-        *(".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr"),
+        *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
+        *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
     )
 )
-"""What cameras and photo programs write; a file with another suffix can still be named by itself."""
+"""Of cameras' raw files, which LibRaw develops."""
+PHOTO_SUFFIXES = RAW_SUFFIXES | frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".webp", ".avif", ".avifs"),
+        *(".heic", ".heics", ".heif", ".heifs", ".hif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+        *(".bmp", ".dib", ".gif", ".tga", ".psd", ".ppm", ".pgm", ".pbm", ".pnm"),
+    )
+)
+"""What is looked for in folders, all of which can be read (HEIC and raw files with the extra ``photo``).
+
+A file that is named by itself is judged by its content, whatever its suffix is.
+"""
+
+_NO_PHOTOS = frozenset(
+    name.casefold()
+    for name in (
+        *("@eaDir", "@tmp", "@sharebin", "#recycle", "#snapshot"),  # Synology; previews of each photo in @eaDir
+        *("@Recycle", "@Recently-Snapshot", "Network Recycle Bin 1"),  # QNAP
+        *("~snapshot", "trashbox", "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder"),  # shares
+        *("$RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information", "$WinREAgent"),  # Windows
+        *("lost+found", "__MACOSX"),  # Linux; macOS's copies in ZIP archives
+        *("CaptureOne", "THMBNL"),  # previews of Capture One, and of Sony's videos
+    )
+)
+_FOUND_BY_CHKDSK = re.compile(r"found\.\d{3}")
+_LIBRARY_SUFFIXES = frozenset((".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary"))  # Apple
+_PROGRAM_SUFFIXES = _LIBRARY_SUFFIXES | {".lrdata", ".lrcat-data", ".cocatalog", ".cocatalogdb", ".cosessiondb"}
+"""Of folders that a photo program keeps for itself: previews, thumbnails, edits."""
+_ORIGINALS = frozenset(("originals", "masters"))
 
 
-def photos_in(folder: Path) -> Iterator[Path]:
-    """Yield the photos in a folder and the folders below it, sorted by name, hidden ones left out.
+def _raise(error: OSError) -> None:
+    raise error
 
-    Links to folders are not followed: they may lead in a circle.
+
+def photos_in(folder: Path, on_error: Callable[[OSError], None] = _raise) -> Iterator[Path]:
+    """Yield the photos in a folder and the folders below it, sorted by name.
+
+    Left out are hidden files and folders, and what systems and programs keep (trash, previews, catalogues). Of one of
+    Apple's photo libraries that is named itself, the originals count. Links to folders are not followed: they may lead
+    in a circle.
+
+    Args:
+        folder: where to look.
+        on_error: called with the error of each folder that cannot be read; its ``filename`` is the folder. By default
+            it is raised.
     """
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    is_library = folder.suffix.lower() in _LIBRARY_SUFFIXES
+    for parent, folders, names in os.walk(folder, onerror=on_error):
+        folders[:] = sorted(name for name in folders if not _is_kept_by_programs(name))
+        if is_library and Path(parent) == folder:
+            folders[:] = [name for name in folders if name.lower() in _ORIGINALS]
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES:
                 yield Path(parent) / name
+
+
+def _is_kept_by_programs(name: str) -> bool:
+    """Tell whether a folder of this name holds no photos of its owner."""
+    folded = name.casefold()
+    return (
+        name.startswith(".")
+        or folded in _NO_PHOTOS
+        or Path(folded).suffix in _PROGRAM_SUFFIXES
+        or _FOUND_BY_CHKDSK.fullmatch(folded) is not None
+    )

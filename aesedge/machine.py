@@ -14,6 +14,7 @@ import psutil
 
 _FEW_PROCESSORS = 4  # with so few, leaving one of a pair idle costs more than it gains
 _SMALL_MODEL_BYTES = 100_000_000
+_MOST_THREADS_PER_PROCESSOR = 4
 
 
 def default_n_threads(model_bytes: int) -> int:
@@ -34,6 +35,11 @@ def n_cores() -> int:
     """Return how many logical processors this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def most_threads() -> int:
+    """Return how many threads are the most that this machine bears: with more, they only wait for one another."""
+    return _MOST_THREADS_PER_PROCESSOR * n_cores()
 
 
 def cpu_name() -> str:

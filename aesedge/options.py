@@ -12,9 +12,11 @@ import msgspec
 from aesedge.errors import UsageError
 from aesedge.eye import WORTH_KEEPING_S
 from aesedge.llm.placement import gpu_devices
-from aesedge.machine import default_n_threads
+from aesedge.machine import default_n_threads, most_threads, n_cores
 from aesedge.plan import MOST_PHOTOS, Plan
 from aesedge.profile import Purpose, load_profile
+from aesedge.sizes import parse_size
+from aesedge.system.bounds import check_whole
 from aesedge.vision import Device, vision_type
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 DEFAULT_BUDGET = "2GB"
 _LARGE_BYTES = 1_000_000_000
+_MOST_POSITIONS = 1 << 20  # eight times what the longest contexts have; llama.cpp counts in 32 bits
+_MOST_LAYERS = 10_000
 _log = logging.getLogger("aesedge")
 
 
@@ -41,8 +45,9 @@ class Options:
     photos (see :meth:`aesedge.manifest.ImageTokens.auto`), None all of them."""
     device: Device = "auto"
     gpu_layers: int | Literal["auto"] = "auto"
-    """Layers of the language model on the GPU."""
+    """Layers of the language model on the GPU; -1 is all."""
     threads: int | None = None
+    """CPU threads of both models; as many as :func:`aesedge.machine.most_threads` says at most."""
     ctx: int | None = None
     """Positions of the KV cache, over all that share it; None takes what ``photos`` need."""
     photos: int = 1
@@ -63,10 +68,17 @@ class Options:
     """What the process may take, e.g. ``6GB`` or ``50%``; None is what the machine has free."""
 
     def __post_init__(self) -> None:
-        for name in ("image_tokens", "threads", "ctx", "photos"):
+        check_whole("photos", self.photos, 1, _MOST_POSITIONS)
+        for name, most in (("image_tokens", _MOST_POSITIONS), ("ctx", _MOST_POSITIONS)):
             value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise UsageError(f"{name.replace('_', '-')} is {value}; it must be 1 or more")
+            if value is not None and value != "auto":
+                check_whole(name.replace("_", "-"), value, 1, most)
+        if self.gpu_layers != "auto":
+            check_whole("gpu-layers", self.gpu_layers, -1, _MOST_LAYERS)
+        parse_size(self.cache, name="cache size", whole=lambda: 0)  # wrong text is found before anything is loaded
+        if self.threads is not None:
+            n = n_cores()
+            check_whole("threads", self.threads, 1, most_threads(), f"on {n} processor{'s' if n > 1 else ''}")
 
     def plan(self, bundle: Bundle) -> Plan:
         """Return how a bundle is loaded: as the user wants it, else as measured here, else by what the hardware is.

@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from aesedge.errors import UsageError
 from aesedge.llm.sampler import Sampling
+from aesedge.system.bounds import check_real, check_whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -31,6 +31,8 @@ _LOOK_UP_S = 0.5
 _SENTENCE_END = re.compile(r"[.!?…][\"')\]]*(?=\s|$)|\n")
 
 DEFAULT_MAX_TOKENS = 512  # LLaVA's own limit
+_MOST_TOKENS = 1 << 20
+_MOST_SECONDS = 86_400  # a day
 FinishReason = Literal["stop", "length", "deadline", "cancelled"]
 
 
@@ -51,10 +53,9 @@ class Writing:
     sentences, and ends with the last one."""
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise UsageError(f"max-tokens is {self.max_tokens}; it must be 1 or more")
-        if self.deadline is not None and self.deadline <= 0:
-            raise UsageError(f"the deadline is {self.deadline:g} s; it must be above 0")
+        check_whole("max-tokens", self.max_tokens, 1, _MOST_TOKENS)
+        if self.deadline is not None:
+            check_real("deadline", self.deadline, 0, _MOST_SECONDS, open_below=True)
 
 
 class Reply:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
+
+from aesedge.system.json_line import json_line, name_bytes
 
 if TYPE_CHECKING:
     from aesedge.rating import Rating
@@ -62,7 +64,15 @@ class Report(msgspec.Struct):
 class PhotoResult(msgspec.Struct, kw_only=True, omit_defaults=False):
     """Everything about one photo; one line of ``--json``."""
 
-    photo: str
+    photo: Annotated[
+        str, msgspec.Meta(description=r"Its name as it was given; bytes of it that are not UTF-8 are written as \xe9.")
+    ]
+    photo_bytes: (
+        Annotated[
+            str, msgspec.Meta(description="The name's bytes, percent-encoded; only there where they are not UTF-8.")
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
     bundle: str
     gguf: str
     vision: str
@@ -83,9 +93,20 @@ class PhotoResult(msgspec.Struct, kw_only=True, omit_defaults=False):
     """How the last text ended: ``stop`` by itself, ``length`` at ``--max-tokens``, ``deadline``; null without text."""
     timings: Timings
 
+    def to_builtins(self) -> dict[str, Any]:
+        """Return what its JSON holds, numbers rounded to what is meaningful."""
+        values = _rounded(msgspec.to_builtins(self))
+        return {**photo_fields(values.pop("photo")), **values}
+
     def to_json(self) -> str:
-        """Return one line of JSON, numbers rounded to what is meaningful."""
-        return msgspec.json.encode(_rounded(msgspec.to_builtins(self))).decode()
+        """Return one line of JSON, in text that can be written as UTF-8."""
+        return json_line(self.to_builtins())
+
+
+def photo_fields(name: str) -> dict[str, str]:
+    """Return the fields by which every line of JSON calls a photo."""
+    as_bytes = name_bytes(name)
+    return {"photo": name} if as_bytes is None else {"photo": name, "photo_bytes": as_bytes}
 
 
 def rating_json(rating: Rating) -> RatingJson:
@@ -93,7 +114,7 @@ def rating_json(rating: Rating) -> RatingJson:
     return RatingJson(rating.score, rating.rating, rating.entropy, rating.off_label)
 
 
-def _rounded(value: object) -> object:
+def _rounded(value: Any) -> Any:
     """Round every float to six decimals: a microsecond, a millionth of a probability."""
     if isinstance(value, float):
         return round(value, 6)

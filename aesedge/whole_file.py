@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -18,6 +15,11 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: the folder cannot be written; what was there before stays.
     """
+    if path.exists() and not path.is_file():  # a device, a pipe: to put a file in its place would remove it
+        with path.open("wb") as file:
+            file.write(data)
+        return
+    path = Path(os.path.realpath(path))  # a link stays, and leads to the new file
     part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     # mkstemp would let nobody else read it.
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aesedge.bundle import Bundle
+
+_log = logging.getLogger("aesedge")
 
 
 def export_command(  # noqa: PLR0913 (one argument for each option of the command)
@@ -94,12 +98,16 @@ def _photos(path: Path) -> list[Path]:
     Raises:
         UsageError: the folder has none.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - it raises nothing, whatever the name is
         return [path]
-    found = list(photos_in(path))
+    found = list(photos_in(path, _warn_of_folder))
     if not found:
         raise UsageError(f"{path}: no photos in this folder; give another one, or photos")
     return found
+
+
+def _warn_of_folder(error: OSError) -> None:
+    _log.warning("%s: this folder cannot be read, so its photos are left out: %s", error.filename, error.strerror)
 
 
 def _name_of(checkpoint: Path) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aesedge.errors import ImageError, UsageError
 from aesedge.image import read_image
 from aesedge.machine import default_n_threads
 from aesedge.manifest import FORMAT_VERSION, Defaults, Manifest, PromptSpec, RatingSpec, Source
 from aesedge.prompt import prompt_template
 from aesedge.samples import SAMPLE_PHOTOS
+from aesedge.system.sanitize import sanitize
 from aesedge.vision import VisionTower
 
 from .bundle_files import created_by, described, typed, write_manifest
@@ -48,12 +51,16 @@ from .work_folder import check_target, clear_leftovers, work_folder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from PIL.Image import Image
+
     from aesedge.manifest import BundleFile, Role
 
     from .language.language_files import LanguageFiles
     from .progress import Report
     from .proof.reference import ReferenceMode
     from .vision.vision_files import VisionFiles
+
+_log = logging.getLogger("aesedge")
 
 
 def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the command)
@@ -127,8 +134,8 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
         license=license,
         prompt=prompt or default_prompt(),
         rating=rating or default_rating(),
-        photos=[(Path(p).name, read_image(p)) for p in photos or SAMPLE_PHOTOS],
-        calibration=[(Path(p).name, read_image(p)) for p in calibrate],
+        photos=[(sanitize(Path(p).name), read_image(p)) for p in photos or SAMPLE_PHOTOS],
+        calibration=_calibration(calibrate),
         card=checked_card(card),
         reference=reference if parity else None,
         reduction=checked_method(reduction),
@@ -143,7 +150,7 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
     n_bytes += vision_bytes(source.n_vision_parameters, plan.vision_types)
     require_space(out.parent, n_bytes, "the bundle and what is written on the way to it")
     origin = Source(
-        checkpoint=source_name or source.folder.name,
+        checkpoint=sanitize(source_name or source.folder.name),
         revision=_revision(source.folder) if revision is None else revision,
         layout=source.layout,
     )
@@ -241,6 +248,23 @@ def _manifest(
         rating=plan.rating,
         fidelity=typed(fidelity),
     )
+
+
+def _calibration(paths: Sequence[Path]) -> list[tuple[str, Image]]:
+    """Read the photos to calibrate with; one that cannot be read is named and left out.
+
+    Raises:
+        UsageError: none can be read.
+    """
+    found = []
+    for path in paths:
+        try:
+            found.append((sanitize(Path(path).name), read_image(path)))
+        except ImageError as error:
+            _log.warning("left out of the calibration: %s", error)
+    if paths and not found:
+        raise UsageError("none of the photos to calibrate with can be read; give others")
+    return found
 
 
 def _revision(folder: Path) -> str:

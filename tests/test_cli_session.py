@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import cli_runner
@@ -107,3 +109,97 @@ def test_lines_that_mean_a_photo(tmp_path: Path, line: str, *, expected: bool) -
     assert (found is not None) is expected
     if "{" in line:
         assert found == str(photo)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"a" * 256,
+        "这张照片怎么样".encode() * 15,  # 315 bytes
+        b"/" + b"a/" * 3000,
+        b"'" + b"a" * 5000 + b"'",
+        b"~nice light, is it?",
+        b"~",
+        b"~/",
+        b"~nobody/a b",
+        b"file://[::1/a.jpg",
+        b"file://",
+        b"file:///a%00b.jpg",
+        b"file://%ff",
+        b"is it caf\xe9?",
+        b"\xff\xfe\x80.jpg",
+        b"nul\0 in it",
+        b"a\0b.jpg",
+        b"\x1b[2J\x9b\x07",
+        b"/dev/zero",
+        b"/dev/full.jpg",
+        b"'not closed",
+        b'"',
+        b"\\",
+        b"$(rm -rf /)",
+        b"-",
+        b"--help",
+        b"/proc/self/mem",
+        b"/root/../root/./a.jpg",
+        b"con.jpg",
+        b"</s>",
+        b"USER: ASSISTANT: <image>",
+    ],
+)
+def test_no_line_ends_the_session(
+    cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: bytes
+) -> None:
+    for command, arguments, before in (("chat", [photo_path], b""), ("run", [], bytes(photo_path) + b"\n")):
+        send(monkeypatch, before + line + b"\nAnd this?\n")
+        asked = iter([command == "run"])  # is it a terminal: for a session without a photo, yes; for its lines, no
+        monkeypatch.setattr(sys.stdin, "isatty", lambda asked=asked: next(asked, False))
+        code, out, err = cli(command, "--json", "--max-tokens", 2, *arguments)
+        assert code == 0
+        lines = [json.loads(text) for text in out.splitlines()]
+        assert lines[-1]["ask"] == "And this?"
+        assert len([text for text in lines if "ask" in text]) + len(err.splitlines()) >= 2
+        assert "\x1b" not in out + err
+
+
+def test_a_locked_folder_in_a_line_is_one_line_on_stderr(
+    cli: Cli, photo_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def locked(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and "no entry" in os.fspath(path):
+            raise PermissionError(13, "Permission denied", path)
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", locked)
+    folder = tmp_path / "no entry"
+    send(monkeypatch, f"'{folder}/a.jpg'\n{folder}/a\nIs {folder}/a sharp?\n".encode())
+    code, out, err = cli("chat", "--json", "--max-tokens", 2, photo_path)
+    assert (code, [json.loads(line)["ask"] for line in out.splitlines()]) == (0, [f"Is {folder}/a sharp?"])
+    assert ([*map(len, err.splitlines())][2:], "no permission" in err, "there is no /" in err) == ([], True, True)
+
+
+def test_photos_of_any_name_are_found_by_lines(tmp_path: Path) -> None:
+    for name in ("café.png", os.fsdecode(b"caf\xe9.png"), "two  spaces.png", "~tilde.png", "quote'\".png"):
+        path = tmp_path / name
+        path.touch()
+        assert photo_path_of(str(path)) == str(path)
+        assert photo_path_of(path.as_uri()) == str(path)
+
+
+def test_among_lines_of_json_there_is_nothing_else(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(monkeypatch, b"/help\none\n/undo\n/pin\n/unpin\n/score\n/report\n/critique\n")
+    code, out, err = cli("chat", "--json", "--max-tokens", 4, photo_path)
+    assert code == 0
+    assert [min(json.loads(line)) for line in out.splitlines()] == ["answer", "answers", "photo", "answer"]
+    assert ("taken back: one" in err, "kept on disk" in err, "/quit" in err) == (True, True, True)
+
+
+def test_a_session_ends_with_its_terminal(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> str:
+        raise OSError(5, "Input/output error")
+
+    send(monkeypatch, b"")
+    monkeypatch.setattr(sys.stdin, "readline", gone, raising=False)
+    code, _, err = cli("chat", photo_path)
+    assert (code, "stdin: cannot be read: Input/output error" in err) == (0, True)

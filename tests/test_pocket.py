@@ -176,3 +176,11 @@ def test_fifty_photos_leave_the_process_no_larger(model: Model) -> None:
     grown = look(50) - before
     # One decoded photo kept each would be 36 MB, one image in the KV cache each 40 MB.
     assert grown < 4e6, f"{grown / 1e6:.1f} MB more after 50 photos"
+
+
+def test_what_it_says_of_itself_names_no_working_titles(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", POCKET, "--json"]) == 0
+    assert main(["info", POCKET, "--card"]) == 0
+    said = capsys.readouterr().out
+    assert '"checkpoint":"export/pocket"' in said
+    assert not re.search(r"\b(pocket|reader|tower|lm|run)[-_]?v?\d+\b|/tmp\b|/work\b|/root\b|/home\b", said)

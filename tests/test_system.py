@@ -1,20 +1,33 @@
-"""Foreign text made safe to show, and Git LFS pointers told from files."""
+"""Foreign text made safe to show and to be JSON, errors in plain words, bounds, Git LFS pointers told from files."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import threading
 import unicodedata
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
+import numpy as np
 import pytest
 
-from aesedge.errors import CheckpointError, ImageError
+from aesedge.errors import CheckpointError, ImageError, UsageError
 from aesedge.image import read_image
+from aesedge.llm import Sampling
+from aesedge.machine import most_threads
+from aesedge.options import Options
+from aesedge.reply import Writing
+from aesedge.system.error_text import error_text
 from aesedge.system.git_lfs import is_git_lfs_pointer, refuse_git_lfs_pointer
+from aesedge.system.json_line import json_line, name_bytes
 from aesedge.system.sanitize import sanitize
+from aesedge.whole_file import write_whole
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 12345\n"
 
@@ -97,3 +110,112 @@ def test_a_photo_that_is_a_git_lfs_pointer(tmp_path: Path) -> None:
     for source in (path, POINTER):
         with pytest.raises(ImageError, match=r"is a Git LFS pointer.*git lfs pull"):
             read_image(source)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.jpg", "caf\xe9 \U0001f4f7.jpg", "a\nb", "\x1b[31m", "\x9b\x85\x7f", "\u202e\u2028\u2066", "\U000e0041", '"\\'],
+)
+def test_json_lines_keep_every_name_and_steer_nothing(name: str) -> None:
+    for ascii_only in (False, True):
+        line = json_line({name: [name]}, ascii_only=ascii_only)
+        assert json.loads(line) == {name: [name]}
+        assert line.isprintable()
+        assert len(line.splitlines()) == 1
+    assert line.isascii()
+    assert name_bytes(name) is None
+
+
+def test_json_lines_say_the_bytes_of_names_that_are_not_utf_8() -> None:
+    name = os.fsdecode(b"caf\xe9 %\n.jpg")
+    assert json.loads(json_line({"photo": name, "n": 1.5})) == {"photo": "caf\\xe9 %\n.jpg", "n": 1.5}
+    assert unquote_to_bytes(name_bytes(name) or "") == b"caf\xe9 %\n.jpg"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("broken PNG file (chunk b'IDAT')"), "broken PNG file (chunk IDAT)"),
+        (ValueError("magic b'\\x00\\xff' is wrong"), "magic 0x00ff is wrong"),
+        (ValueError('magic b"it\'s"'), "magic it's"),
+        (ValueError("bytearray(b'ab') is short"), "ab is short"),
+        (ValueError("cannot identify image file <_io.BytesIO object at 0x7f1c2>"), "cannot identify image file"),
+        (ValueError("two\nlines \x1b[31m"), "two lines \\x1b[31m"),
+        (OSError(28, "No space left on device", "/a"), "No space left on device"),
+        (KeyError(), "KeyError"),
+        (ValueError("x" * 500), "x" * 200),
+    ],
+)
+def test_errors_of_libraries_are_plain_words(error: Exception, text: str) -> None:
+    assert error_text(error) == text
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [
+        lambda: Options(threads=10_000),
+        lambda: Options(threads=most_threads() + 1),
+        lambda: Options(threads=0),
+        lambda: Options(threads=-1),
+        lambda: Options(threads=True),
+        lambda: Options(threads=2.5),  # type: ignore[arg-type]
+        lambda: Options(threads="4"),  # type: ignore[arg-type]
+        lambda: Options(ctx=10**12),
+        lambda: Options(ctx=0),
+        lambda: Options(image_tokens=10**12),
+        lambda: Options(image_tokens=-4),
+        lambda: Options(photos=0),
+        lambda: Options(gpu_layers=-2),
+        lambda: Options(gpu_layers=10**9),
+        lambda: Options(cache="much"),
+        lambda: Options(cache="101%"),
+        lambda: Writing(max_tokens=0),
+        lambda: Writing(max_tokens=10**12),
+        lambda: Writing(deadline=0.0),
+        lambda: Writing(deadline=math.nan),
+        lambda: Writing(deadline=math.inf),
+        lambda: Sampling(temperature=math.nan),
+        lambda: Sampling(temperature=math.inf),
+        lambda: Sampling(temperature=-0.1),
+        lambda: Sampling(top_p=0.0),
+        lambda: Sampling(top_p=math.nan),
+        lambda: Sampling(min_p=1.1),
+        lambda: Sampling(top_k=2**31),
+        lambda: Sampling(seed=-1),
+        lambda: Sampling(seed=2**32 - 1),
+        lambda: Sampling(seed=1.5),  # type: ignore[arg-type]
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_loaded(choose: Callable[[], object]) -> None:
+    with pytest.raises(UsageError):
+        choose()
+
+
+def test_numbers_at_their_bounds_are_taken() -> None:
+    Options(threads=most_threads(), ctx=1, gpu_layers=-1, image_tokens="auto", cache="0")
+    Options(threads=1, gpu_layers=10_000, ctx=1 << 20, photos=1)
+    Options(threads=np.int64(1))  # type: ignore[arg-type]
+    Writing(max_tokens=1 << 20, deadline=86_400)
+    Sampling(temperature=10, top_p=1, min_p=0, top_k=0, seed=2**32 - 2)
+
+
+def test_a_file_is_written_whole_a_device_stays_a_device_a_link_a_link(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    device = Path(f"/dev/fd/{write_end}") if Path("/dev/fd").exists() else None
+    target, link = tmp_path / "file", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_whole(link, b"new")
+    assert (link.is_symlink(), target.read_bytes()) == (True, b"new")
+    if device is not None:
+        write_whole(device, b"through the pipe")
+        assert os.read(read_end, 100) == b"through the pipe"
+    os.close(read_end)
+    os.close(write_end)
+    os.mkfifo(tmp_path / "pipe")
+    reader = threading.Thread(target=(tmp_path / "pipe").read_bytes)
+    reader.start()
+    write_whole(tmp_path / "pipe", b"x")
+    reader.join(timeout=10)
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "pipe"]

@@ -78,10 +78,10 @@ class Wanted:
     """Whether the native kernels are run too."""
 
     def __post_init__(self) -> None:
-        if self.repetitions < 1:
-            raise UsageError(f"--repetitions {self.repetitions}: give 1 or more")
-        if not self.seconds > 0:
-            raise UsageError(f"--seconds {self.seconds:g}: give more than 0")
+        if not 1 <= self.repetitions <= 1_000_000:
+            raise UsageError(f"--repetitions {self.repetitions}: give 1 to 1000000")
+        if not 0 < self.seconds <= 1e7:
+            raise UsageError(f"--seconds {self.seconds:g}: give more than 0 and at most 10000000")
 
 
 class Benchmark:

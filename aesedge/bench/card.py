@@ -25,6 +25,7 @@ from aesedge.hashes import sha256
 from aesedge.inquiry import said_by
 from aesedge.memory.header import read_weights
 from aesedge.system.environment import openmp_waiting
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +133,7 @@ def _power() -> str:
 def _photo(path: Path) -> dict[str, Any]:
     with Image.open(path) as picture:
         width, height = picture.size
-    return {"name": path.name, "width": width, "height": height, "sha256": sha256(path)}
+    return {"name": sanitize(path.name), "width": width, "height": height, "sha256": sha256(path)}
 
 
 def add_shares(rows: Sequence[Row], card: Card) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -13,16 +16,19 @@ from aesedge.cli.bench import app as bench
 from aesedge.cli.bundles import bundles, info, verify
 from aesedge.cli.cache import cache
 from aesedge.cli.doctor import doctor
-from aesedge.cli.exit_codes import INTERRUPTED, USAGE
+from aesedge.cli.exit_codes import INTERRUPTED, SOME_FAILED, USAGE
 from aesedge.cli.export import export
 from aesedge.cli.import_pair import import_pair
 from aesedge.cli.look import run, score
 from aesedge.cli.pull import pull
 from aesedge.cli.quantize import quantize
 from aesedge.cli.session import chat
+from aesedge.cli.streams import OutputLostError, output_problem, standard_streams
 from aesedge.cli.terminal import complain, show_remarks
 from aesedge.cli.tune import tune
 from aesedge.errors import AesedgeError
+from aesedge.system.error_text import error_text
+from aesedge.system.termination import unwound_by_signals
 
 app = typer.Typer(
     name="aesedge",
@@ -55,8 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0: all done. 1: some photos or files failed. 2: the call is wrong, or nothing could be loaded. 130: Ctrl-C.
+        0: all done. 1: some photos or files failed, or stdout takes no more. 2: the call is wrong, or nothing could be
+        loaded. 130: Ctrl-C. Where a signal, or nobody reading stdout, ends a command, its process ends by that signal.
     """
+    code = SOME_FAILED
+    with unwound_by_signals(), standard_streams():
+        with suppress(OutputLostError):
+            code = _run(arguments)
+            sys.stdout.flush()
+        problem = output_problem(sys.stdout)
+        if problem is not None and not isinstance(problem, BrokenPipeError):
+            complain(f"stdout: cannot be written: {problem.strerror}")
+            code = SOME_FAILED
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     show_remarks(quiet=False)
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
@@ -71,4 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except OSError as error:  # a disk or a share that fails where nobody expects it
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        complain(": ".join(filter(None, [where, error_text(error)])))
+        return USAGE
     return code if isinstance(code, int) else 0

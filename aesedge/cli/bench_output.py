@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from aesedge.cli.options import Printing, expand
 from aesedge.cli.terminal import complain
 from aesedge.errors import UsageError
+from aesedge.system.error_text import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +69,13 @@ def show(
 
 
 def format_of(asked: Format | None, out: Path | None, *, as_json: bool) -> Format:
-    """Return the form that was asked for, by name or by the file's suffix."""
+    """Return the form that was asked for, by name or by the file's suffix.
+
+    Raises:
+        UsageError: two are asked for.
+    """
+    if asked is not None and as_json and asked is not Format.json:
+        raise UsageError(f"--json and --format {asked.value} say both how it is written; give one of them")
     if asked is not None:
         return asked
     if as_json:
@@ -80,16 +88,27 @@ def require_outputs(out: Path | None, plot: Path | None) -> None:
     """See that files can be written, before minutes are spent.
 
     Raises:
-        UsageError: a folder is not there.
+        UsageError: a folder is not there, or nothing may be written there.
         MissingExtraError: there is nothing to draw with.
     """
     for path in (out, plot):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{path}: cannot be written: there is no folder {path.absolute().parent}")
+        if path is not None:
+            _require_writable(path)
     if plot is not None:
         from aesedge.plot import require_matplotlib
 
         require_matplotlib()
+
+
+def _require_writable(path: Path) -> None:
+    # Of os.path, whose functions raise nothing, whatever the name is.
+    parent = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120
+    if not os.path.isdir(parent):  # noqa: PTH112
+        raise UsageError(f"{path}: cannot be written: there is no folder {parent}")
+    if os.path.isdir(path):  # noqa: PTH112
+        raise UsageError(f"{path}: cannot be written: it is a folder; name a file in it")
+    if not os.access(path if os.path.exists(path) else parent, os.W_OK):  # noqa: PTH110
+        raise UsageError(f"{path}: cannot be written: no permission; name another place")
 
 
 def write_result(result: Result, form: Format, out: Path | None, plot: Path | None, *, quiet: bool) -> None:
@@ -136,4 +155,4 @@ def _save(path: Path, write: Callable[[], object]) -> None:
     try:
         write()
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise UsageError(f"{path}: cannot be written: {error_text(error)}") from None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from aesedge.bundle import POCKET, Bundle, both_names, installed, open_bundle, read_unchecked
 from aesedge.cli.exit_codes import SOME_FAILED, USAGE
 from aesedge.cli.fidelity import fidelity_text
 from aesedge.cli.options import Printing, expand
+from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, complain, dim, shown, size, status, table
 from aesedge.errors import AesedgeError
 from aesedge.manifest import Manifest
@@ -28,7 +28,7 @@ def bundles(printing: Printing = Printing()) -> None:
             broken.append(error)
     if printing.json:
         for name, bundle in found:
-            print(msgspec.json.encode(_summary(name, bundle)).decode())
+            print_json(_summary(name, bundle))
     elif found:
         rows = [
             [both_names(name, b.name), size(_n_bytes(b)), *_types(b), shown(b.manifest.source.checkpoint)]
@@ -75,7 +75,7 @@ def info(
     if card:
         print("\n".join(shown(line) for line in bundle.text("card").expandtabs().splitlines()))
     elif printing.json:
-        print(msgspec.json.encode(bundle.manifest).decode())
+        print_json(bundle.manifest)
     else:
         _show(bundle)
 
@@ -188,7 +188,7 @@ def _say_verified(name: str, path: str | None, problem: str, printing: Printing)
     """Say what is known of a file of a bundle, or of the bundle where no file could be looked at."""
     if printing.json:
         found = {"bundle": name, "file": path, "ok": not problem, "problem": problem or None}
-        print(msgspec.json.encode(found).decode(), flush=True)
+        print_json(found)
     elif problem:
         complain(problem)
     elif not printing.quiet:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from aesedge.cli.options import Printing, expand
+from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import size, table
 from aesedge.errors import UsageError
 
@@ -48,7 +48,7 @@ def cache(
     rows.append(["random weights of bench --shape", str(len(shapes)), "0", size(sum(shapes))])
     summary["shapes"] = {"entries": len(shapes), "pinned": 0, "bytes": sum(shapes)}
     if printing.json:
-        print(msgspec.json.encode({"folder": str(cache_folder()), **summary}).decode())
+        print_json({"folder": str(cache_folder()), **summary})
         return
     print(table(rows, header=["kept", "entries", "pinned", "size"]))
     if not printing.quiet:

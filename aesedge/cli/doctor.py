@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from aesedge.bundle import open_bundle
@@ -14,6 +13,7 @@ from aesedge.cli import machine_report
 from aesedge.cli.exit_codes import SOME_FAILED
 from aesedge.cli.loading import options_of
 from aesedge.cli.options import Loading, Printing, expand
+from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, complain, dim, status, table
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _examine_machine(bundle: Bundle, options: Options, printing: Printing) -> bo
     if printing.json:
         found = _look_around(bundle, options, printing)
         checks = [finding._asdict() for finding in findings]
-        print(_json(bundle, passed, {"checks": checks, **vars(found)}))
+        print_json({"bundle": bundle.name, "passed": passed, "checks": checks, **vars(found)})
         return passed
     for finding in findings:
         if not finding.passed:
@@ -121,7 +121,7 @@ def _examine_cache(bundle: Bundle, options: Options, photos: Sequence[Path], pri
                 step(show)
         report = examination.report
     if printing.json:
-        print(_json(bundle, report.passed, _cache_json(report)))
+        print_json({"bundle": bundle.name, "passed": report.passed, **_cache_json(report)})
     else:
         _show_report(bundle, report, quiet=printing.quiet)
     return report.passed
@@ -202,7 +202,3 @@ def _cache_json(report: CacheReport) -> dict[str, Any]:
             for check in report.checks
         ],
     }
-
-
-def _json(bundle: Bundle, passed: bool, more: dict[str, Any]) -> str:
-    return msgspec.json.encode({"bundle": bundle.name, "passed": passed, **more}).decode()

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 from aesedge.cli.options import Loading, WritingOptions, number_or_auto, seconds
 from aesedge.cli.terminal import status
 from aesedge.errors import UsageError
+from aesedge.system.error_text import error_text
+from aesedge.system.git_lfs import refuse_git_lfs_pointer
 
 if TYPE_CHECKING:
     from aesedge.engine import Model
     from aesedge.options import Options
     from aesedge.profile import Purpose
     from aesedge.reply import Writing
+
+_MOST_BYTES = 1 << 24  # of a schema or a grammar
 
 
 def load_model(loading: Loading, *, quiet: bool, photos: int = 1, purpose: Purpose = "critique") -> Model:
@@ -80,13 +84,25 @@ def constrained(chosen: Writing, *, schema: Path | None, grammar: Path | None) -
         return chosen
     if schema is not None and grammar is not None:
         raise UsageError("--schema and --grammar say both what an answer may look like; give one of them")
+    text = _text_in(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
         made = Grammar.from_gbnf(text) if schema is None else Grammar.from_json_schema(text)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: is no text in UTF-8 (byte {error.start})") from None
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     return dataclasses.replace(chosen, grammar=made)
+
+
+def _text_in(path: Path) -> str:
+    """Return what a file says; it may be a pipe, as a shell makes of ``<(command)``."""
+    refuse_git_lfs_pointer(path, UsageError)
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error_text(error)}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is no text in UTF-8 (byte {error.start})") from None
+    if len(data) > _MOST_BYTES:
+        raise UsageError(f"{path}: is longer than {_MOST_BYTES} bytes, which no schema or grammar is")
+    return text

@@ -7,16 +7,17 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.cells import cell_len
 
 from aesedge.cli.exit_codes import SOME_FAILED
 from aesedge.cli.loading import constrained, load_model, writing
 from aesedge.cli.opinion import Asking, Opinion
 from aesedge.cli.options import AnswerGrammar, AnswerSchema, Loading, Printing, WritingOptions, expand
-from aesedge.cli.photos import STDIN, complain_of, each_photo, expand_folders, look_at, sources
+from aesedge.cli.photos import STDIN, check_stdin_once, complain_of, each_photo, find_photos, look_at, sources
 from aesedge.cli.report import show_remarks
-from aesedge.cli.terminal import status
+from aesedge.cli.streams import print_json
+from aesedge.cli.terminal import padded, shown, status
 from aesedge.errors import AesedgeError, UsageError
-from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from aesedge.engine import Model
@@ -48,12 +49,16 @@ def run(
     It is not the mean opinion of people. A photo whose decoding would take more than half of the free memory is
     refused.
     """
+    chosen, questions = writing(writing_options), ask or []
+    if not all(question.strip() for question in questions):
+        raise UsageError("--ask has no text; write a question")
     if not photos and sys.stdin.isatty():
+        if questions or report or pin or not critique or schema or grammar:
+            raise UsageError("--ask, --report, --pin and their like are about photos; name one")
         from aesedge.cli.session import interactive
 
-        interactive(loading, writing(writing_options), printing)
+        interactive(loading, chosen, printing)
         return
-    chosen, questions = writing(writing_options), ask or []
     if (schema or grammar) and not questions:
         raise UsageError("--schema and --grammar are about the answers to --ask; ask something")
     asking = Asking(
@@ -64,6 +69,7 @@ def run(
         pin=pin,
     )
     names = photos or [STDIN]
+    check_stdin_once(names)
     with load_model(loading, photos=len(names), quiet=printing.quiet) as model:
         if len(names) == 1 and not printing.json:
             ask_one(model, names[0], asking, quiet=printing.quiet)
@@ -71,13 +77,15 @@ def run(
 
         def show(opinion: Opinion) -> None:
             if printing.json:
-                print(opinion.result().to_json(), flush=True)
+                print_json(opinion.result().to_builtins())
             else:
                 opinion.show(quiet=printing.quiet)
 
         at_once = min(len(names), model.photos_at_once)
         outcomes = model.each(sources(names), lambda photo: asking.ask(photo).finished(), at_once=at_once)
-        each_photo(outcomes, names, show, quiet=printing.quiet)
+        n_failed = each_photo(outcomes, names, show, quiet=printing.quiet)
+    if n_failed:
+        raise typer.Exit(SOME_FAILED)
 
 
 def ask_one(model: Model, name: str, asking: Asking, *, quiet: bool) -> None:
@@ -110,23 +118,21 @@ def score(
     The score, 0 to 10, is the model's own opinion, not the mean opinion of people. A photo whose decoding would take
     more than half of the free memory is refused.
     """
-    names = list(expand_folders(photos))
-    width = max(map(len, names), default=0)
     started = time.perf_counter()
+    names, n_failed = find_photos(photos)
+    check_stdin_once(names)
+    width = max(cell_len(shown(name)) for name in names)
 
     def show(found: PhotoResult) -> None:
         if printing.json:
-            print(found.to_json(), flush=True)
+            print_json(found.to_builtins())
             return
-        columns = "".join(f"  {sanitize(name)} {rating.score:4.1f}" for name, rating in found.attributes.items())
-        print(f"{found.score:4.1f}  {sanitize(found.photo):<{width}}{columns}".rstrip(), flush=True)
+        columns = "".join(f"  {shown(name)} {rating.score:4.1f}" for name, rating in found.attributes.items())
+        print(f"{found.score:4.1f}  {padded(shown(found.photo), width)}{columns}".rstrip(), flush=True)
         show_remarks(found.remarks)
 
     with load_model(loading, purpose="score", quiet=printing.quiet) as model:
-        try:
-            outcomes = model.score_many(sources(names), attributes=attributes)
-            each_photo(outcomes, names, show, quiet=printing.quiet)
-        finally:
-            if len(names) > 1 and not printing.quiet:
-                took = time.perf_counter() - started
-                print(f"{len(names)} photos, {60 * len(names) / took:.0f} a minute, loading included", file=sys.stderr)
+        outcomes = model.score_many(sources(names), attributes=attributes)
+        n_failed += each_photo(outcomes, names, show, quiet=printing.quiet, started=started)
+    if n_failed:
+        raise typer.Exit(SOME_FAILED)

@@ -6,15 +6,20 @@ A photo that cannot be read is named on stderr, and the others are done.
 from __future__ import annotations
 
 import io
+import os
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import typer
 
 from aesedge.cli.exit_codes import SOME_FAILED
+from aesedge.cli.streams import OutputLostError
 from aesedge.cli.terminal import complain, status
-from aesedge.errors import AesedgeError, UsageError
+from aesedge.errors import AesedgeError, ImageError, UsageError
+from aesedge.folder import photos_in
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,31 +32,54 @@ T = TypeVar("T")
 
 
 def each_photo(
-    outcomes: Iterator[tuple[object, T | AesedgeError]], names: Sequence[str], show: Callable[[T], None], *, quiet: bool
-) -> None:
-    """Show what comes of each photo, in order.
+    outcomes: Iterator[tuple[object, T | AesedgeError]],
+    names: Sequence[str],
+    show: Callable[[T], None],
+    *,
+    quiet: bool,
+    started: float | None = None,
+) -> int:
+    """Show what comes of each photo, in order; at the end, or when it is stopped, how many were done.
 
     Args:
         outcomes: what came of each, or its error, made while it is taken.
         names: what they are called.
         show: called with what came of one.
-        quiet: no progress.
+        quiet: no progress, and no count.
+        started: when the command began, by ``time.perf_counter``; None counts only where it was stopped.
 
-    Raises:
-        typer.Exit: with code 1 at the end, if some failed.
+    Returns:
+        How many failed.
     """
-    n_failed = 0
-    for n_done, name in enumerate(names):
-        counted = f"[{n_done + 1}/{len(names)}] " if len(names) > 1 else ""
-        with status(f"{counted}looking at {name}", quiet=quiet):
-            _, outcome = next(outcomes)
-        if isinstance(outcome, AesedgeError):
-            n_failed += 1
-            complain_of(name, outcome)
-        else:
-            show(outcome)
-    if n_failed:
-        raise typer.Exit(SOME_FAILED)
+    n_done = n_failed = 0
+    try:
+        for i, name in enumerate(names):
+            counted = f"[{i + 1}/{len(names)}] " if len(names) > 1 else ""
+            with status(f"{counted}looking at {name}", quiet=quiet):
+                _, outcome = next(outcomes)
+            if isinstance(outcome, AesedgeError):
+                n_failed += 1
+                complain_of(name, outcome)
+            else:
+                show(outcome)
+                n_done += 1
+    except OutputLostError:  # which is what is said then, and nothing else
+        raise
+    except BaseException:
+        if not quiet:
+            _count(n_done, len(names), started)
+        raise
+    if started is not None and len(names) > 1 and not quiet:
+        _count(n_done, len(names), started)
+    return n_failed
+
+
+def _count(n_done: int, n_named: int, started: float | None) -> None:
+    count = f"{n_done} photos" if n_done == n_named else f"{n_done} of {n_named} photos"
+    rate = ""
+    if started is not None and n_done:
+        rate = f", {60 * n_done / (time.perf_counter() - started):.0f} a minute, loading included"
+    print(count + rate, file=sys.stderr, flush=True)
 
 
 def sources(names: Sequence[str]) -> Iterator[str | Stdin]:
@@ -59,10 +87,20 @@ def sources(names: Sequence[str]) -> Iterator[str | Stdin]:
     return (_source(name) for name in names)
 
 
+def check_stdin_once(names: Sequence[str]) -> None:
+    """See that stdin is named once at most.
+
+    Raises:
+        UsageError: it is named again, when all of it has been read.
+    """
+    if list(names).count(STDIN) > 1:
+        raise UsageError("- is named more than once, and stdin holds one image; name the others by their paths")
+
+
 def complain_of(name: str, error: AesedgeError) -> None:
     """Say on stderr what is wrong with a photo."""
-    text = str(error)
-    complain(text if name in text or name == STDIN else f"{name}: {text}")
+    text, shown_name = str(error), sanitize(name)
+    complain(text if name in text or shown_name in text or name == STDIN else f"{shown_name}: {text}")
 
 
 def look_at(model: Model, name: str) -> Photo:
@@ -96,19 +134,71 @@ class Stdin(io.BytesIO):
         return data
 
 
-def expand_folders(names: list[str]) -> Iterator[str]:
-    """Yield photos as named, and those in the folders that are named.
+class Found(NamedTuple):
+    """What was named on a command line."""
+
+    names: list[str]
+    """Photos, those in folders included; none twice that was not named twice."""
+    n_failed: int
+    """Folders that have no photos or cannot be read, each of which was complained of."""
+
+
+def find_photos(named: Sequence[str]) -> Found:
+    """Return photos as named, and those in the folders that are named.
 
     Raises:
-        UsageError: a folder has no photos.
+        UsageError: there are none at all, because the folders are empty.
+        typer.Exit: with code 1, there are none, because folders cannot be read.
     """
-    from aesedge.folder import photos_in
+    names: list[str] = []
+    unread: list[OSError] = []
+    empty: list[str] = []
 
-    for name in names:
-        if name == STDIN or not Path(name).is_dir():
-            yield name
+    def complain_of_folder(error: OSError) -> None:
+        unread.append(error)
+        complain_of(os.fsdecode(error.filename or ""), _unreadable_folder(error))
+
+    for name in named:
+        if name == STDIN or not os.path.isdir(name):  # noqa: PTH112 - it raises nothing, whatever the name is
+            names.append(name)
             continue
-        found = [str(path) for path in photos_in(Path(name))]
-        if not found:
-            raise UsageError(f"{name}: no photos in this folder")
-        yield from found
+        n_unread = len(unread)
+        found = [str(path) for path in photos_in(Path(name), complain_of_folder)]
+        names += found
+        if not found and len(unread) == n_unread:
+            empty.append(name)
+    if not names and not unread:
+        raise UsageError("; ".join(f"{name}: no photos in this folder" for name in empty))
+    for name in empty:
+        complain(f"{name}: no photos in this folder")
+    if not names:
+        raise typer.Exit(SOME_FAILED)
+    return Found(names, len(unread) + len(empty))
+
+
+def readable_photos(names: Sequence[str]) -> list[Path]:
+    """Return those of some photos that can be read, for what needs all of them at once; the others are complained of.
+
+    Raises:
+        typer.Exit: with code 1, there are none.
+    """
+    from aesedge.image import read_image
+
+    paths = []
+    for name in names:
+        try:
+            read_image(name, size_hint=1)
+        except AesedgeError as error:
+            complain_of(name, error)
+        else:
+            paths.append(Path(name))
+    if not paths:
+        raise typer.Exit(SOME_FAILED)
+    return paths
+
+
+def _unreadable_folder(error: OSError) -> ImageError:
+    name = sanitize(os.fsdecode(error.filename or ""))
+    if isinstance(error, PermissionError):
+        return ImageError(f"{name}: no permission to read this folder; change its permissions or copy it")
+    return ImageError(f"{name}: this folder cannot be read: {error.strerror or error}; check the disk")

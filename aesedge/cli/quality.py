@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from aesedge.bundle import replace_manifest
-from aesedge.cli.photos import expand_folders
+from aesedge.cli.photos import find_photos, readable_photos
+from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, dim, status, table
 from aesedge.errors import UsageError
 from aesedge.manifest import AUTO_NLL_CHANGE, AUTO_SCORE_DRIFT
@@ -30,8 +31,6 @@ def measure_quality(
         UsageError: the bundle has one number of image tokens only, or the plot cannot be written.
         AesedgeError: a photo cannot be read, or the bundle's folder cannot be written; the manifest is as before.
     """
-    from pathlib import Path
-
     from aesedge.engine import open_model
     from aesedge.tuning.token_curve import budgets, measure
 
@@ -44,7 +43,7 @@ def measure_quality(
         from aesedge.plot import require_matplotlib
 
         require_matplotlib()
-    paths = [Path(name) for name in expand_folders(list(photos))]
+    paths = readable_photos(find_photos(photos).names)
     numbers = budgets(tokens.min, tokens.max)
     with (
         open_model(bundle.folder, **options) as model,
@@ -56,7 +55,7 @@ def measure_quality(
         _plot(bundle, measured, plot)
     replace_manifest(bundle, msgspec.structs.replace(bundle.manifest, image_tokens=measured))
     if printing.json:
-        print(msgspec.json.encode({"bundle": bundle.name, "auto": measured.auto(), "curve": curve}).decode())
+        print_json({"bundle": bundle.name, "auto": measured.auto(), "curve": curve})
         return
     print(curve_text(measured))
     if not printing.quiet:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from aesedge.cli.bundles import show_made
 from aesedge.cli.options import Printing, ProofPhotos, expand
+from aesedge.cli.streams import print_json
 from aesedge.errors import MissingExtraError
 
 
@@ -50,6 +50,6 @@ def quantize(
     added = [f for f in made.manifest.files if f.role == "llm" and f.type.lower() in asked]
     if printing.json:
         files = [{"gguf": f.type.lower(), "file": f.path, "bytes": f.n_bytes} for f in added]
-        print(msgspec.json.encode({"bundle": made.name, "folder": str(made.folder), "added": files}).decode())
+        print_json({"bundle": made.name, "folder": str(made.folder), "added": files})
         return
     show_made(made)

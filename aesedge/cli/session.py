@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
+import io
+import os
 import shlex
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Annotated, TextIO
+from urllib.parse import unquote_to_bytes, urlsplit
 
-import msgspec
 import typer
 
 from aesedge.cli.loading import load_model, writing
 from aesedge.cli.options import Loading, Printing, WritingOptions, expand
 from aesedge.cli.photos import look_at
 from aesedge.cli.report import show_ratings, show_reply, show_report
-from aesedge.cli.terminal import bold, complain, dim, status
+from aesedge.cli.streams import print_json
+from aesedge.cli.terminal import bold, complain, dim, shown, status
 from aesedge.errors import AesedgeError, UsageError
 from aesedge.folder import PHOTO_SUFFIXES
+from aesedge.result import photo_fields
+from aesedge.system.sanitize import sanitize
+from aesedge.system.termination import Terminated
 
 if TYPE_CHECKING:
     from aesedge.conversation import Conversation
@@ -59,8 +62,8 @@ def chat(
 def interactive(loading: Loading, chosen: Writing, printing: Printing) -> None:
     """Begin without a photo: wait for paths and questions."""
     with load_model(loading, quiet=printing.quiet) as model:
-        if not printing.quiet:
-            about = f"{model.bundle.name} ({model.gguf.lower()})"
+        if not (printing.quiet or printing.json):
+            about = shown(f"{model.bundle.name} ({model.gguf.lower()})")
             print(f"{bold('aesedge')} {about}: type a photo's path, then ask about it. /help, /quit")
         Session(model, chosen, printing, rate_at_first=True).talk()
 
@@ -91,6 +94,8 @@ class Session:
 
     def talk(self) -> None:
         """Read lines until there are no more."""
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # as Python holds names that are not UTF-8
         if sys.stdin.isatty():
             with contextlib.suppress(ImportError):  # absent on Windows
                 importlib.import_module("readline")  # gives input() its line editing
@@ -102,19 +107,36 @@ class Session:
                     self._answer(line)
             except AesedgeError as error:
                 complain(str(error))
+            except Terminated:
+                raise
             except KeyboardInterrupt:
-                print(dim("\n  (stopped)"))
+                print(file=self._remarks)
+                self._say("stopped")
         self._forget()
+
+    @property
+    def _remarks(self) -> TextIO:
+        """Where everything goes that is no result: among lines of JSON it has no place."""
+        return sys.stderr if self._printing.json else sys.stdout
+
+    def _say(self, remark: str) -> None:
+        print(dim(sanitize(f"  ({remark})")), file=self._remarks, flush=True)
 
     def _read_line(self) -> str | None:
         """Return the next line without space around it, or None at the end."""
-        if not sys.stdin.isatty():
-            line = sys.stdin.readline()
-            return line.strip() if line else None
         try:
+            if not sys.stdin.isatty():
+                line = sys.stdin.readline()
+                return line.strip() if line else None
+            if self._printing.json or not sys.stdout.isatty():  # where Python would print the prompt too
+                print("> ", end="", file=sys.stderr, flush=True)
+                return input("").strip()
             return input("> ").strip()
         except EOFError:
-            print()
+            print(file=self._remarks)
+            return None
+        except OSError as error:  # a folder was given as stdin, or the terminal has gone
+            complain(f"stdin: cannot be read: {error.strerror or error}")
             return None
 
     def _answer(self, line: str) -> None:
@@ -147,14 +169,14 @@ class Session:
         return self._photo
 
     def _help(self) -> None:
-        print(_HELP)
+        print(_HELP, file=self._remarks)
 
     def _rate(self) -> None:
         photo = self._looked_at()
         with status("rating", quiet=self._printing.quiet):
             score, attributes = photo.score_and_attributes()
         if self._printing.json:
-            print(photo.result(score, attributes).to_json(), flush=True)
+            print_json(photo.result(score, attributes).to_builtins())
         else:
             show_ratings(photo.name, score, attributes, remarks=photo.remarks)
 
@@ -166,8 +188,7 @@ class Session:
         with status("writing the report", quiet=self._printing.quiet):
             report = photo.report(self._writing)
         if self._printing.json:
-            written = {"photo": photo.name, "report": msgspec.to_builtins(report)}
-            print(json.dumps(written, ensure_ascii=False), flush=True)
+            print_json({**photo_fields(photo.name), "report": report})
         else:
             show_report(report)
 
@@ -180,20 +201,20 @@ class Session:
             show_reply(reply)
             return
         reply.read()
-        turn = {"photo": photo.name, "ask": question, "answer": reply.text.strip()}
-        print(json.dumps({**turn, "finish_reason": reply.finish_reason}, ensure_ascii=False), flush=True)
+        turn = {"ask": question, "answer": reply.text.strip(), "finish_reason": reply.finish_reason}
+        print_json({**photo_fields(photo.name), **turn})
 
     def _retry(self) -> None:
         self._ask(self._spoken().undo())
 
     def _undo(self) -> None:
-        print(dim(f"  (taken back: {self._spoken().undo()})"))
+        self._say(f"taken back: {self._spoken().undo()}")
 
     def _pin(self) -> None:
-        print(dim("  (kept on disk)" if self._looked_at().pin() else "  (could not be kept)"))
+        self._say("kept on disk" if self._looked_at().pin() else "could not be kept")
 
     def _unpin(self) -> None:
-        print(dim("  (no longer kept)" if self._looked_at().unpin() else "  (was not kept)"))
+        self._say("no longer kept" if self._looked_at().unpin() else "was not kept")
 
     def _spoken(self) -> Conversation:
         if self._conversation is None:
@@ -218,10 +239,13 @@ def photo_path(line: str) -> str | None:
         words = []
     typed = words[0] if len(words) == 1 else line
     if typed.startswith("file://"):
-        typed = unquote(urlsplit(typed).path)
-    for candidate in (line, typed):
-        path = Path(candidate).expanduser()
-        if path.is_file():
-            return str(path)
-    looks_like_one = len(words) == 1 and Path(typed).suffix.lower() in PHOTO_SUFFIXES
-    return str(Path(typed).expanduser()) if looks_like_one else None
+        try:
+            typed = os.fsdecode(unquote_to_bytes(urlsplit(typed).path.encode("utf-8", "surrogateescape")))
+        except ValueError:  # no URL after all
+            return None
+    # Of os.path, whose functions raise nothing, whatever a line holds.
+    for candidate in map(os.path.expanduser, (line, typed)):
+        if os.path.isfile(candidate):  # noqa: PTH113
+            return candidate
+    looks_like_one = len(words) == 1 and os.path.splitext(typed)[1].lower() in PHOTO_SUFFIXES  # noqa: PTH122
+    return os.path.expanduser(typed) if looks_like_one else None  # noqa: PTH111

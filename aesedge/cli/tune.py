@@ -10,8 +10,10 @@ import typer
 
 from aesedge.bundle import POCKET, open_bundle
 from aesedge.cli.options import Device, Printing, QualityPhotos, expand
+from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, complain, dim, status, table
 from aesedge.errors import UsageError
+from aesedge.system.error_text import error_text
 
 if TYPE_CHECKING:
     from aesedge.bundle import Bundle
@@ -78,9 +80,9 @@ def tune(
         complain("stopped: nothing was kept")
         raise
     except OSError as error:
-        raise UsageError(f"what was measured cannot be kept: {error}") from None
+        raise UsageError(f"what was measured cannot be kept: {error_text(error)}") from None
     if printing.json:
-        print(msgspec.json.encode(profile).decode())
+        print_json(profile)
         return
     if not printing.quiet:
         print(trials_text(profile) + "\n")
@@ -95,9 +97,9 @@ def _forget(bundle: Bundle, gguf: str | None, device: Device, printing: Printing
     try:
         there = forget_profile(bundle.manifest, gguf or bundle.manifest.defaults.gguf, device.value)
     except OSError as error:
-        raise UsageError(f"what was measured cannot be removed: {error}") from None
+        raise UsageError(f"what was measured cannot be removed: {error_text(error)}") from None
     if printing.json:
-        print(msgspec.json.encode({"bundle": bundle.name, "forgotten": there}).decode())
+        print_json({"bundle": bundle.name, "forgotten": there})
     elif not printing.quiet:
         print(f"{bundle.name}: {'what was measured is forgotten' if there else 'nothing was measured here'}")
 

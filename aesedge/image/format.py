@@ -5,10 +5,10 @@ Content decides. A suffix counts only for files whose content could be a RAW: a 
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePath
 from typing import BinaryIO, Literal
 
+from aesedge.folder import RAW_SUFFIXES
 from aesedge.image.tiff_directory import is_tiff, read_directories
 
 Decoder = Literal["jpeg", "png", "tiff", "heif", "raw", "pillow"]
@@ -16,9 +16,6 @@ Decoder = Literal["jpeg", "png", "tiff", "heif", "raw", "pillow"]
 _HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1 miaf".split())
 _AVIF_BRANDS = frozenset(b"avif avis".split())
 _RAW_MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM", b"II\x1a\0\0\0HEAPCCDR")
-_RAW_SUFFIX = re.compile(
-    r"\.(3fr|arw|cr[23w]|dcr|dng|erf|iiq|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|raw|rw[2l]|sr[2fw]|x3f)", re.IGNORECASE
-)
 _NEVER_RAW = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"8BPS")
 
 _DNG_VERSION, _PHOTOMETRIC = 50706, 262  # TIFF tags
@@ -33,7 +30,7 @@ def find_decoder(file: BinaryIO, name: str) -> Decoder:
         return _iso_media_decoder(head)
     if head.startswith(_RAW_MAGIC) or (is_tiff(head) and _holds_sensor_data(file, head)):
         return "raw"
-    if _RAW_SUFFIX.fullmatch(PurePath(name).suffix) and not head.startswith(_NEVER_RAW):
+    if PurePath(name).suffix.lower() in RAW_SUFFIXES and not head.startswith(_NEVER_RAW):
         return "raw"
     if is_tiff(head):
         return "tiff"

@@ -18,7 +18,7 @@ from aesedge.image.pillow import open_with_pillow, pillow_silenced
 from aesedge.image.png import read_png
 from aesedge.image.source import Source, open_source, shown_name
 from aesedge.image.tiff import read_tiff
-from aesedge.system.sanitize import sanitize
+from aesedge.system.error_text import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,5 +169,4 @@ def _errors_as_ours(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"{name}: there is not enough memory to decode it; export the photo smaller") from error
     except Exception as error:  # decoders raise nearly every type there is on damaged files
-        reason = sanitize(" ".join(str(error).split())[:200]) or type(error).__name__
-        raise ImageError(f"{name}: cannot be decoded ({reason}); copy or export the photo again") from error
+        raise ImageError(f"{name}: cannot be decoded ({error_text(error)}); copy or export the photo again") from error

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from aesedge.errors import ImageError, ImageNotFoundError, ImageTooLargeError, UsageError
+from aesedge.errors import AesedgeError, ImageError, ImageNotFoundError, ImageTooLargeError, UsageError
 from aesedge.system.git_lfs import N_START_BYTES, git_lfs_problem, is_git_lfs_pointer
 from aesedge.system.sanitize import sanitize
 
@@ -76,6 +76,8 @@ def _in_memory(source: bytes | bytearray | memoryview | BinaryIO, name: str, max
     elif hasattr(source, "read"):
         try:
             data = source.read(max_bytes + 1)
+        except AesedgeError:
+            raise
         except (OSError, ValueError) as error:  # ValueError: the stream is closed
             raise _unreadable(error, name) from error
         if not isinstance(data, bytes):

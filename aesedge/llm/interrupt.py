@@ -14,6 +14,7 @@ from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aesedge.several import result_of
+from aesedge.system.termination import SIGNALS, terminate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,8 @@ class AbortFlag:
 class Interrupt:
     """Context manager around one native call; ``requested`` turns True when Ctrl-C was pressed during it.
 
-    Leaving it after Ctrl-C raises KeyboardInterrupt. Outside the main thread, which never sees signals, it does
+    Leaving it after Ctrl-C raises KeyboardInterrupt; SIGTERM and SIGHUP count as Ctrl-C where a command handles them
+    (see :mod:`aesedge.system.termination`). Outside the main thread, which never sees signals, it does
     nothing.
 
     Args:
@@ -62,26 +64,30 @@ class Interrupt:
     def __init__(self, stop: Callable[[], None] | None = None) -> None:
         self.requested = False
         self._stop = stop
-        self._previous: Any = None
-        self._active = False
+        self._signum: int | None = None
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        in_main = threading.current_thread() is threading.main_thread()
-        # A program that has its own way with SIGINT (not Python's default) keeps it.
-        if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._previous = signal.signal(signal.SIGINT, self._request)
-            self._active = True
+        if threading.current_thread() is threading.main_thread():
+            # A program that has its own way with SIGINT (not Python's default) keeps it.
+            handlers = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(SIGNALS, terminate)}
+            for signum, handler in handlers.items():
+                if signal.getsignal(signum) is handler:
+                    self._previous[signum] = signal.signal(signum, self._request)
         return self
 
-    def _request(self, _signum: int, _frame: FrameType | None) -> None:
+    def _request(self, signum: int, _frame: FrameType | None) -> None:
         self.requested = True
+        self._signum = signum
         if self._stop is not None:
             self._stop()
 
     def __exit__(self, exc_type: type[BaseException] | None, *_exc: object) -> None:
-        if self._active:
-            signal.signal(signal.SIGINT, self._previous)
-            self._active = False
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+        self._previous.clear()
+        if self._signum is not None and self._signum in SIGNALS:
+            terminate(self._signum, None)
         if self.requested and exc_type is None:
             raise KeyboardInterrupt
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aesedge.errors import InferenceError, UsageError
+from aesedge.errors import InferenceError
 from aesedge.llm import binding
+from aesedge.system.bounds import check_real, check_whole
 from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
     from aesedge.llm.context import Context
     from aesedge.llm.grammar_state import GrammarState
 
+_MOST_SEED = 2**32 - 2  # the number above is llama.cpp's sign for drawing one
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 
 
@@ -37,10 +39,12 @@ class Sampling:
     """Same seed, same text; None draws one. Without meaning at temperature 0."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 10:
-            raise UsageError(f"temperature {self.temperature} is not between 0 and 10")
-        if not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1 or self.top_k < 0:
-            raise UsageError("top_p is above 0 and at most 1, min_p is from 0 to 1, top_k is 0 or more")
+        check_real("temperature", self.temperature, 0, 10)
+        check_real("top_p", self.top_p, 0, 1, open_below=True)
+        check_real("min_p", self.min_p, 0, 1)
+        check_whole("top_k", self.top_k, 0, 2**31 - 1)
+        if self.seed is not None:
+            check_whole("seed", self.seed, 0, _MOST_SEED)
 
 
 class Step(NamedTuple):
@@ -79,7 +83,7 @@ class Sampler(Closing):
             self._add(lib.llama_sampler_init_min_p(sampling.min_p, 1))
         self._add(lib.llama_sampler_init_temp(sampling.temperature))
         seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(31)
-        self._add(lib.llama_sampler_init_dist(seed % 2**32))
+        self._add(lib.llama_sampler_init_dist(seed))
 
     def _add(self, link: Any) -> None:
         self._lib.llama_sampler_chain_add(self._chain, link)  # the chain owns its links from now on

@@ -57,8 +57,8 @@ def tune(
         MemoryFitError: the bundle does not fit at all.
         BundleError, ModelLoadError, ProviderError: see :class:`aesedge.engine.Model`.
     """
-    if not seconds > 0:
-        raise UsageError(f"--seconds {seconds:g}: it must be above 0")
+    if not 0 < seconds <= 1e7:
+        raise UsageError(f"--seconds {seconds:g}: it must be above 0 and at most 10000000")
     started = time.perf_counter()
     defaults = {
         purpose: Options(gguf=gguf, device=device, memory=memory, tuned=False, purpose=purpose).plan(bundle)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from aesedge.errors import CheckpointError
+from aesedge.system.git_lfs import refuse_git_lfs_pointer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +18,7 @@ def read_json(path: Path) -> Any:
     Raises:
         CheckpointError: it is not JSON.
     """
+    refuse_git_lfs_pointer(path, CheckpointError)
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError):  # text that is not UTF-8 is a ValueError too

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 
 from aesedge.errors import CheckpointError
+from aesedge.system.error_text import error_text
+from aesedge.system.git_lfs import refuse_git_lfs_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,11 +37,12 @@ def read_tokenizer_model(path: Path) -> Pieces:
     Raises:
         CheckpointError: it is damaged, or splits text otherwise than llama.cpp does.
     """
+    refuse_git_lfs_pointer(path, CheckpointError)
     model: Any = sentencepiece_model_pb2.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
     except Exception as error:  # noqa: BLE001 - protobuf's DecodeError class differs between its implementations
-        raise CheckpointError(f"{path}: not a sentencepiece model ({error}); copy it again") from None
+        raise CheckpointError(f"{path}: not a sentencepiece model ({error_text(error)}); copy it again") from None
     # llama.cpp merges pairs by score and does not normalise, as Llama's tokenizer does.
     trainer = model.trainer_spec
     if trainer.model_type != _BPE:

@@ -20,6 +20,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from aesedge.errors import CheckpointError
+from aesedge.system.error_text import error_text
+from aesedge.system.git_lfs import refuse_git_lfs_pointer
 
 from .json_file import read_json
 
@@ -158,6 +160,7 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: it cannot be read, or holds code.
     """
+    refuse_git_lfs_pointer(path, CheckpointError)
     return _open_pickled(path) if path.suffix == ".bin" else _open_safetensors(path)
 
 
@@ -209,7 +212,7 @@ def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
             n_header = int.from_bytes(file.read(8), "little")
             header: dict[str, Any] = json.loads(file.read(n_header))
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged weight file ({error}); download it again") from None
+        raise CheckpointError(f"{path}: damaged weight file ({error_text(error)}); download it again") from None
     header.pop("__metadata__", None)
     found = {}
     for name, entry in header.items():
@@ -261,8 +264,7 @@ def _load(path: Path, device: str) -> Any:
             "safetensors copy"
         ) from None
     except Exception as error:  # noqa: BLE001 - damaged bytes make the unpickler stumble in any way
-        reason = next(iter(str(error).splitlines()), "it ends early")
-        raise CheckpointError(f"{path}: damaged weight file ({reason}); download it again") from None
+        raise CheckpointError(f"{path}: damaged weight file ({error_text(error)}); download it again") from None
 
 
 def _record_sizes(path: Path) -> dict[int, int]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from aesedge.errors import CheckpointError, MissingExtraError
 from aesedge.gguf_header import version_problem
-from aesedge.system.git_lfs import refuse_git_lfs_pointer
+from aesedge.system.error_text import error_text
+from aesedge.system.git_lfs import N_START_BYTES, git_lfs_problem, is_git_lfs_pointer
 from aesedge.system.regular_file import open_regular
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from aesedge.errors import AesedgeError
 
 _MAGIC = b"GGUF"
+_BEFORE_GGUF = (b"lmgg", b"fmgg", b"tjgg", b"algg")  # ggml, ggmf, ggjt and ggla, little-endian
 _AGAIN = "download or convert it again"
 _SPLIT = re.compile(r"^(?P<stem>.+)-\d{5}-of-(?P<n>\d{5})\.gguf$")
 
@@ -96,13 +98,12 @@ def open_gguf(path: Path) -> GgufFile:
         from gguf import GGUFReader
     except ImportError:
         raise MissingExtraError("reading GGUF files uses the package 'gguf'", "convert") from None
-    _check_start(path)
+    check_gguf_start(path, CheckpointError, advice="give the two files that llama.cpp runs")
     try:
         reader = GGUFReader(path)
         values = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
     except (ValueError, KeyError, IndexError, OverflowError, MemoryError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(f"{path}: cut off or damaged ({reason}); {_AGAIN}") from None
+        raise CheckpointError(f"{path}: cut off or damaged ({error_text(error)}); {_AGAIN}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     found = GgufFile(path, values, {tensor.name: tensor for tensor in reader.tensors})
@@ -129,23 +130,35 @@ def first_bytes(path: Path, n_bytes: int, *, error: type[AesedgeError], advice: 
         raise error(f"{path}: cannot be read: {reason.strerror}") from None
 
 
-def _check_start(path: Path) -> None:
-    """Look at the first eight bytes, for messages that say more than the reader's."""
-    start = first_bytes(path, 8, error=CheckpointError, advice="; give the two files that llama.cpp runs")
-    refuse_git_lfs_pointer(path, CheckpointError)
+def check_gguf_start(path: Path, error: type[AesedgeError], *, advice: str) -> None:
+    """Look at the first bytes, for messages that say more than the reader's.
+
+    Args:
+        path: the file.
+        error: what is raised.
+        advice: what to do where it is no GGUF file.
+
+    Raises:
+        AesedgeError: of the given type: it is not a GGUF file of a version and byte order that can be read.
+    """
+    start = first_bytes(path, N_START_BYTES, error=error, advice=f"; {advice}")
+    if is_git_lfs_pointer(start):
+        raise error(git_lfs_problem(path))
+    if start[:4] in _BEFORE_GGUF:
+        raise error(f"{path}: a GGML file, of before GGUF; convert the checkpoint again, or take a GGUF file")
     if not start.startswith(_MAGIC):
-        raise CheckpointError(f"{path}: not a GGUF file; give the two files that llama.cpp runs")
-    if len(start) == 8 and (problem := version_problem(start)):
-        raise CheckpointError(f"{path}: {problem}")
+        raise error(f"{path}: not a GGUF file; {advice}")
+    if len(start) < 8:
+        raise error(f"{path}: cut off after {len(start)} bytes; {_AGAIN}")
+    if problem := version_problem(start):
+        raise error(f"{path}: {problem}")
     named = _SPLIT.match(path.name)
     if named and int(named["n"]) > 1:
-        raise _split_error(path)
+        raise _split_error(path, error)
 
 
-def _split_error(path: Path) -> CheckpointError:
+def _split_error(path: Path, error: type[AesedgeError] = CheckpointError) -> AesedgeError:
     named = _SPLIT.match(path.name)
     first = f"{named['stem']}-00001-of-{named['n']}.gguf" if named else path.name
     whole = f"{named['stem']}.gguf" if named else "WHOLE.gguf"
-    return CheckpointError(
-        f"{path}: one part of a split model; join the parts first: llama-gguf-split --merge {first} {whole}"
-    )
+    return error(f"{path}: one part of a split model; join the parts first: llama-gguf-split --merge {first} {whole}")

@@ -8,9 +8,11 @@ import gguf
 import numpy as np
 
 from aesedge.errors import BundleFormatError
+from aesedge.system.error_text import error_text
 
 from .ggml import dequantize_rows, row_bytes
 from .gguf_output import as_matrix
+from .gguf_reading import check_gguf_start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +42,7 @@ class GgufSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.where = str(path)
+        check_gguf_start(path, BundleFormatError, advice="get the file again")
         try:
             reader = gguf.GGUFReader(path)
             self.fields = {
@@ -48,7 +51,7 @@ class GgufSource:
                 if key not in _NOT_COPIED and field.data  # an empty array cannot be written
             }
         except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
-            raise BundleFormatError(f"{path}: not a GGUF file that can be read ({error})") from None
+            raise BundleFormatError(f"{path}: cut off or damaged ({error_text(error)}); get the file again") from None
         _check(path, self.fields)
         self.shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors}
         self.types = {t.name: t.tensor_type.name for t in reader.tensors}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aesedge.errors import BundleError, CheckpointError, MissingExtraError, UsageError
+from aesedge.system.git_lfs import N_START_BYTES, git_lfs_problem, is_git_lfs_pointer
 
 from .gguf_reading import first_bytes, open_gguf
 from .importance import Importance
@@ -97,12 +98,14 @@ def read_imatrix(path: Path) -> Importance:
 
 def _check_start(path: Path) -> None:
     """Look at the first bytes, for messages that say more than the reader's."""
-    start = first_bytes(path, 16, error=UsageError)
+    start = first_bytes(path, N_START_BYTES, error=UsageError)
+    if is_git_lfs_pointer(start):
+        raise UsageError(git_lfs_problem(path))
     if start.startswith(b"GGUF"):
         return
     # The old format: the number of entries, the length of the first name, the name.
     n_name = int.from_bytes(start[4:8], "little")
-    if len(start) == 16 and 8 <= n_name <= 64 and start[8:].isascii():
+    if len(start) >= 16 and 8 <= n_name <= 64 and start[8:16].isascii():
         raise UsageError(
             f"{path}: in llama.cpp's old .dat format; convert it: "
             f"llama-imatrix --in-file {path.name} -o {path.stem}.gguf"

@@ -16,6 +16,7 @@ from aesedge.manifest import FORMAT_VERSION, Defaults, Manifest, PromptSpec, Rat
 from aesedge.prompt import prompt_template
 from aesedge.rating import label_tokens
 from aesedge.samples import SAMPLE_PHOTOS
+from aesedge.system.sanitize import sanitize
 
 from ..bundle_files import created_by, described, typed, write_manifest
 from ..disk_space import require_space
@@ -179,8 +180,8 @@ def _build(plan: _Plan, folder: Path, report: Report) -> Manifest:
     place(
         mmproj.file.path, folder / MMPROJ_NAME, link=plan.link, progress=lambda share: report("copy the mmproj", share)
     )
-    photos = [(path.name, read_image(path)) for path in plan.photos]
-    facts = {"checkpoint": mmproj.file.path.name}
+    photos = [(sanitize(path.name), read_image(path)) for path in plan.photos]
+    facts = {"checkpoint": sanitize(mmproj.file.path.name)}
     with vision_files(
         lambda path: write_from_tensors(shape, mmproj.tensor, path, facts=facts),
         plan.vision_types,
@@ -228,7 +229,7 @@ def _manifest(
         name=plan.name,
         created_by=created_by(),
         source=Source(
-            checkpoint=f"{llm.path.name} + {mmproj.file.path.name}",
+            checkpoint=sanitize(f"{llm.path.name} + {mmproj.file.path.name}"),
             revision=f"mmproj sha256:{sha256(mmproj.file.path)}",
             layout=LAYOUTS[plan.reading],
         ),

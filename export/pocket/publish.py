@@ -21,6 +21,8 @@ from .language import SCORED, score_question
 from .questions import CRITIQUE_QUESTION
 
 OUT = Path(aesedge.__file__).parent / "pocket"
+MADE_BY = "export/pocket"
+"""What the manifest says that it was made from."""
 GGUF_TYPES = ("Q8_0", "Q4_K_M")
 VISION_TYPES = ("fp32",)
 LIMIT_BYTES = 25_000_000
@@ -39,6 +41,7 @@ def publish(checkpoint: Path, out: Path = OUT, card: Path | None = None) -> Mani
         checkpoint,
         out,
         name="pocket",
+        source_name=MADE_BY,  # not the folder's, which is a working title
         gguf_types=GGUF_TYPES,
         vision_types=VISION_TYPES,
         default_gguf="Q8_0",

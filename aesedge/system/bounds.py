@@ -1,0 +1,56 @@
+"""Refuse numbers that are out of their range, in words that name the option and the range."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from aesedge.errors import UsageError
+
+
+def check_whole(option: str, value: Any, least: int, most: int, why: str = "") -> None:
+    """See that an option is a whole number within bounds.
+
+    Args:
+        option: its name, as messages call it.
+        value: what was given.
+        least: the smallest that is allowed.
+        most: the largest.
+        why: what the largest comes from, if that is not plain.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not _is(Integral, value):
+        raise UsageError(f"{option} is {value!r}; it must be a whole number from {least} to {most}")
+    if value < least:
+        raise UsageError(f"{option} is {value}; it must be {least} or more")
+    if value > most:
+        raise UsageError(f"{option} is {value}; it must be at most {most}{why and f', {why}'}")
+
+
+def check_real(option: str, value: Any, least: float, most: float, *, open_below: bool = False) -> None:
+    """See that an option is a finite number within bounds.
+
+    Args:
+        option: its name, as messages call it.
+        value: what was given.
+        least: the smallest that is allowed.
+        most: the largest.
+        open_below: whether the smallest itself is not allowed.
+
+    Raises:
+        UsageError: it is not.
+    """
+    is_number = _is(Real, value) and math.isfinite(value)
+    if is_number and (least < value if open_below else least <= value) and value <= most:
+        return
+    if open_below:
+        raise UsageError(f"{option} is {value!r}; it must be above {least:g} and at most {most:g}")
+    raise UsageError(f"{option} is {value!r}; it must be between {least:g} and {most:g}")
+
+
+def _is(kind: type, value: Any) -> bool:
+    """Tell whether a value is such a number; True and False, which Python counts among them, are not."""
+    return isinstance(value, kind) and not isinstance(value, bool)

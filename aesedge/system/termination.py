@@ -1,0 +1,56 @@
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: what is open is closed, files that are half written are removed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end, and not only what it was doing."""
+
+
+_received: list[int] = []
+
+
+def terminate(signum: int, _frame: FrameType | None) -> None:
+    """Handle the signal: unwind the main thread. A second one ends the process at once."""
+    _received.append(signum)
+    signal.signal(signum, signal.SIG_DFL)
+    raise Terminated
+
+
+@contextmanager
+def unwound_by_signals() -> Iterator[None]:
+    """Handle the signals inside the block, where nobody else does; afterwards the process ends by what it received.
+
+    Other programs see by that end which signal it was.
+    """
+    _received.clear()
+    handled = [signum for signum in SIGNALS if signal.getsignal(signum) is signal.SIG_DFL]
+    try:
+        for signum in handled:
+            signal.signal(signum, terminate)
+    except ValueError:  # not in the main thread, which alone handles signals
+        handled = []
+    try:
+        yield
+    finally:
+        for signum in handled:
+            signal.signal(signum, signal.SIG_DFL)
+        for signum in _received[:1]:
+            end_by(signum)
+
+
+def end_by(signum: int) -> None:
+    """End this process as the system would have ended it by this signal."""
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
