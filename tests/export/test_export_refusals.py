@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.export
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
+
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -240,6 +242,19 @@ def test_damaged_weight_files(folder: Path) -> None:
     refused(folder, "2 of 2 weight files are missing", "m-1, m-2")
     (folder / "model.safetensors.index.json").write_text("[]")
     refused(folder, "not a weight index")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.model", "preprocessor_config.json"])
+def test_files_that_git_lfs_did_not_fetch(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(LFS_POINTER)
+    refused(folder, name, "is a Git LFS pointer", "git lfs pull")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json"])
+def test_weights_that_git_lfs_did_not_fetch(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(LFS_POINTER)
+    refused(folder, name, "is a Git LFS pointer", "git lfs pull")
 
 
 def test_code_in_a_pickled_file_is_not_run(folder: Path) -> None:

@@ -267,6 +267,17 @@ def test_a_damaged_source_is_refused(tmp_path: Path, keep: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "words"), [(1, "is GGUF version 1"), (9, "is GGUF version 9"), (3 << 24, "big-endian")]
+)
+def test_a_source_of_another_version_is_called_so(tmp_path: Path, version: int, words: str) -> None:
+    path = narrow_llama.write(tmp_path / "source.gguf")
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + version.to_bytes(4, "little") + data[8:])
+    with pytest.raises(BundleFormatError, match=words):
+        GgufSource(path)
+
+
+@pytest.mark.parametrize(
     ("key", "value", "words"), [("llama.expert_count", 8, "mixture of experts"), ("split.count", 2, "several parts")]
 )
 def test_other_models_are_refused(tmp_path: Path, key: str, value: int, words: str) -> None:

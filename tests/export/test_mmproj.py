@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -276,12 +277,21 @@ def test_a_file_that_is_cut_off_is_an_error(tensors: dict[str, np.ndarray], tmp_
         read(path)
 
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
+
+
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
         ("a.gguf", b"PK\x03\x04 not at all", "not a GGUF file"),
         ("a.gguf", b"", "not a GGUF file"),
+        ("a.gguf", b"GGUF", "cut off after 4 bytes"),
         ("a.gguf", b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
+        ("a.gguf", b"GGUF" + struct.pack("<III", 1, 0, 0), "is GGUF version 1, versions 2 and 3 can be read"),
+        ("a.gguf", b"GGUF" + struct.pack("<IQQ", 4, 0, 0), "is GGUF version 4, .*newer aesedge"),
+        ("a.gguf", b"GGUF" + struct.pack("<IQQ", 0xFFFFFFFF, 0, 0), "is GGUF version 4294967295"),
+        ("a.gguf", b"tjgg" + struct.pack("<I", 3), "GGML file, of before GGUF"),
+        ("a.gguf", LFS_POINTER, "is a Git LFS pointer, .*git lfs pull"),
         ("a-00002-of-00003.gguf", b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "--merge a-00001-of-00003.gguf a.gguf"),
     ],
 )
@@ -294,6 +304,11 @@ def test_other_files_are_refused(tmp_path: Path, name: str, data: bytes, message
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file"):
         open_gguf(tmp_path / "a.gguf")
+    os.mkfifo(tmp_path / "pipe.gguf")
+    with pytest.raises(CheckpointError, match="not a file"):
+        open_gguf(tmp_path / "pipe.gguf")
+    with pytest.raises(CheckpointError, match="File name too long"):
+        open_gguf(tmp_path / ("a" * 300))
 
 
 def test_a_pair_is_found_in_any_order(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
