@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from aesedge.system.sanitize import sanitize
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,11 +36,11 @@ class ShownSteps:
         if not self._console.is_terminal:
             if share >= 1 and step not in self._done:
                 self._done.add(step)
-                self._console.print(f"{step}: done", highlight=False)
+                self._console.print(f"{step}: done", highlight=False, markup=False)
             return
         if step not in self._tasks:
             self._tasks[step] = self._bars.add_task(step, total=1.0, detail="")
-        self._bars.update(self._tasks[step], completed=share, detail=detail if share < 1 else "")
+        self._bars.update(self._tasks[step], completed=share, detail=sanitize(detail) if share < 1 else "")
 
 
 @contextmanager
@@ -46,12 +48,12 @@ def shown_steps(*, quiet: bool = False) -> Iterator[ShownSteps]:
     """Show steps on stderr while the block runs, or nothing."""
     console = Console(stderr=True, quiet=quiet)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(elapsed_when_finished=False),
-        TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.fields[detail]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         yield ShownSteps(console, bars)

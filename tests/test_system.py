@@ -22,7 +22,7 @@ from aesedge.options import Options
 from aesedge.reply import Writing
 from aesedge.system.error_text import error_text
 from aesedge.system.git_lfs import is_git_lfs_pointer, refuse_git_lfs_pointer
-from aesedge.system.json_line import json_line, name_bytes
+from aesedge.system.json_line import json_line, name_bytes, safe_json
 from aesedge.system.sanitize import sanitize
 from aesedge.whole_file import write_whole
 
@@ -124,6 +124,16 @@ def test_json_lines_keep_every_name_and_steer_nothing(name: str) -> None:
         assert len(line.splitlines()) == 1
     assert line.isascii()
     assert name_bytes(name) is None
+
+
+def test_indented_json_stays_json_in_ascii() -> None:
+    value = {"café 📷": ["\x9b", {"±": "a\nb\u2028"}]}
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    for ascii_only in (False, True):
+        safe = safe_json(text, ascii_only=ascii_only)
+        assert (json.loads(safe), safe.count("\n")) == (value, text.count("\n"))
+        assert all(c.isprintable() or c == "\n" for c in safe)
+    assert safe.isascii()
 
 
 def test_json_lines_say_the_bytes_of_names_that_are_not_utf_8() -> None:

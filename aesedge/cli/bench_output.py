@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aesedge.cli.options import Printing, expand
+from aesedge.cli.streams import print_json_text
 from aesedge.cli.terminal import complain
 from aesedge.errors import UsageError
 from aesedge.system.error_text import error_text
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,17 +124,18 @@ def write_result(result: Result, form: Format, out: Path | None, plot: Path | No
     from aesedge.whole_file import write_whole
 
     text = result_text(result) if form is Format.table else render(result, form.value)
+    put = print_json_text if form in {Format.json, Format.jsonl} else print
     if out is None:
-        print(text)
+        put(text)
     else:
         try:
             _save(out, lambda: write_whole(out, text.encode() + b"\n"))
         except UsageError:
-            print(text)  # what took minutes is not lost
+            put(text)  # what took minutes is not lost
             raise
         if not quiet:
             print(text if form is Format.table else result_text(result))
-            print(f"\nWritten to {out}.")
+            print(f"\nWritten to {sanitize(str(out))}.")
     lost = "" if form is Format.table else left_out(result, form.value)
     if lost and not quiet:
         complain(lost)

@@ -11,6 +11,7 @@ from aesedge.cli.options import Printing, expand
 from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import size, table
 from aesedge.errors import UsageError
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ def cache(
         return
     print(table(rows, header=["kept", "entries", "pinned", "size"]))
     if not printing.quiet:
-        print(f"\nin {cache_folder()}")
+        print(f"\nin {sanitize(str(cache_folder()))}")
 
 
 def _bundles_of_shapes(folder: Path, *, clear: bool) -> list[int]:

@@ -12,6 +12,7 @@ import typer
 
 from aesedge.bench.figures import change_text, digits, interval_text, scaled, time_text
 from aesedge.cli.exit_codes import SOME_FAILED
+from aesedge.cli.streams import print_json_text
 from aesedge.cli.terminal import bold, complain, dim, table
 from aesedge.errors import UsageError
 from aesedge.system.sanitize import sanitize
@@ -77,7 +78,7 @@ def _share(text: str) -> float:
 
 def _print(found: Comparison | Regression, format: ComparisonFormat, cells: tuple[list[str], list[list[str]]]) -> None:  # noqa: A002
     if format is ComparisonFormat.json:
-        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        print_json_text(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         return
     header, rows = cells
     lacking = {"only in the earlier run": found.only_before, "only in the later run": found.only_after}

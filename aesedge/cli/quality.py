@@ -12,6 +12,7 @@ from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, dim, status, table
 from aesedge.errors import UsageError
 from aesedge.manifest import AUTO_NLL_CHANGE, AUTO_SCORE_DRIFT
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ def measure_quality(
         return
     print(curve_text(measured))
     if not printing.quiet:
-        print(dim(f"written into {bundle.folder / 'manifest.json'}"))
+        print(dim(sanitize(f"written into {bundle.folder / 'manifest.json'}")))
 
 
 def curve_text(tokens: ImageTokens) -> str:

@@ -11,7 +11,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from aesedge.system.json_line import json_line
+from aesedge.system.json_line import json_line, safe_json
 from aesedge.system.termination import end_by
 
 if TYPE_CHECKING:
@@ -93,16 +93,21 @@ def output_problem(stream: TextIO) -> OSError | None:
 
 
 def print_json(value: object) -> None:
-    """Print one line of JSON: in UTF-8, as JSON is by its definition; in ASCII where the terminal or pipe is not so."""
+    """Print one line of JSON, as :func:`print_json_text` does."""
+    print_json_text(json_line(value))
+
+
+def print_json_text(text: str) -> None:
+    """Print JSON: in UTF-8, which JSON is by its definition; in ASCII where stdout has another encoding."""
     out = sys.stdout
     is_utf8 = codecs.lookup(out.encoding or "ascii").name == "utf-8"
-    line = json_line(value, ascii_only=not is_utf8)
+    safe = safe_json(text, ascii_only=not is_utf8)
     buffer = getattr(out, "buffer", None)
     if buffer is None:  # a caller's own stream of text
-        print(line, flush=True)
+        print(safe, flush=True)
         return
     out.flush()
-    buffer.write(line.encode() + b"\n")
+    buffer.write(safe.encode() + b"\n")
     buffer.flush()
 
 

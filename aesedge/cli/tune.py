@@ -14,6 +14,7 @@ from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, complain, dim, status, table
 from aesedge.errors import UsageError
 from aesedge.system.error_text import error_text
+from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from aesedge.bundle import Bundle
@@ -88,7 +89,7 @@ def tune(
         print(trials_text(profile) + "\n")
     print(tuned_text(profile))
     if not printing.quiet:
-        print(dim(f"measured in {profile.took_s:.0f} s, kept in {path}"))
+        print(dim(f"measured in {profile.took_s:.0f} s, kept in {sanitize(str(path))}"))
 
 
 def _forget(bundle: Bundle, gguf: str | None, device: Device, printing: Printing) -> None:

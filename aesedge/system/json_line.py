@@ -29,7 +29,18 @@ def json_line(value: object, *, ascii_only: bool = False) -> str:
         text = msgspec.json.encode(value).decode()
     except UnicodeEncodeError:
         text = msgspec.json.encode(_encodable(msgspec.to_builtins(value))).decode()
-    return (_NOT_PLAIN_ASCII if ascii_only else UNSAFE).sub(_escaped, text)
+    return safe_json(text, ascii_only=ascii_only)
+
+
+def safe_json(text: str, *, ascii_only: bool = False) -> str:
+    """Return JSON, of one line or indented, with all escaped that would steer a terminal or cannot be encoded.
+
+    Args:
+        text: the JSON; what is not ASCII stands within its strings.
+        ascii_only: whether all that is not ASCII is escaped too.
+    """
+    unsafe = _NOT_PLAIN_ASCII if ascii_only else UNSAFE
+    return "\n".join(unsafe.sub(_escaped, line) for line in text.split("\n"))
 
 
 def name_bytes(name: str) -> str | None:

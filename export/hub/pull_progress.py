@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from aesedge.system.sanitize import sanitize
+
 from ..disk_space import shown_bytes
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def shown_download(checkpoint: Checkpoint, console: Console | None = None) -> It
         yield _Lines(console, checkpoint.n_bytes)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -40,7 +42,7 @@ def shown_download(checkpoint: Checkpoint, console: Console | None = None) -> It
     )
     with Progress(*columns, console=console) as bars:
         task = bars.add_task("download", total=checkpoint.n_bytes, completed=checkpoint.n_present_bytes())
-        yield lambda what, n_bytes: bars.update(task, description=what, completed=n_bytes)
+        yield lambda what, n_bytes: bars.update(task, description=sanitize(what), completed=n_bytes)
 
 
 class _Lines:
@@ -54,5 +56,5 @@ class _Lines:
         tenths = 10 * n_bytes // max(1, self._n_total)
         if tenths > self._shown:
             self._shown = tenths
-            text = f"download: {10 * tenths}% of {shown_bytes(self._n_total)} ({what})"
+            text = f"download: {10 * tenths}% of {shown_bytes(self._n_total)} ({sanitize(what)})"
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
