@@ -17,7 +17,7 @@ import msgspec
 from aesedge.hashes import cache_folder
 from aesedge.llm.context import KV_TYPES, N_BATCH_MAX
 from aesedge.llm.placement import gpu_devices
-from aesedge.machine import cpu_name, n_cores, package_version
+from aesedge.machine import cpu_name, most_threads, n_cores, package_version
 from aesedge.system.regular_file import read_regular
 from aesedge.vision import vision_devices
 from aesedge.whole_file import write_whole
@@ -31,7 +31,6 @@ Purpose = Literal["score", "critique"]
 FORMAT = 2
 _PACKAGES = ("aesedge", "llama-cpp-python", "onnxruntime", "onnxruntime-gpu")
 _MAX_BYTES = 1 << 22
-_THREADS_PER_CORE = 4
 Threads = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
 _log = logging.getLogger("aesedge")
@@ -129,7 +128,7 @@ def _problem(settings: Settings, manifest: Manifest) -> str:  # noqa: PLR0911 (o
         return f"ONNX Runtime has no {device} here"
     if settings.gpu_layers not in {"auto", 0} and not gpu_devices():
         return "llama.cpp has no GPU here"
-    if threads > _THREADS_PER_CORE * n_cores():
+    if threads > most_threads():
         return f"{threads} threads are too many for {n_cores()} cores"
     return ""
 

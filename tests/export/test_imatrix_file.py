@@ -162,7 +162,7 @@ OLD_DAT = b"\2\0\0\0\x13\0\0\0blk.0.attn_q.weight\5\0\0\0"
         (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n" * 9), UsageError, "not an importance matrix"),
         (lambda p: p.write_bytes(OLD_DAT), UsageError, "old .dat format"),
         (lambda p: p.write_bytes(LFS_POINTER), UsageError, "git lfs pull"),
-        (lambda p: p.write_bytes(b"GGUF\x09\0\0\0" + b"\0" * 40), CheckpointError, "is GGUF version 9"),
+        (lambda p: p.write_bytes(b"GGUF\x09\0\0\0" + b"\0" * 40), CheckpointError, "GGUF version 9"),
         (tiny.write_gguf, UsageError, "kind 'model'"),
         (lambda p: p.write_bytes(b"GGUF\3\0\0\0" + b"\xff" * 40), CheckpointError, "damaged"),
         (write_raw, CheckpointError, "any tensor"),

@@ -266,9 +266,7 @@ def test_a_damaged_source_is_refused(tmp_path: Path, keep: int) -> None:
         GgufSource(path)
 
 
-@pytest.mark.parametrize(
-    ("version", "words"), [(1, "is GGUF version 1"), (9, "is GGUF version 9"), (3 << 24, "big-endian")]
-)
+@pytest.mark.parametrize(("version", "words"), [(1, "GGUF version 1"), (9, "GGUF version 9"), (3 << 24, "big-endian")])
 def test_a_source_of_another_version_is_called_so(tmp_path: Path, version: int, words: str) -> None:
     path = narrow_llama.write(tmp_path / "source.gguf")
     data = path.read_bytes()
