@@ -360,3 +360,22 @@ def test_raw_calls_time_what_they_say_and_leave_a_clean_sequence(llm: LanguageMo
             timer.decode(600)
         assert timer.decode_at_depth(4) > 0
     assert not context.is_open
+
+
+def test_a_model_may_be_closed_while_others_use_its_vocabulary(gguf_path: Path) -> None:
+    """llama.cpp would end the process."""
+
+    def use(model: LanguageModel) -> None:
+        while True:
+            model.tokenize("How is the aesthetic quality of this image? " * 9)
+            model.piece(5)
+            model.is_end(5)
+
+    for _ in range(4):
+        model = LanguageModel(gguf_path, vocab_only=True)
+        with ThreadPoolExecutor(3) as pool:
+            users = [pool.submit(use, model) for _ in range(3)]
+            model.close()
+        for user in users:
+            with pytest.raises(UsageError, match="this model was closed"):
+                user.result()

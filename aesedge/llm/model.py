@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,8 @@ class LanguageModel(Closing):
         repack: bool = True,
     ) -> None:
         self._lib = binding.load()
+        # Photos are worked on by threads of their own, while another may close the model.
+        self._using_vocab = threading.Lock()
         self.path = path
         self.handle: Any = self._load(gpu_layers, progress, vocab_only=vocab_only, repack=repack)
         try:
@@ -154,28 +157,32 @@ class LanguageModel(Closing):
         """
         if not text:
             return []
-        self._check_open()
         data = text.encode("utf-8", "replace")
         # SentencePiece with byte fallback makes at most one token a byte, and one for the dummy prefix.
         tokens = (ctypes.c_int32 * (len(data) + 2))()
-        n = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), False, parse_special)
+        with self._using_vocab:
+            self._check_open()
+            n = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), False, parse_special)
         if n < 0:
             raise InferenceError(f"{self.path}: llama.cpp cannot tokenize a text of {len(data)} bytes")
         return list(tokens[:n])
 
     def piece(self, token: int) -> bytes:
         """Return the bytes that a token stands for: part of a UTF-8 character, or several; none for control tokens."""
-        self._check_open()
         buffer = ctypes.create_string_buffer(_MAX_PIECE_BYTES)
-        n = self._lib.llama_token_to_piece(self._vocab, token, buffer, _MAX_PIECE_BYTES, 0, False)
-        if n < 0:
-            buffer = ctypes.create_string_buffer(-n)
-            n = self._lib.llama_token_to_piece(self._vocab, token, buffer, -n, 0, False)
+        with self._using_vocab:
+            self._check_open()
+            n = self._lib.llama_token_to_piece(self._vocab, token, buffer, _MAX_PIECE_BYTES, 0, False)
+            if n < 0:
+                buffer = ctypes.create_string_buffer(-n)
+                n = self._lib.llama_token_to_piece(self._vocab, token, buffer, -n, 0, False)
         return buffer.raw[: max(n, 0)]
 
     def is_end(self, token: int) -> bool:
         """Whether the model means "I have finished" by this token."""
-        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+        with self._using_vocab:
+            self._check_open()
+            return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
 
     def check_embeddings(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the rows as C-contiguous float32 [n, n_embd], or raise: llama.cpp would read past their end.
@@ -210,6 +217,7 @@ class LanguageModel(Closing):
 
     def close(self) -> None:
         """Free the weights. Contexts of this model must be closed before. Closing twice does nothing."""
-        handle, self.handle = self.handle, None
+        handle, self.handle = self.handle, None  # from now on nobody begins to use it
         if handle:
-            self._lib.llama_model_free(handle)
+            with self._using_vocab:
+                self._lib.llama_model_free(handle)
