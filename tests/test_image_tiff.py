@@ -421,6 +421,12 @@ def test_refused_by_name(tags: dict[int, Any], words: str) -> None:
     assert message == f"bad.jpg: is a TIFF with {words}, which is not read here; export it as JPEG or PNG"
 
 
+def test_impossible_tiles_are_refused() -> None:
+    for size in (0, 2**15, 2**31):
+        data = tiff(grown(8, 3), Kind(photometric=2, tile=(16, 16)), tags={322: (4, [size]), 323: (4, [size])})
+        assert "its tiles have an impossible size" in error_of(data)
+
+
 # --- damage
 
 

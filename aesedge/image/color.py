@@ -91,7 +91,7 @@ class _Conversion:
     def __init__(self, picture: Picture) -> None:
         image = picture.image
         self._is_transparent = image.has_transparency_data or _has_deep_key(image)
-        self._bits, self._white, remarks = _white_of(image)
+        self._white, remarks = _white_of(image)
         picture.remarks += remarks
         self._to_srgb = self._through_profile(picture)
         self._is_hidden = self._is_transparent or picture.alpha is not None  # until something is seen
@@ -146,20 +146,20 @@ def _has_deep_key(image: Image.Image) -> bool:
     return image.mode.startswith("I") and isinstance(image.info.get("transparency"), int)
 
 
-def _white_of(image: Image.Image) -> tuple[int, float, list[str]]:
-    """Return the bits and the value of white of a deep mode, which Pillow's own conversion would cut at 255."""
+def _white_of(image: Image.Image) -> tuple[float, list[str]]:
+    """Return the value of white of a deep mode, which Pillow itself would cut at 255, and what is to be said of it."""
     if image.mode.startswith("I;16"):
         bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]  # BitsPerSample; Pillow opens 12-bit TIFF as I;16 too
-        return bits, 2**bits - 1, []
+        return 2**bits - 1, []
     if image.mode == "I" and image.format == "PPM":  # Pillow has scaled it
-        return 16, 2**16 - 1, []
+        return 2**16 - 1, []
     if image.mode not in {"I", "F"}:
-        return 8, 255, []
+        return 255, []
     found, kind = Range(), "i" if image.mode == "I" else "f"
     rows = max(1, STRIP_PIXELS // max(image.width, 1))
     for y in range(0, image.height, rows):
         found.add(np.asarray(image.crop((0, y, image.width, min(y + rows, image.height)))))
-    return 8, found.white(kind), found.remarks(kind)
+    return found.white(kind), found.remarks(kind)
 
 
 def _color_mode(image: Image.Image) -> str:

@@ -31,6 +31,7 @@ _FRAMES = {
     **dict.fromkeys((0xC3, 0xCB), "lossless"),
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
 }
+_ARITHMETIC = (0xC9, 0xCA)
 
 
 class _Watched(JpegImageFile):
@@ -110,7 +111,12 @@ def read_jpeg(data: bytes, name: str, enough: int | None, check: Callable[[Image
         scan = scan_jpeg(data)
     jpeg = _Jpeg(data, scan, enough)
     check(jpeg.image, scan)
-    jpeg.image.load()
+    try:
+        jpeg.image.load()
+    except OSError:
+        if scan.frame in _ARITHMETIC:  # some builds of libjpeg read it
+            raise _not_read("n arithmetic-coded", name) from None
+        raise
     remarks = _damage(jpeg, scan, name)
     if jpeg.image.icclist and not jpeg.image.info.get("icc_profile"):
         remarks.append("its colour profile is damaged and is ignored")
@@ -146,7 +152,11 @@ def _refuse_what_is_not_read(scan: JpegScan, name: str) -> None:
     if what is None and scan.components and len(scan.components) not in (1, 3, 4):
         what = f"{len(scan.components)}-channel"
     if what is not None:
-        raise ImageError(f"{name}: is a {what} JPEG, which is not read here; export it as an ordinary JPEG or PNG")
+        raise _not_read(f" {what}", name)
+
+
+def _not_read(what: str, name: str) -> ImageError:
+    return ImageError(f"{name}: is a{what} JPEG, which is not read here; export it as an ordinary JPEG or PNG")
 
 
 class _Jpeg:

@@ -179,7 +179,8 @@ def _refuse_what_is_not_read(layout: Layout, format_: int, ink_set: int, name: s
     for what in (*_unread_values(layout, format_, ink_set), *_unread_storage(layout)):
         raise _refusal(what, name)
     across, down = layout.segment_size
-    if layout.width > 0 and layout.height > 0 and (across <= 0 or down <= 0 or across * down > 2**31):
+    most = max(4 * layout.width * layout.height, 2**22)  # a tile may be larger than the picture, but not by much
+    if layout.width > 0 and layout.height > 0 and (across <= 0 or down <= 0 or across * down > most):
         raise ImageError(f"{name}: its tiles have an impossible size ({across}x{down}); export the photo again")
 
 
