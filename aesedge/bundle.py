@@ -283,6 +283,8 @@ def _find(name: str | os.PathLike[str]) -> Path:
         )
     if called:
         return by_name[called[0]]
+    if is_folder and not os.access(folder, os.R_OK | os.X_OK):
+        raise BundleNotFoundError(f"{folder}: no permission to read this folder; change its permissions or copy it")
     if is_folder:
         raise BundleNotFoundError(f"{folder}: no bundle: there is no {MANIFEST_NAME} in it")
     have = ", ".join(both_names(known, inner) for known, inner in names.items()) or "none"

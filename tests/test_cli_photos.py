@@ -319,3 +319,12 @@ def test_an_error_of_the_system_where_nobody_expects_it_is_one_line(
     monkeypatch.setattr(sys.modules["aesedge.cli.bundles"], "open_bundle", fails)
     assert main(["info"]) == 2
     assert capsys.readouterr().err == "aesedge: /mnt/caf\\xe9: Stale file handle\n"
+
+
+def test_a_bundle_in_a_locked_folder_is_called_locked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _mode: os.fspath(path) != str(tmp_path))
+    for command in (["info", str(tmp_path)], ["verify", str(tmp_path)], ["score", "--bundle", str(tmp_path), "a.png"]):
+        assert main(command) != 0
+        assert f"{tmp_path}: no permission to read this folder" in capsys.readouterr().err
