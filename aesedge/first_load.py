@@ -22,6 +22,7 @@ from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import msgspec
 import psutil
 
 from aesedge.errors import BundleFormatError, InferenceError, ModelLoadError
@@ -47,6 +48,14 @@ _LEAST_MEMORY_BYTES, _MEMORY_PER_BYTE = 2 << 30, 6  # an fp16 graph takes 3.65 t
 _ERRORS = {kind.__name__: kind for kind in (BundleFormatError, InferenceError, ModelLoadError)}
 _log = logging.getLogger("aesedge")
 _proven_here: set[str] = set()
+
+
+class _Said(msgspec.Struct):
+    """A line of the child."""
+
+    begun: str = ""
+    error: str = ""
+    type: str = ""
 
 
 class ModelFile(NamedTuple):
@@ -206,10 +215,13 @@ def _judge(files: Sequence[ModelFile], said: Sequence[str], log: Sequence[str], 
     """
     current = files[0].path
     for line in said:
-        found = json.loads(line)
-        if "error" in found:
-            raise _ERRORS.get(found["type"], ModelLoadError)(found["error"])
-        current = next((file.path for file in files if str(file.path) == found["begun"]), current)
+        try:
+            found = msgspec.json.decode(line, type=_Said)
+        except msgspec.MsgspecError:  # libraries write there too
+            continue
+        if found.error:
+            raise _ERRORS.get(found.type, ModelLoadError)(found.error)
+        current = next((file.path for file in files if str(file.path) == found.begun), current)
     if ended:
         reason = _reason(log)
         raise ModelLoadError(

@@ -306,6 +306,7 @@ ENDS = {
         r"n > 0",
     ),
     "an exception of C++": ("import sys; sys.stderr.write('  what():  vector::at\\n'); sys.exit(3)", "vector::at"),
+    "a library that prints": ("print('Some library: x'); print('[]'); raise SystemExit(5)", "exit code 5"),
     "a traceback": ("raise MemoryError('so much')", "MemoryError: so much"),
     "without end": ("import time; time.sleep(60)", "not over after"),
     "all memory": ("x = bytearray(400_000_000)\nfor i in range(0, len(x), 4096): x[i] = 1\nwhile True: pass", "GB of"),
