@@ -20,9 +20,10 @@ from aesedge.llm import Context, LanguageModel
 from aesedge.machine import give_back_freed, n_cores
 from aesedge.manifest import MANIFEST_NAME
 from aesedge.memory import check_fit
-from aesedge.options import Options, check_image_tokens
+from aesedge.options import Options
 from aesedge.photo import Photo
 from aesedge.plan import MOST_PHOTOS, ROOM_FOR_ONE_ANSWER, Plan
+from aesedge.planning import check_image_tokens
 from aesedge.prompt import prompt_template
 from aesedge.rating import label_tokens
 from aesedge.residents import N_SEQ_MAX, Residents

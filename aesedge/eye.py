@@ -15,6 +15,7 @@ import numpy.typing as npt
 from aesedge.cache import EmbeddingCache, Hit, embeddings_key, pixels_digest
 from aesedge.errors import AesedgeError
 from aesedge.image import preprocess, read_image, remarks_of
+from aesedge.options import WORTH_KEEPING_S
 from aesedge.turns import Turns
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from aesedge.image import ImageSource
     from aesedge.manifest import ImageSpec
     from aesedge.vision import VisionTower
-
-WORTH_KEEPING_S = 0.1
-"""A tower that is faster than this is asked again after a restart: a file for each photo would cost more."""
 
 
 @dataclass(frozen=True)

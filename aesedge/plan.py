@@ -1,16 +1,17 @@
-"""How a bundle is loaded and run, once nothing is left to decide; knows no files, no machine and no sizes."""
+"""How a bundle is loaded and run, once nothing is left to decide."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from aesedge.errors import UsageError
-from aesedge.llm.context import KV_TYPES
+from aesedge.llm.context import KV_TYPES, N_BATCH_MAX
+from aesedge.vision import Device  # noqa: TC001 (msgspec reads the annotations of Settings)
 
-if TYPE_CHECKING:
-    from aesedge.vision import Device
-
+Threads = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
 ROOM_FOR_TEXT = 1024
 """Positions for questions and answers beside the image, unless ``--ctx`` says otherwise."""
 ROOM_FOR_ONE_ANSWER = 256
@@ -24,37 +25,47 @@ CHUNK = 256
 within 7 % of one another, and nobody else waits for a whole image."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What :class:`aesedge.options.Options` leaves once ``auto`` is decided.
+def _tuned(words: str, default: Any) -> Any:
+    """Declare a setting that is measured, with the words that tables have for it."""
+    return field(default=default, metadata={"words": words})
 
-    What changes what a bundle says comes first, what changes only how fast it says it comes last.
-    """
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What only the speed depends on, within a tolerance, and ``aesedge tune`` measures."""
+
+    vision: str = _tuned("vision", "fp32")
+    """Precision of the vision graph; not ``auto``."""
+    vision_device: Device = _tuned("vision provider", "auto")
+    """Where the vision graph runs; the language model goes by ``device`` and ``gpu_layers``."""
+    kv_type: str = _tuned("KV cache", "f16")
+    gpu_layers: Annotated[int, msgspec.Meta(ge=-1, le=1 << 16)] | Literal["auto"] = _tuned("layers on the GPU", "auto")
+    repack: bool = _tuned("weight repacking", default=True)
+    """Whether llama.cpp copies weights into layouts for this CPU."""
+    flash_attention: bool = _tuned("flash attention", default=True)
+    chunk: Annotated[int, msgspec.Meta(ge=1, le=N_BATCH_MAX)] = _tuned("rows in a batch", CHUNK)
+    """Rows of one image, or tokens of one text, in a batch."""
+    threads_vision: Threads = _tuned("threads, vision", 1)
+    threads_batch: Threads = _tuned("threads, prefill", 1)
+    threads: Threads = _tuned("threads, decode", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Settings):
+    """What :class:`aesedge.options.Options` leaves once ``auto`` is decided."""
 
     gguf: str
-    vision: str
-    """Precision of the vision graph; not ``auto``."""
     n_image_tokens: int
-    kv_type: str = "f16"
     device: Device = "auto"
-    vision_device: Device = "auto"
-    """Where the vision graph runs; the language model goes by ``device`` and ``gpu_layers``."""
     ctx: int | None = None
     """Positions of the KV cache; None takes what text and image need and ``ROOM_FOR_TEXT`` more."""
     n_photos: int = 1
     """Photos with room beside each other in the KV cache, ``MOST_PHOTOS`` at most, where ``ctx`` says nothing."""
-    gpu_layers: int | Literal["auto"] = "auto"
-    repack: bool = True
-    """Whether llama.cpp copies weights into layouts for this CPU."""
-    flash_attention: bool = True
-    chunk: int = CHUNK
-    """Rows of one image, or tokens of one text, in a batch."""
-    threads: int = 1
-    """CPU threads that decode."""
-    threads_batch: int = 1
-    """CPU threads that prefill."""
-    threads_vision: int = 1
-    """CPU threads of the vision tower."""
+
+    @property
+    def settings(self) -> Settings:
+        """What is measured."""
+        return Settings(**{setting.name: getattr(self, setting.name) for setting in fields(Settings)})
 
     def __post_init__(self) -> None:
         if self.kv_type not in KV_TYPES:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from aesedge.hashes import cache_folder
-from aesedge.llm.context import KV_TYPES, N_BATCH_MAX
+from aesedge.llm.context import KV_TYPES
 from aesedge.llm.placement import gpu_devices
 from aesedge.machine import cpu_name, most_threads, n_cores, package_version
+from aesedge.plan import Settings
 from aesedge.system.regular_file import read_regular
 from aesedge.vision import vision_devices
 from aesedge.whole_file import write_whole
@@ -31,24 +32,8 @@ Purpose = Literal["score", "critique"]
 FORMAT = 2
 _PACKAGES = ("aesedge", "llama-cpp-python", "onnxruntime", "onnxruntime-gpu")
 _MAX_BYTES = 1 << 22
-Threads = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
 _log = logging.getLogger("aesedge")
-
-
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Fields of :class:`aesedge.plan.Plan` that only the speed depends on, within a tolerance."""
-
-    vision: str
-    vision_device: Literal["auto", "cpu", "cuda", "metal"]
-    kv_type: str
-    gpu_layers: Annotated[int, msgspec.Meta(ge=-1, le=1 << 16)] | Literal["auto"]
-    repack: bool
-    flash_attention: bool
-    chunk: Annotated[int, msgspec.Meta(ge=1, le=N_BATCH_MAX)]
-    threads: Threads
-    threads_batch: Threads
-    threads_vision: Threads
 
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -158,7 +158,7 @@ def test_without_its_end_marker_a_picture_is_read(options: dict[str, Any], size_
 
 def missing_part(text: str) -> float:
     """Return what a message says is missing, 0..1."""
-    found = re.search(r"([0-9.]+)% of the picture is missing at its lower end", text)
+    found = re.search(r"([0-9.]+)% of the picture are missing at its lower end", text)
     assert found, text
     return float(found[1]) / 100
 

@@ -394,7 +394,6 @@ def test_a_jpeg_of_the_old_kind() -> None:
 @pytest.mark.parametrize(
     ("tags", "words"),
     [
-        ({277: (3, [58368])}, "58368 samples a pixel"),
         ({258: (3, [5, 6, 5])}, "samples of different numbers of bits (5, 6, 5)"),
         ({339: (3, [1, 1, 3])}, "samples of different sample formats (1, 1, 3)"),
         ({258: (3, [17, 17, 17])}, "unsigned samples of 17 bits"),

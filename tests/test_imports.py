@@ -30,6 +30,7 @@ ENGINE = (
     "options",
     "photo",
     "plan",
+    "planning",
     "profile",
     "raw_timing",
     "reply",

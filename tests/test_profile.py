@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,10 +13,10 @@ from aesedge import profile as profiles
 from aesedge.bundle import Bundle, open_bundle
 from aesedge.doctor.probe import caught_warnings
 from aesedge.options import Options
+from aesedge.plan import Settings
 from aesedge.profile import (
     FORMAT,
     Profile,
-    Settings,
     forget_profile,
     load_profile,
     machine_facts,
@@ -47,7 +48,7 @@ def bundle(bundle_folder: Path) -> Bundle:
 
 
 def profile_of(bundle: Bundle, device: str = "cpu", **changes: Any) -> Profile:
-    other = msgspec.structs.replace(SETTINGS, chunk=64)
+    other = replace(SETTINGS, chunk=64)
     fields: dict[str, Any] = {
         "format": FORMAT,
         "key": profile_key(bundle.manifest, "F32", device),
@@ -77,7 +78,7 @@ def test_what_is_kept_is_read_back(bundle: Bundle) -> None:
 def test_plan_takes_the_settings_of_its_purpose(bundle: Bundle) -> None:
     keep(bundle, profile_of(bundle))
     plan = Options(device="cpu", purpose="score").plan(bundle)
-    assert {name: getattr(plan, name) for name in Settings.__struct_fields__} == msgspec.structs.asdict(SETTINGS)
+    assert plan.settings == SETTINGS
     assert Options(device="cpu", purpose="critique").plan(bundle).chunk == 64
 
 
@@ -97,7 +98,7 @@ def test_what_the_user_says_goes_first(bundle: Bundle) -> None:
 
 
 def test_8_bit_kv_has_flash_attention_whatever_was_tuned(bundle: Bundle) -> None:
-    slow = msgspec.structs.replace(SETTINGS, kv_type="f16", flash_attention=False)
+    slow = replace(SETTINGS, kv_type="f16", flash_attention=False)
     keep(bundle, profile_of(bundle, settings={"score": slow}))
     assert not Options(device="cpu", purpose="score").plan(bundle).flash_attention
     assert Options(device="cpu", purpose="score", kv_type="q8_0").plan(bundle).flash_attention

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,7 +25,7 @@ from aesedge.cli import main
 from aesedge.errors import MemoryFitError, ModelLoadError, UsageError
 from aesedge.hashes import cache_folder
 from aesedge.options import Options
-from aesedge.profile import Settings, load_profile
+from aesedge.profile import load_profile
 from aesedge.tuning import search as searching
 from aesedge.tuning import tune
 from aesedge.tuning.candidates import Change, Hardware, is_possible, language_changes, most_precise, usable
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from aesedge.plan import Settings
     from aesedge.tuning.steps import Phase
 
 BOTH: frozenset[Phase] = frozenset(("prefill", "decode"))
@@ -278,7 +280,7 @@ def values_of(changes: list[Change], field: str) -> list[Any]:
 
 
 def test_candidates_are_of_this_hardware() -> None:
-    start = msgspec.structs.replace(START, threads=8, threads_batch=8)
+    start = replace(START, threads=8, threads_batch=8)
     changes = language_changes(start, 576, HARDWARE)
     assert values_of(changes, "threads_batch") == values_of(changes, "threads") == [16, 4]
     assert values_of(changes, "repack") == [True]
@@ -297,7 +299,7 @@ def test_two_cores_have_few_candidates() -> None:
 @pytest.mark.parametrize("n_cores", [1, 2, 4, 16])
 def test_small_model_never_gets_all_cores(n_cores: int) -> None:
     machine = Hardware(n_cores, n_cores, has_gpu=False, is_small=True, repacks=False)
-    start = msgspec.structs.replace(START, threads=1, threads_batch=1, threads_vision=1)
+    start = replace(START, threads=1, threads_batch=1, threads_vision=1)
     changes = [
         *language_changes(start, 196, machine),
         *changes_of_vision(start, ["fp32"], "CPUExecutionProvider", machine),
@@ -331,7 +333,7 @@ def test_other_providers_of_the_vision_graph_are_tried() -> None:
 
 
 def test_8_bit_keys_need_flash_attention() -> None:
-    assert not is_possible(msgspec.structs.replace(START, kv_type="q8_0", flash_attention=False))
+    assert not is_possible(replace(START, kv_type="q8_0", flash_attention=False))
     assert is_possible(START)
 
 
@@ -362,7 +364,7 @@ def test_tune_keeps_what_loads_from_then_on(
         assert trial.get("skipped") or set(trial["verdict"]) == set(trial["purposes"])
     for purpose, settings in profile.settings.items():
         plan = Options(purpose=purpose).plan(bundle)
-        assert {name: getattr(plan, name) for name in Settings.__struct_fields__} == msgspec.structs.asdict(settings)
+        assert plan.settings == settings
     with open_tiny(bundle_folder, device="auto") as model, model.look(photo_path) as photo:
         assert 0 <= photo.score().score <= 10
     assert main(["info", str(bundle_folder)]) == 0
@@ -426,12 +428,12 @@ def test_memory_has_room_for_both_caches_and_for_weights_that_lie_otherwise(
 ) -> None:
     bundle = open_bundle(bundle_folder)
     plan = Options(device="cpu", threads=1, tuned=False).plan(bundle)
-    base = Settings(**{name: getattr(plan, name) for name in Settings.__struct_fields__})
+    base = plan.settings
     with Runners(bundle, plan, None, 60) as runners:
         need = runners.estimate(base, runners._n_ctx)
         cache = sum(n for name, n in need.parts.items() if name in {"KV cache", "compute buffers"})
-        other_threads = msgspec.structs.replace(base, threads=2)
-        other_weights = msgspec.structs.replace(base, repack=not base.repack)
+        other_threads = replace(base, threads=2)
+        other_weights = replace(base, repack=not base.repack)
 
         def fit(n_bytes: int) -> list[bool]:
             monkeypatch.setattr(runners, "_limits", runners._limits._replace(ram_bytes=need.needed_bytes + n_bytes))
@@ -491,10 +493,10 @@ def _wait_for(path: Path) -> None:
 
 
 def test_what_was_not_measured_is_the_default_of_the_purpose() -> None:
-    default = msgspec.structs.replace(START, flash_attention=False, threads=7)
-    best = msgspec.structs.replace(START, chunk=128)
-    assert settled(best, START, default, {"chunk"}) == msgspec.structs.replace(default, chunk=128)
+    default = replace(START, flash_attention=False, threads=7)
+    best = replace(START, chunk=128)
+    assert settled(best, START, default, {"chunk"}) == replace(default, chunk=128)
     tried = {"chunk", "flash_attention", "threads"}
     assert settled(best, START, default, tried) == best  # refused, or slower: the default's values lost
-    small = msgspec.structs.replace(START, kv_type="q8_0", flash_attention=True)
-    assert settled(small, small, msgspec.structs.replace(small, flash_attention=False), {"kv_type"}) == small
+    small = replace(START, kv_type="q8_0", flash_attention=True)
+    assert settled(small, small, replace(small, flash_attention=False), {"kv_type"}) == small

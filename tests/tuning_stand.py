@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aesedge.profile import Settings
+from aesedge.plan import Settings
 from aesedge.tuning.steps import PHASE_OF, Done, Step, Workload
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from aesedge.cli.bench_output import show as show_result
 from aesedge.cli.compare import compare
 from aesedge.cli.exit_codes import INTERRUPTED
 from aesedge.cli.extras import imports_of_extra
-from aesedge.cli.loading import options_of
 from aesedge.cli.options import Loading, Printing, expand
 from aesedge.cli.terminal import complain, status
 
@@ -103,7 +102,7 @@ def bench(
     from aesedge.bench.benchmark import Benchmark, Wanted
 
     wanted = Wanted(repetitions=repetitions, seconds=seconds, quality=quality, kernels=kernels)
-    options = dataclasses.replace(options_of(loading), purpose=purpose.value)
+    options = dataclasses.replace(loading.options, purpose=purpose.value)
     bundle = _bundle(shape, loading, quiet=printing.quiet)
     measure_types = None
     if shape is not None:
@@ -141,13 +140,14 @@ def _bundle(shape: str | None, loading: Loading, *, quiet: bool) -> Bundle:
         return open_bundle(loading.bundle)
     from aesedge.cli.shape_bundle import DEFAULT_GGUF, DEFAULT_VISION, bundle_of_shape
 
-    vision = DEFAULT_VISION if loading.vision == "auto" else loading.vision
+    options = loading.options
+    vision = DEFAULT_VISION if options.vision == "auto" else options.vision
     return bundle_of_shape(
         shape,
-        loading.gguf or DEFAULT_GGUF,
+        options.gguf or DEFAULT_GGUF,
         vision,
-        device=loading.device.value,
-        memory=loading.memory,
+        device=options.device,
+        memory=options.memory,
         quiet=quiet,
     )
 

@@ -11,7 +11,6 @@ import typer
 from aesedge.bundle import open_bundle
 from aesedge.cli import machine_report
 from aesedge.cli.exit_codes import SOME_FAILED
-from aesedge.cli.loading import options_of
 from aesedge.cli.options import Loading, Printing, expand
 from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, complain, dim, status, table
@@ -52,7 +51,7 @@ def doctor(
     It shows what the machine has, what the libraries were built with, and what disturbs measurements now. None of that
     makes a machine unfit. What is kept for the proof lies in a temporary folder; your own cache is not touched.
     """
-    options = options_of(loading)
+    options = loading.options
     bundle = open_bundle(loading.bundle)
     passed = (
         _examine_cache(bundle, options, photo or [], printing) if cache else _examine_machine(bundle, options, printing)

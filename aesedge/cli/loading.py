@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from aesedge.cli.options import Loading, WritingOptions, number_or_auto, seconds
+from aesedge.cli.options import Loading, WritingOptions, seconds
 from aesedge.cli.terminal import status
 from aesedge.errors import UsageError
 from aesedge.system.error_text import error_text
@@ -14,7 +14,6 @@ from aesedge.system.git_lfs import refuse_git_lfs_pointer
 
 if TYPE_CHECKING:
     from aesedge.engine import Model
-    from aesedge.options import Options
     from aesedge.profile import Purpose
     from aesedge.reply import Writing
 
@@ -36,26 +35,9 @@ def load_model(loading: Loading, *, quiet: bool, photos: int = 1, purpose: Purpo
     from aesedge.bundle import open_bundle
     from aesedge.engine import Model
 
-    options = dataclasses.replace(options_of(loading), photos=photos, purpose=purpose)
+    options = dataclasses.replace(loading.options, photos=photos, purpose=purpose)
     with status(f"loading {loading.bundle}", quiet=quiet) as show:
         return Model(open_bundle(loading.bundle), options, show)
-
-
-def options_of(loading: Loading) -> Options:
-    """Return what the command line says about loading.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
-    from aesedge.options import Options
-
-    values: dict[str, Any] = {k: v for k, v in vars(loading).items() if k not in {"bundle", "cache_size"}}
-    values["cache"] = loading.cache_size
-    values["device"] = loading.device.value
-    values["gpu_layers"] = number_or_auto(loading.gpu_layers, "--gpu-layers")
-    if loading.image_tokens is not None:
-        values["image_tokens"] = number_or_auto(loading.image_tokens, "--image-tokens")
-    return Options(**values)
 
 
 def writing(options: WritingOptions) -> Writing:

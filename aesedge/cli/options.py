@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -15,6 +15,7 @@ import typer
 
 from aesedge.bundle import POCKET
 from aesedge.errors import UsageError
+from aesedge.options import Options
 
 
 class Device(str, enum.Enum):
@@ -83,61 +84,52 @@ LOADING, WRITING, PRINTING = "Loading", "Writing", "Printing"
 
 @dataclass(kw_only=True)
 class Loading:
-    """How a bundle is loaded."""
+    """Which bundle is loaded, and how: each field of the options that has a help text is an option here."""
 
     bundle: Annotated[str, typer.Option(help="Name of an installed bundle, or a folder.", rich_help_panel=LOADING)] = (
         POCKET
     )
-    gguf: Annotated[
-        str | None,
-        typer.Option(help="Quantization type, e.g. q4_k_m.", show_default="the bundle's", rich_help_panel=LOADING),
-    ] = None
-    vision: Annotated[
-        str, typer.Option(help="Precision of the vision graph: fp32, fp16, int8.", rich_help_panel=LOADING)
-    ] = "auto"
-    image_tokens: Annotated[
-        str | None,
-        typer.Option(
-            help="Positions that an image takes: a number, or auto for the fewest that cost little (see tune).",
-            show_default="all",
-            rich_help_panel=LOADING,
-        ),
-    ] = None
-    device: Annotated[Device, typer.Option(help="Where to run.", rich_help_panel=LOADING)] = Device.auto
-    gpu_layers: Annotated[str, typer.Option(help="Layers on the GPU: auto, or a number.", rich_help_panel=LOADING)] = (
-        "auto"
-    )
-    threads: Annotated[
-        int | None,
-        typer.Option(help="CPU threads.", show_default="tuned, or one per core", rich_help_panel=LOADING),
-    ] = None
-    ctx: Annotated[
-        int | None,
-        typer.Option(
-            help="Positions for image, questions and answers.", show_default="image + 1024", rich_help_panel=LOADING
-        ),
-    ] = None
-    cache_size: Annotated[
-        str,
-        typer.Option(
-            help="What is kept on disk of photos that were seen: 2GB, 5% of the disk, 0.", rich_help_panel=LOADING
-        ),
-    ] = "2GB"
-    kv_type: Annotated[
-        str | None,
-        typer.Option(help="Type of the KV cache: f16, q8_0.", show_default="tuned, or f16", rich_help_panel=LOADING),
-    ] = None
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            help="Memory that aesedge may take: 6GB, 50%. What does not fit is not loaded.",
-            show_default="what is free",
-            rich_help_panel=LOADING,
-        ),
-    ] = None
-    tuned: Annotated[
-        bool, typer.Option(help="Use what 'aesedge tune' has measured on this machine.", rich_help_panel=LOADING)
-    ] = True
+    options: Options = Options()
+
+
+_TYPES: dict[str, Any] = {
+    "str": str,
+    "str | None": str | None,
+    "int | None": int | None,
+    "bool": bool,
+    "Device": Device,
+    "int | Literal['auto']": str,
+    "int | Literal['auto'] | None": str | None,
+}
+"""How a field of the options is annotated, and as what Typer reads it."""
+_CHOSEN = {field.metadata["name"] or field.name: field for field in dataclasses.fields(Options) if field.metadata}
+
+
+def _chosen_parameters() -> Iterator[inspect.Parameter]:
+    """Yield the options of the command line that the fields of the options stand for."""
+    for name, chosen in _CHOSEN.items():
+        kind, default = _TYPES[str(chosen.type)], chosen.default
+        told = typer.Option(
+            help=chosen.metadata["help"], show_default=chosen.metadata["default"] or True, rich_help_panel=LOADING
+        )
+        default = Device(default) if kind is Device else default
+        annotation = Annotated[kind, told]  # type: ignore[valid-type]
+        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _options_of(values: dict[str, Any]) -> Options:
+    """Take what the command line says about loading out of its values.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+    found: dict[str, Any] = {}
+    for name, chosen in _CHOSEN.items():
+        value = values.pop(name)
+        if "auto" in str(chosen.type) and value is not None:
+            value = number_or_auto(value, f"--{name.replace('_', '-')}")
+        found[chosen.name] = value.value if isinstance(value, Device) else value
+    return Options(**found)
 
 
 @dataclass(kw_only=True)
@@ -185,7 +177,7 @@ def expand(function: Callable[..., None]) -> Callable[..., None]:
         if dataclasses.is_dataclass(hints[name]):
             kind = hints[name]
             field_hints = get_type_hints(kind, include_extras=True)
-            fields = dataclasses.fields(kind)
+            fields = [f for f in dataclasses.fields(kind) if f.type != "Options"]
             groups[name] = (kind, [f.name for f in fields])
             parameters += [
                 inspect.Parameter(
@@ -193,11 +185,15 @@ def expand(function: Callable[..., None]) -> Callable[..., None]:
                 )
                 for f in fields
             ]
+            parameters += _chosen_parameters() if kind is Loading else []
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
 
     def command(**values: Any) -> None:
         filled = {name: kind(**{f: values.pop(f) for f in fields}) for name, (kind, fields) in groups.items()}
+        for loading in filled.values():
+            if isinstance(loading, Loading):
+                loading.options = _options_of(values)
         function(**values, **filled)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__

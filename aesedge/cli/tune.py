@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from aesedge.bundle import POCKET, open_bundle
@@ -20,18 +20,6 @@ if TYPE_CHECKING:
     from aesedge.bundle import Bundle
     from aesedge.profile import Profile
 
-_NAMES = {
-    "vision": "vision",
-    "vision_device": "vision provider",
-    "kv_type": "KV cache",
-    "gpu_layers": "layers on the GPU",
-    "repack": "weight repacking",
-    "flash_attention": "flash attention",
-    "chunk": "rows in a batch",
-    "threads_vision": "threads, vision",
-    "threads_batch": "threads, prefill",
-    "threads": "threads, decode",
-}
 _PER_S = {"vision": "photos/s", "prefill": "rows/s", "decode": "tokens/s"}
 
 
@@ -137,8 +125,12 @@ def trials_text(profile: Profile) -> str:
 
 def tuned_text(profile: Profile) -> str:
     """Return the settings of a profile, for scores and for critiques side by side."""
-    chosen = [msgspec.structs.asdict(settings) for settings in profile.settings.values()]
-    rows = [[words, *(_value(settings[field]) for settings in chosen)] for field, words in _NAMES.items()]
+    from aesedge.plan import Settings
+
+    rows = [
+        [field.metadata["words"], *(_value(getattr(settings, field.name)) for settings in profile.settings.values())]
+        for field in dataclasses.fields(Settings)
+    ]
     expected = [profile.expected_s.get(purpose) for purpose in profile.settings]
     rows.append(["one photo takes about", *("-" if s is None else _time(s) for s in expected)])
     title = bold(f"settings: tuned {profile.measured_at[:10]}")

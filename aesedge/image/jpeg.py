@@ -131,9 +131,9 @@ def _damage(jpeg: _Jpeg, scan: JpegScan, name: str) -> list[str]:
     if scan.end is None or jpeg.image.is_short or jpeg.ends_grey():
         part = jpeg.lost_part()
         if scan.end is None and part > MAX_LOST:
-            raise _truncated(name, f": {part:.0%} of the picture is missing at its lower end")
+            raise _truncated(name, f": {part:.0%} of the picture are missing at its lower end")
         if part:
-            remarks.append(f"the file is damaged: {part:.1%} of the picture is missing at its lower end")
+            remarks.append(f"the file is damaged: {part:.1%} of the picture are missing at its lower end")
         elif scan.end is None:
             remarks.append("the file lacks its end marker; the picture is complete")
     elif jpeg.image.is_long and not remarks:

@@ -43,7 +43,6 @@ _OTHER_COMPRESSIONS = {
 _SAMPLE_KINDS: dict[int, Kind] = {1: "u", 2: "i", 3: "f", 4: "u"}
 _READ_BITS: dict[Kind, tuple[int, ...]] = {"u": (*range(1, 17), 24, 32), "i": (8, 16, 32), "f": (16, 24, 32, 64)}
 _KIND_NAMES: dict[Kind, str] = {"u": "unsigned", "i": "signed", "f": "float"}
-_MAX_SAMPLES = 32  # colours, alpha and spot colours are fewer; a damaged header may say any number
 _WHOLE_FILE = 2**32 - 1
 
 
@@ -191,8 +190,6 @@ def _unread_values(layout: Layout, format_: int, ink_set: int) -> Iterator[str]:
     if photometric not in N_COLORS:
         yield _OTHER_COLORS.get(photometric, f"colours of an unknown kind ({photometric})")
         return
-    if layout.n_samples > _MAX_SAMPLES:
-        yield f"{layout.n_samples} samples a pixel"
     if layout.n_samples < N_COLORS[photometric]:
         yield f"{layout.n_samples} samples a pixel where its colours need {N_COLORS[photometric]}"
     if format_ not in _SAMPLE_KINDS:

@@ -15,7 +15,7 @@ from aesedge.vision import PROVIDERS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aesedge.profile import Settings
+    from aesedge.plan import Settings
     from aesedge.tuning.steps import Phase
 
 CHUNKS = (512, 128)
@@ -29,7 +29,7 @@ class Change(NamedTuple):
 
     name: str
     values: dict[str, Any]
-    """Fields of :class:`aesedge.profile.Settings`."""
+    """Fields of :class:`aesedge.plan.Settings`."""
     phases: frozenset[Phase]
     """What they can make faster."""
     grows: bool = False

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from aesedge.image import preprocess, read_image
 from aesedge.llm import Context, LanguageModel
@@ -34,8 +32,7 @@ if TYPE_CHECKING:
 
     from aesedge.bundle import Bundle
     from aesedge.memory import MemoryEstimate
-    from aesedge.plan import Plan
-    from aesedge.profile import Settings
+    from aesedge.plan import Plan, Settings
     from aesedge.rating import LabelTokens, Rating
     from aesedge.tuning.steps import Part, Rates
 
@@ -296,14 +293,14 @@ class Runners(Closing):
     def estimate(self, settings: Settings, ctx: int | None = None) -> MemoryEstimate:
         """Return what settings take, with so many positions, or with as many as users have."""
         if (settings, ctx) not in self._estimates:
-            plan = replace(self._plan, **msgspec.structs.asdict(settings), ctx=ctx)
+            plan = replace(self._plan, **asdict(settings), ctx=ctx)
             found = estimate(self._bundle, plan, process_bytes=self._limits.process_bytes)
             self._estimates[settings, ctx] = found
         return self._estimates[settings, ctx]
 
     def repacks(self, settings: Settings) -> bool:
         """Whether there is anything in the file that llama.cpp would repack."""
-        return "weights, repacked" in self.estimate(msgspec.structs.replace(settings, repack=True), self._n_ctx).parts
+        return "weights, repacked" in self.estimate(replace(settings, repack=True), self._n_ctx).parts
 
     def has_room(self, settings: Settings) -> bool:
         """Whether settings fit memory as users run them."""

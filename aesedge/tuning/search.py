@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
-import msgspec
-
 from aesedge.errors import AesedgeError
-from aesedge.profile import Purpose, Settings
+from aesedge.profile import Purpose
 from aesedge.tuning.candidates import is_possible, tower_of
 from aesedge.tuning.comparison import (
     LEAST_PAIRS,
@@ -33,6 +31,7 @@ from aesedge.tuning.steps import PHASE_OF, UNITS, is_deep, language_pass, text_p
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from aesedge.plan import Settings
     from aesedge.tuning.candidates import Change
     from aesedge.tuning.comparison import Program, Runner, Samples, Verdict
     from aesedge.tuning.runners import Runners
@@ -98,7 +97,7 @@ class Search:
                 if self._amounts(change, purpose):
                     groups.setdefault(best.settings, []).append(purpose)
             for base, purposes in groups.items():
-                variant = msgspec.structs.replace(base, **change.values)
+                variant = replace(base, **change.values)
                 if variant != base and is_possible(variant):
                     self._try(change, base, variant, purposes)
 
@@ -109,7 +108,7 @@ class Search:
             "from": {name: getattr(base, name) for name in change.values},
             "to": dict(change.values),
             "purposes": list(purposes),
-            "base": msgspec.structs.asdict(base),
+            "base": asdict(base),
         }
         self.trials.append(record)
         try:
@@ -227,7 +226,8 @@ class Search:
 
     def _base_rates(self, part: Part, settings: Settings) -> dict[Phase, float]:
         if (part, settings) not in self._rates:
-            self._need(0.0)
+            if self._left_s() <= 0:
+                raise NoTimeError("no time left")
             (runner,) = self._runners.subjects(part, [settings])
             self._rates[part, settings] = dict(runner.rates)
         return self._rates[part, settings]
@@ -238,7 +238,7 @@ class Search:
 
     def _need(self, seconds: float) -> None:
         left = self._left_s()
-        if left <= 0 or seconds > left:
+        if seconds > left:
             raise NoTimeError(f"no time: about {seconds:.0f} s needed, {max(0.0, left):.0f} s left")
 
     def measured(self, purpose: Purpose) -> set[str]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import fields, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-import msgspec
 import psutil
 
 from aesedge.errors import UsageError
 from aesedge.memory import check_fit
 from aesedge.options import Options
-from aesedge.profile import FORMAT, Profile, Settings, machine_facts, profile_key
+from aesedge.plan import Settings
+from aesedge.profile import FORMAT, Profile, machine_facts, profile_key
 from aesedge.tuning.candidates import hardware, is_possible, language_changes, most_precise, usable, vision_changes
 from aesedge.tuning.runners import Runners
 from aesedge.tuning.search import PURPOSES, Search
@@ -73,10 +74,10 @@ def tune(
             100 * busy,
         )
     with Runners(bundle, plan, memory, started + seconds - time.perf_counter()) as runners:
-        default = _settings_of(plan)
+        default = plan.settings
         runners.subjects("vision", [default])
         types = usable(bundle.manifest.types("vision"), runners.provider)
-        precise = msgspec.structs.replace(default, vision=most_precise(types))
+        precise = replace(default, vision=most_precise(types))
         start = precise if runners.has_room(precise) else default
         search = Search(
             runners,
@@ -103,7 +104,7 @@ def tune(
         took_s=time.perf_counter() - started,
         machine={**machine_facts(), "busy": busy},
         settings={
-            purpose: settled(best.settings, start, _settings_of(defaults[purpose]), search.measured(purpose))
+            purpose: settled(best.settings, start, defaults[purpose].settings, search.measured(purpose))
             for purpose, best in search.best.items()
         },
         expected_s=expected,
@@ -120,14 +121,10 @@ def settled(best: Settings, start: Settings, default: Settings, measured: Collec
         default: what the hardware suggests for this purpose.
         measured: fields that were tried.
     """
-    fields = [name for name in Settings.__struct_fields__ if name not in measured]
-    left = {name: getattr(default, name) for name in fields if getattr(best, name) == getattr(start, name)}
-    found = msgspec.structs.replace(best, **left)
+    names = {field.name for field in fields(Settings)} - set(measured)
+    left = {name: getattr(default, name) for name in names if getattr(best, name) == getattr(start, name)}
+    found = replace(best, **left)
     return found if is_possible(found) else best
-
-
-def _settings_of(plan: Plan) -> Settings:
-    return Settings(**{name: getattr(plan, name) for name in Settings.__struct_fields__})
 
 
 def _model_bytes(bundle: Bundle, plan: Plan) -> int:

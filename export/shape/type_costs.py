@@ -19,8 +19,8 @@ from aesedge.bench.predict import TypeCost, TypeCosts
 from aesedge.errors import BundleError
 from aesedge.llm import Context, LanguageModel
 from aesedge.memory.header import read_weights
-from aesedge.options import repacking_pays
 from aesedge.paired_runs import in_turns, ratio_of
+from aesedge.planning import repacking_pays
 from aesedge.raw_timing import RawTimer
 
 from .probe import ProbeWriter, shape_of

@@ -17,7 +17,8 @@ from aesedge.bundle import open_bundle
 from aesedge.cli import main
 from aesedge.doctor.probe import caught_warnings
 from aesedge.options import Options
-from aesedge.profile import FORMAT, Profile, Settings, machine_facts, profile_key, profile_path, save_profile
+from aesedge.plan import Settings
+from aesedge.profile import FORMAT, Profile, machine_facts, profile_key, profile_path, save_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
