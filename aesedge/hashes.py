@@ -111,7 +111,7 @@ def _remember(memory: dict[str, _Known]) -> None:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / _MEMORY_NAME, msgspec.json.encode(memory))
+        write_whole(folder / _MEMORY_NAME, msgspec.json.encode(memory), own=True)
     except OSError as error:
         remark_unwritable(folder, error.strerror or "unknown reason")
 

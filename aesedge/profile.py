@@ -142,4 +142,4 @@ def save_profile(profile: Profile, path: Path) -> None:
         OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
+    write_whole(path, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n", own=True)

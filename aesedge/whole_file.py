@@ -7,26 +7,32 @@ import secrets
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, own: bool = False) -> None:
     """Write a file under a temporary name beside its own, and move it into place.
 
     It may be read by whom the user's other files may be, or by whom the file that was there might.
 
+    Args:
+        path: the file; a link leads to it, and a device or a pipe is written into.
+        data: what it holds.
+        own: whether the place is aesedge's own: a link, a device or a pipe there is replaced, as nobody reads it.
+
     Raises:
         OSError: the folder cannot be written; what was there before stays.
     """
-    if path.exists() and not path.is_file():  # a device, a pipe: to put a file in its place would remove it
+    if not own and path.exists() and not path.is_file():  # a device, a pipe: to put a file in its place would remove it
         with path.open("wb") as file:
             file.write(data)
         return
-    path = Path(os.path.realpath(path))  # a link stays, and leads to the new file
+    if not own:
+        path = Path(os.path.realpath(path))  # a link stays, and leads to the new file
     part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     # mkstemp would let nobody else read it.
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        if path.exists():
+        if path.is_file():
             part.chmod(path.stat().st_mode)
         part.replace(path)
     except BaseException:
