@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .forced import Prompts
     from .language_proof import Comparison
     from .proof_inputs import Files, Inputs, Progress
-    from .reference import ReferenceMode
+    from .reference import Reference, ReferenceMode
     from .stages import FloatArray
 
 PYTORCH = "PyTorch"
@@ -46,7 +46,7 @@ def prove(
     files: Files,
     inputs: Inputs,
     *,
-    reference: ReferenceMode = "auto",
+    reference: ReferenceMode | Callable[[], Reference] = "auto",
     vision_limits: Mapping[str, Mapping[str, float]] | None = None,
     n_threads: int,
     progress: Progress | None = None,
@@ -57,7 +57,7 @@ def prove(
         checkpoint: what was exported.
         files: what it became.
         inputs: photos, and the questions of the manifest.
-        reference: how PyTorch holds the model, see :func:`.reference.open_reference`.
+        reference: how PyTorch holds the model, see :func:`.reference.open_reference`; or what opens another model.
         vision_limits: stricter limits of some vision precisions.
         n_threads: CPU threads.
         progress: called with the name of a step and the share of it that is done.
@@ -73,7 +73,8 @@ def prove(
 
     report = progress or silent
     base = most_precise(files.llm)
-    with open_reference(checkpoint, reference, n_threads=n_threads) as torch_model:
+    opened = reference() if callable(reference) else open_reference(checkpoint, reference, n_threads=n_threads)
+    with opened as torch_model:
         pixels, pixels_stage = _pixels(inputs, torch_model.pixels)
         images = torch_model.encode_images(pixels, part_of(report, "parity: PyTorch, images"))
         towers = encode_files(files.vision, pixels, n_threads, report)
