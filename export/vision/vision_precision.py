@@ -29,7 +29,7 @@ from .reduction import NONE, add_reduction
 from .vision_fusion import optimize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     FloatArray = npt.NDArray[np.float32]
@@ -43,6 +43,7 @@ __all__ = [
     "variations",
     "write_fp16",
     "write_int8",
+    "write_int8_convolutions",
     "write_int8_unseen",
 ]
 
@@ -351,3 +352,27 @@ def _cosines(path: Path, pixels: Sequence[FloatArray], expected: Sequence[FloatA
             found.append((a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)))
     cosines = np.concatenate(found)
     return float(cosines.min()), float(cosines.mean())
+
+
+def write_int8_convolutions(
+    fp32: Path, path: Path, nodes: Sequence[str], inputs: Iterator[dict[str, npt.NDArray[Any]]]
+) -> None:
+    """Write a graph of a convolutional network with some of its nodes in 8 bits.
+
+    Args:
+        fp32: the graph.
+        path: the file to write.
+        nodes: names of those that are quantized; all others stay in float32.
+        inputs: of the graph, by which the range of every tensor is measured.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
+        def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+            return next(inputs, None)
+
+    quantize_static(
+        fp32, path, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, nodes_to_quantize=list(nodes),
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        reduce_range=True,  # 7 bits of weight: processors without VNNI add two products in 16 bits
+    )  # fmt: skip
