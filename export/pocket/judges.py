@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Judge(Protocol):
-    """The PyTorch checkpoint, or a bundle in the runtime."""
+    """A bundle in the runtime, or what stands for it in a test."""
 
     def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
         """Return score (0 to 10) and critique of each picture."""

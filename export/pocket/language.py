@@ -1,88 +1,65 @@
-"""Turn fault strengths into questions and answers in natural English.
+"""Turn a judgement into questions and answers in natural English.
 
-It knows strengths and phrases; it does not know pixels or models, and it never says what a picture shows,
-because nobody taught it that.
+Which words are chosen depends on the judgement alone, so that they are learnt and vary from photo to photo. It never
+says what a picture shows, because nobody taught it that.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from aesedge_export.questions import OPTIONS
+from aesedge_export.questions import AESTHETIC_QUESTION, OPTIONS
 
-from .impression import MENTIONED, Impression, Strengths, severity
+from . import questions as asked
+from .judgement import MOST, Judgement
 from .looks import DISTURBED_BY
 from .phrases import (
+    ABOUT_ITSELF,
     ADVERBS,
     ADVICE,
-    ATTRIBUTE_PRAISE,
     ATTRIBUTES,
+    BANDS,
+    CARE,
     CLOSINGS,
-    CONTENT,
     DEGREES,
     FAULT_MARKERS,
-    GROUPS,
+    GREETING,
+    IN_A_WORD,
+    LEVELS,
     LOOK_SENTENCES,
     NAMES,
+    NO_FAULT,
     OPENINGS,
+    OTHER_FAULTS,
     PRAISE,
     PREDICATES,
     STATEMENTS,
+    THANKS,
     UNKNOWN,
+    WEAKNESS,
 )
-from .questions import (
-    ADVICE_QUESTIONS,
-    CRITIQUE_QUESTIONS,
-    MAIN_QUESTIONS,
-    PRAISE_QUESTIONS,
-    UNKNOWN_QUESTIONS,
-    WRONG_QUESTIONS,
-    YES_NO,
-)
-from .scenes import FLAWS, PLACES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 LABELS = ("High", "Medium", "Low")
-N_CHOICES = 3
-"""Multiple choice questions about a picture that has a fault (one, if it has none): they are the hardest to learn."""
-SCORED = ("aesthetic quality", "technical quality", "color and light", "composition", "content")
+GOOD_FROM = 0.5
+"""Quality from which a photo is called good, and worth keeping."""
 Turn = tuple[str, str]
 
 
-def score_question(about: str) -> str:
-    """Return AesBench's question with its options, byte for byte, about the whole or one attribute."""
-    return f"How is the {about} of this image?{OPTIONS}"
-
-
-def severity_about(about: str, strengths: Strengths) -> float:
-    """Return the severity that the score question about this attribute asks for."""
-    if about == "content":  # a picture stays readable long after it has become ugly; a bad frame hides nothing
-        return 0.85 * severity({f: s for f, s in strengths.items() if f not in ATTRIBUTES["composition"]})
-    return severity(strengths, ATTRIBUTES.get(about))
-
-
-def label_probabilities(total: float) -> tuple[float, float, float]:
-    """Return the probabilities of High, Medium and Low; they move smoothly and monotonically with severity."""
-    high = 1 / (1 + math.exp((total - 0.27) / 0.1))
-    low = 1 / (1 + math.exp((0.62 - total) / 0.11))
-    return high, max(0.0, 1 - high - low), low
-
-
-def label_of(total: float) -> str:
-    """Return the most probable label."""
-    return LABELS[int(np.argmax(label_probabilities(total)))]
-
-
-def mentioned(strengths: Strengths) -> list[str]:
-    """Return the faults worth saying, strongest first; flaws of the composition after all others."""
-    return sorted((f for f, s in strengths.items() if s >= MENTIONED), key=lambda f: (f in FLAWS, -strengths[f], f))
+def score_question(about: str = "") -> str:
+    """Return the question that is scored, byte for byte: about the whole, or about one attribute."""
+    if not about:
+        return AESTHETIC_QUESTION
+    return (
+        f"How well is noise kept down in this image?{OPTIONS}"
+        if about == "noise"
+        else f"How is the {about} of this image?{OPTIONS}"
+    )
 
 
 def named_faults(text: str) -> set[str]:
@@ -93,7 +70,8 @@ def named_faults(text: str) -> set[str]:
 @cache
 def sentences() -> re.Pattern[str]:
     """Return what matches one sentence of a critique, every word as it was taught."""
-    lists = (*OPENINGS.values(), *PRAISE.values(), *LOOK_SENTENCES.values(), *ADVICE.values(), CLOSINGS)
+    lists = (*OPENINGS, *PRAISE.values(), LOOK_SENTENCES.values(), *ADVICE.values(), CLOSINGS, WEAKNESS.values(),
+             CARE.values())  # fmt: skip
     plain = [re.escape(sentence) for options in lists for sentence in options]
     fillings = {"{a}": ADVERBS, "{b}": DEGREES}
     graded = [re.escape(sentence) for options in STATEMENTS.values() for sentence in options]
@@ -116,199 +94,265 @@ def said_of(text: str) -> list[str] | None:
     return found
 
 
-def grade(strength: float) -> int:
-    """Return 0 for slight, 1 for clear, 2 for severe."""
-    return 0 if strength < 0.35 else 1 if strength < 0.65 else 2
+def choose(options: Sequence[str], place: float) -> str:
+    """Return the option that belongs to a place between 0 and 1."""
+    return options[min(len(options) - 1, max(0, int(place * len(options))))]
 
 
-@dataclass
 class Speaker:
-    """Says things about one photograph; the generator decides between phrasings."""
+    """Says things about one photograph."""
 
-    strengths: Strengths
-    rng: np.random.Generator
-    looks: Sequence[str] = ()
-    """What plainly shows in the colors (see looks.py)."""
-    total: float | None = None
-    """How spoilt the photograph is altogether; by default what its faults make."""
+    def __init__(self, judgement: Judgement) -> None:
+        self.of = judgement
+        self.quality, self.faults, self.attributes = judgement.quality, judgement.faults, judgement.attributes
+        self.band = sum(self.quality >= limit for limit in BANDS)
 
-    def pick_near(self, options: Sequence[str], place: float) -> str:
-        """Pick the phrasing that belongs to a place between 0 and 1, with some play: other photos, other words."""
-        at = int(place * len(options) + 0.5 * self.rng.standard_normal())
-        return options[min(len(options) - 1, max(0, at))]
+    def grade(self, fault: str) -> int:
+        """Return 0 for slight, 1 for clear, 2 for severe."""
+        return min(2, int(self.of.margins[fault]))
 
-    def seen(self) -> list[str]:
-        """Return sentences about looks that no fault has made."""
-        own = [k for k in self.looks if not self.disturbed(k)]
-        return [self.pick(LOOK_SENTENCES[k]) for k in self.rng.permutation(own)] if own else []
-
-    def disturbed(self, look: str) -> bool:
-        """Tell whether a look may be the effect of a fault."""
-        return any(self.strengths.get(f, 0) > 0 for f in DISTURBED_BY[look])
-
-    def pick(self, options: Sequence[str]) -> str:
-        """Pick one phrasing."""
-        return options[int(self.rng.integers(len(options)))]
-
-    def adverb(self, fault: str) -> str:
-        """Return an adverb of the fault's grade."""
-        return self.pick(ADVERBS[grade(self.strengths[fault])])
+    def adverb(self, fault: str, table: Sequence[Sequence[str]] = ADVERBS) -> str:
+        """Return an adverb of the fault's grade: another one in the upper half of the grade."""
+        grade = self.grade(fault)
+        return table[grade][int(self.of.margins[fault] - grade >= 0.5)]
 
     def statement(self, fault: str) -> str:
         """Return a sentence about a fault."""
-        degree = self.pick(DEGREES[grade(self.strengths[fault])])
-        chosen = self.pick_near(STATEMENTS[fault], self.strengths[fault])
-        return chosen.replace("{a}", self.adverb(fault)).replace("{b}", degree)
+        sentence = choose(STATEMENTS[fault], self.of.margins[fault] / MOST)
+        return sentence.replace("{a}", self.adverb(fault)).replace("{b}", self.adverb(fault, DEGREES))
 
     def predicate(self, fault: str) -> str:
         """Return what follows "It is"."""
-        return f"{self.adverb(fault)} {self.pick(PREDICATES[fault])}"
+        return f"{self.adverb(fault)} {choose(PREDICATES[fault], self.of.margins[fault] / MOST)}"
 
-    def praise(self, groups: Sequence[str] | None = None) -> list[str]:
-        """Return praise for what no fault touches, in random order."""
-        sound = [g for g in groups or GROUPS if not any(self.strengths.get(f, 0) > 0 for f in GROUPS[g])]
-        return [self.pick(PRAISE[g]) for g in self.rng.permutation(sound)] if sound else []
+    def advice_on(self, fault: str) -> str:
+        """Say how to avoid a fault."""
+        return choose(ADVICE[fault], self.of.margins[fault] / 2)
+
+    def opening(self) -> str:
+        """Return the verdict."""
+        edges = (0.0, *BANDS, 1.0)
+        low, high = edges[self.band], edges[self.band + 1]
+        return choose(OPENINGS[self.band], (self.quality - low) / (high - low))
+
+    def look(self) -> list[str]:
+        """Return a sentence about a look that no fault has made, if there is one."""
+        own = [k for k in self.of.looks if not any(self.of.margins.get(f, -1) > 0 for f in DISTURBED_BY[k])]
+        return [LOOK_SENTENCES[own[0]]] if own else []
+
+    def praise(self, attribute: str) -> str:
+        """Say what is good about an attribute."""
+        return choose(PRAISE[attribute], 2 * self.attributes[attribute] - 1)
 
     def critique(self) -> str:
-        """Return two to four sentences: verdict, faults, what works, what to do."""
-        faults = mentioned(self.strengths)
-        verdict = label_of(severity(self.strengths) if self.total is None else self.total)
-        if not faults:
-            verdict = "High"
-        elif verdict == "High":
-            verdict = "Medium"
-        sentences = [self.pick(OPENINGS[verdict]), *(self.statement(f) for f in faults[:2])]
-        if not faults:
-            sentences += [*[*self.seen()[:1], *self.praise()][:2], self.pick(CLOSINGS)]
+        """Return three or four sentences: verdict, faults, what works, what to do."""
+        said = [self.opening(), *(self.statement(f) for f in self.faults[:2])]
+        good = [self.praise(self.of.best)] if self.attributes[self.of.best] >= 0.5 else []
+        if self.faults:
+            said += [*(good if len(self.faults) == 1 else []), self.advice_on(self.faults[0])]
+        elif self.band >= 3:
+            said += [*good, *self.look(), choose(CLOSINGS, (self.quality - BANDS[2]) / 0.3)]
         else:
-            if len(faults) == 1 and verdict == "Medium":
-                sentences += [*self.seen(), *self.praise()][:1]
-            sentences.append(self.pick(ADVICE[faults[0]]))
-        return " ".join(sentences[:4])
+            said += [WEAKNESS[self.of.worst], *(self.look() or good), CARE[self.of.worst]]
+        return " ".join(said)
 
-    def analysis(self, about: str) -> str:
-        """Return an answer to "Analyze the ... of this image."."""
-        if about == "content":
-            return f"{self.pick(CONTENT[label_of(severity_about(about, self.strengths))])} {self.pick(UNKNOWN)}"
-        faults = [f for f in mentioned(self.strengths) if f in ATTRIBUTES[about]]
-        praise = self.praise(ATTRIBUTE_PRAISE[about])
-        if about == "color and light":
-            colors = Speaker(self.strengths, self.rng, [k for k in self.looks if k not in PLACES])
-            praise = [*colors.seen()[:1], *praise]
-        if about == "composition":
-            own = [k for k in self.looks if k in PLACES and not self.disturbed(k)]
-            told = [self.pick(LOOK_SENTENCES[k]) for k in own] or ["Of the arrangement I can't tell more."]
-            praise = [*praise[:1], *told]
-        if not faults:
-            verdict = "good" if severity_about(about, self.strengths) < 0.2 else "fair"
-            return " ".join([f"The {about} is {verdict}.", *praise[:2]])
-        sentences = [self.statement(f) for f in faults[:2]] + [self.pick(ADVICE[faults[0]])]
-        return " ".join(sentences[:3])
+    def analysis(self, attribute: str) -> str:
+        """Analyze an attribute: the faults that spoil it and what to do, or how good it is."""
+        own = [f for f in self.faults if f in ATTRIBUTES[attribute]]
+        if own:
+            return f"{self.statement(own[0])} {self.advice_on(own[0])}"
+        score = self.attributes[attribute]
+        return LEVELS[attribute][0 if score >= 0.85 else 1 if score >= 0.65 else 2]
+
+    def attribute_advice(self, attribute: str) -> str:
+        """Say how to improve an attribute."""
+        own = [f for f in self.faults if f in ATTRIBUTES[attribute]]
+        return self.advice_on(own[0]) if own else f"{self.analysis(attribute)} {CLOSINGS[0]}"
 
     def wrong(self) -> str:
         """Answer "What is wrong with this photo?"."""
-        faults = mentioned(self.strengths)
-        if not faults:
-            return self.pick(("Nothing is obviously wrong.", "I see no clear fault.", "Nothing important."))
-        return f"It is {' and '.join(self.predicate(f) for f in faults[:2])}."
+        if self.faults:
+            return f"It is {' and '.join(self.predicate(f) for f in self.faults[:2])}."
+        return NO_FAULT if self.band >= 3 else f"{NO_FAULT} {WEAKNESS[self.of.worst]}"
 
     def main(self) -> str:
         """Name the strongest fault."""
-        faults = mentioned(self.strengths)
-        if not faults:
-            return self.pick(("I see no clear fault.", "There is no clear fault."))
-        return "It is out of focus." if faults[0] == "defocus" else f"{NAMES[faults[0]].capitalize()}."
+        if not self.faults:
+            return NO_FAULT
+        return "It is out of focus." if self.faults[0] == "defocus" else f"{NAMES[self.faults[0]].capitalize()}."
 
     def advice(self) -> str:
         """Say what to do better."""
-        faults = mentioned(self.strengths)
-        return " ".join(self.pick(ADVICE[f]) for f in faults[:2]) or self.pick(CLOSINGS)
+        told = [self.advice_on(f) for f in self.faults[:2]]
+        return " ".join(told) or (CLOSINGS[0] if self.band >= 3 else CARE[self.of.worst])
 
-    def strengths_of_photo(self) -> str:
+    def strengths(self) -> str:
         """Say what works."""
-        return " ".join(self.praise()[:2]) or "Not much: the faults outweigh the rest."
+        good = [name for name in self.attributes if self.attributes[name] >= 0.5]
+        return " ".join(self.praise(name) for name in good[:2]) or "Not much: the faults outweigh the rest."
 
-    def yes_no(self, question: str) -> str:
-        """Answer a question about one kind of fault with yes or no."""
-        faults, when_there = YES_NO[question]
-        strongest = max(faults, key=lambda f: self.strengths.get(f, 0.0))
-        there = self.strengths.get(strongest, 0.0) >= MENTIONED
-        word = "Yes" if there == when_there else "No"
-        if there and self.rng.random() < 0.25:
-            return f"{word}, it is {self.predicate(strongest)}."
-        return f"{word}."
+    def why(self) -> str:
+        """Return the reason behind a verdict."""
+        return " ".join(self.statement(f) for f in self.faults[:2]) or (
+            self.praise(self.of.best) if self.band >= 3 else WEAKNESS[self.of.worst]
+        )
 
-    def question(self, *, there: bool) -> Turn:
-        """Return a yes/no question about a fault that is there, or about any that is not, with its answer."""
-        named = mentioned(self.strengths)
-        fitting = [q for q, (faults, _) in YES_NO.items() if there == any(f in named for f in faults)]
-        asked = self.pick(fitting or tuple(YES_NO))
-        return asked, self.yes_no(asked)
+    def more(self) -> str:
+        """Say what was not said yet."""
+        return self.statement(self.faults[1]) if len(self.faults) > 1 else OTHER_FAULTS if self.faults else NO_FAULT
+
+    def number(self) -> str:
+        """Rate from 1 to 10."""
+        return f"I give it {max(1, round(10 * self.quality))} of 10."
+
+    def is_good(self, *, when_good: bool = True) -> str:
+        """Say whether it is good, or whether it is not."""
+        return "Yes." if (self.quality >= GOOD_FROM) == when_good else "No."
+
+    def again(self) -> str:
+        """Say whether the photo should be taken again."""
+        return "No, it can be kept as it is." if self.quality >= GOOD_FROM else f"Yes. {self.advice()}"
+
+    def about_fault(self, question: str) -> str:
+        """Answer a question about some faults with yes or no."""
+        faults, when_there = asked.YES_NO[question]
+        there = any(f in self.faults for f in faults)
+        return "Yes." if there == when_there else "No."
+
+    def about_attribute(self, question: str) -> str:
+        """Answer a question about an attribute with yes or no."""
+        attribute, when_good = asked.ATTRIBUTE_YES_NO[question]
+        return "Yes." if (self.attributes[attribute] >= 0.5) == when_good else "No."
+
+
+class Partner:
+    """Asks about one photograph at random, and knows the answers."""
+
+    def __init__(self, judgement: Judgement, rng: np.random.Generator) -> None:
+        self.speaker, self.rng = Speaker(judgement), rng
+
+    def pick(self, options: Sequence[str]) -> str:
+        """Pick one."""
+        return options[int(self.rng.integers(len(options)))]
+
+    def worded(self, question: str, **words: str) -> str:
+        """Return a question in full, now and then as careless people write."""
+        text = question.replace("{it}", self.pick(asked.PHOTO))
+        for name, word in words.items():
+            text = text.replace(f"{{{name}}}", word)
+        if text.endswith("?") and self.rng.random() < 0.06:
+            text = text[:-1]
+        if self.rng.random() < 0.06:
+            text = text[0].lower() + text[1:]
+        return text
+
+    def yes_no(self, *, there: bool | None = None) -> Turn:
+        """Return a question about faults with its answer: about one that is there, one that is not, or any."""
+        fitting = [q for q, (faults, _) in asked.YES_NO.items()
+                   if there is None or there == any(f in self.speaker.faults for f in faults)]  # fmt: skip
+        question = self.pick(fitting or tuple(asked.YES_NO))
+        return self.worded(question), self.speaker.about_fault(question)
+
+    def attribute_yes_no(self) -> Turn:
+        """Return a question about an attribute with its answer."""
+        question = self.pick(tuple(asked.ATTRIBUTE_YES_NO))
+        return self.worded(question), self.speaker.about_attribute(question)
 
     def choice(self) -> Turn:
         """Return a multiple choice question about the main fault, with letters, and its answer."""
-        faults = mentioned(self.strengths)
+        faults = self.speaker.faults
         right = faults[0] if faults else "none"
-        others = [f for f in (*NAMES, "none") if f not in self.strengths and f != right]
+        others = [f for f in (*NAMES, "none") if f not in faults and f != right]
         options = [right, *self.rng.permutation(others)[: int(self.rng.integers(1, 4))]]
-        names = {**NAMES, "none": "no clear fault", "defocus": "wrong focus"}
-        lines = [
-            f"{letter}) {names[o].capitalize()}"
-            for letter, o in zip("ABCD", self.rng.permutation(options), strict=False)
-        ]
+        names = {**NAMES, "none": "no clear fault"}
+        lines = [f"{letter}) {names[str(o)].capitalize()}"
+                 for letter, o in zip("ABCD", self.rng.permutation(options), strict=False)]  # fmt: skip
         answer = next(line for line in lines if line.endswith(names[right].capitalize()))
-        question = "Which fault does this image have? Choose one from the following options:\n" + "\n".join(lines)
-        return question + "\nYou should output a correct option without explanation.", answer
+        head = self.pick(asked.CHOICE_QUESTIONS)
+        tail, short = (
+            ("You should output a correct option without explanation.", False), ("Answer with the letter only.", True),
+            ("You should output a correct option.", False),
+        )[int(self.rng.integers(3))]  # fmt: skip
+        return "\n".join([head, *lines, tail]), answer[0] if short else answer
 
-    def why(self) -> str:
-        """Return the reason behind a verdict: "Why?" as a later turn."""
-        faults = mentioned(self.strengths)
-        return " ".join(self.statement(f) for f in faults[:2]) or " ".join(self.praise()[:2])
+    def attribute(self) -> Turn:
+        """Return a question about an attribute in one of its words, with its answer."""
+        attribute = self.pick(tuple(ATTRIBUTES))
+        word = self.pick(asked.ATTRIBUTE_WORDS[attribute])
+        if self.rng.random() < 0.2:
+            question = self.worded(self.pick(asked.ATTRIBUTE_ADVICE_QUESTIONS), attribute=word)
+            return question, self.speaker.attribute_advice(attribute)
+        question = self.pick(asked.ATTRIBUTE_QUESTIONS)
+        if self.rng.random() < 0.35:  # the fields of a report
+            question, word = "Analyze the {attribute} of this image.", attribute
+        return self.worded(question, attribute=word), self.speaker.analysis(attribute)
+
+    def unknown(self) -> Turn:
+        """Return a question that nobody taught an answer to."""
+        topic = self.pick(tuple(UNKNOWN))
+        return self.worded(self.pick(asked.UNKNOWN_QUESTIONS[topic])), UNKNOWN[topic]
+
+    def kinds(self) -> dict[str, tuple[float, Callable[[], Turn]]]:
+        """Return each kind of question with how often it comes."""
+        s = self.speaker
+
+        def of(options: Sequence[str], answer: Callable[[], str]) -> Callable[[], Turn]:
+            return lambda: (self.worded(self.pick(options)), answer())
+
+        return {
+            "critique": (0.2, of(asked.CRITIQUE_QUESTIONS, s.critique)),
+            "sentence": (0.03, of(asked.SENTENCE_QUESTIONS, s.opening)),
+            "word": (0.02, of(asked.WORD_QUESTIONS, lambda: IN_A_WORD[s.band])),
+            "number": (0.03, of(asked.NUMBER_QUESTIONS, s.number)),
+            "good": (0.04, of((*asked.GOOD_QUESTIONS, *asked.KEEP_QUESTIONS), s.is_good)),
+            "bad": (0.02, of((*asked.BAD_QUESTIONS, *asked.DROP_QUESTIONS), lambda: s.is_good(when_good=False))),
+            "again": (0.02, of(asked.AGAIN_QUESTIONS, s.again)),
+            "wrong": (0.05, of(asked.WRONG_QUESTIONS, s.wrong)),
+            "main": (0.03, of(asked.MAIN_QUESTIONS, s.main)),
+            "has fault": (0.015, of(asked.HAS_FAULT_QUESTIONS, lambda: "Yes." if s.faults else "No.")),
+            "advice": (0.07, of(asked.ADVICE_QUESTIONS, s.advice)),
+            "praise": (0.05, of(asked.PRAISE_QUESTIONS, s.strengths)),
+            "any good": (0.015, of(asked.ANY_GOOD_QUESTIONS, s.strengths)),
+            "attribute": (0.13, self.attribute),
+            "unknown": (0.12, self.unknown),
+            "yes/no": (0.06, self.yes_no),
+            "attribute yes/no": (0.05, self.attribute_yes_no),
+            "choice": (0.03, self.choice),
+            "greeting": (0.01, of(asked.HELLO_QUESTIONS, lambda: GREETING)),
+            "thanks": (0.01, of(asked.THANKS_QUESTIONS, lambda: THANKS)),
+            "itself": (0.01, of(asked.SELF_QUESTIONS, lambda: ABOUT_ITSELF)),
+        }
+
+    def turn(self) -> Turn:
+        """Return one question, of a kind drawn at random, with its answer."""
+        shares, makers = zip(*self.kinds().values(), strict=True)
+        return makers[int(self.rng.choice(len(makers), p=np.array(shares) / sum(shares)))]()
+
+    def later(self) -> Turn:
+        """Return a question that follows another."""
+        draw = self.rng.random()
+        if draw < 0.25:
+            return self.worded(self.pick(asked.WHY_QUESTIONS)), self.speaker.why()
+        if draw < 0.35:
+            return self.worded(self.pick(asked.MORE_QUESTIONS)), self.speaker.more()
+        return self.turn()
 
 
-def turn(speaker: Speaker) -> Turn:
-    """Return one question, of a kind drawn at random, with its answer."""
-    rng, pick = speaker.rng, speaker.pick
-    kind = rng.choice(9, p=(0.34, 0.14, 0.09, 0.06, 0.09, 0.04, 0.04, 0.13, 0.07))
-    if kind == 0:
-        return pick(CRITIQUE_QUESTIONS), speaker.critique()
-    if kind == 1:
-        about = pick(SCORED[1:])
-        tail = pick((" of this image.", " of this image.", ".", " of this photo."))
-        return f"Analyze the {about}{tail}", speaker.analysis(about)
-    if kind == 7:
-        question = pick(tuple(YES_NO))
-        return question, speaker.yes_no(question)
-    if kind == 8:
-        return speaker.choice()
-    questions, answer = (
-        (WRONG_QUESTIONS, speaker.wrong), (MAIN_QUESTIONS, speaker.main), (ADVICE_QUESTIONS, speaker.advice),
-        (PRAISE_QUESTIONS, speaker.strengths_of_photo), (UNKNOWN_QUESTIONS, lambda: pick(UNKNOWN)),
-    )[kind - 2]  # fmt: skip
-    return pick(questions), answer()
-
-
-def drill(seen: Impression, rng: np.random.Generator) -> list[Turn]:
+def drill(judgement: Judgement, rng: np.random.Generator) -> list[Turn]:
     """Return short questions, each a talk of its own, that nobody can answer who has not looked.
-
-    They are: yes or no about what is there, yes or no about what is not, multiple choices, what is wrong.
 
     Half of the yes/no questions are about what is there: drawn at random, nearly all answers would be no.
     """
-    speaker = Speaker(seen.faults, rng, (), seen.total)
-    wrong = (WRONG_QUESTIONS, speaker.wrong) if rng.random() < 0.5 else (MAIN_QUESTIONS, speaker.main)
+    partner = Partner(judgement, rng)
+    kinds = partner.kinds()
     return [
-        speaker.question(there=True),
-        speaker.question(there=False),
-        *(speaker.choice() for _ in range(N_CHOICES if seen.faults else 1)),
-        (speaker.pick(wrong[0]), wrong[1]()),
-    ]
+        partner.yes_no(there=True), partner.yes_no(there=False), partner.attribute_yes_no(),
+        partner.choice(), kinds[partner.pick(("wrong", "main", "good", "bad", "number"))][1](),
+    ]  # fmt: skip
 
 
-def conversation(seen: Impression, rng: np.random.Generator, looks: Sequence[str] = ()) -> list[Turn]:
-    """Return one to three turns about a photograph with these faults and looks."""
-    speaker = Speaker(seen.faults, rng, looks, seen.total)
-    turns = [turn(speaker)]
-    n_more = int(rng.choice(3, p=(0.75, 0.18, 0.07)))
-    turns.extend(("Why?", speaker.why()) if rng.random() < 0.3 else turn(speaker) for _ in range(n_more))
-    return turns
+def conversation(judgement: Judgement, rng: np.random.Generator) -> list[Turn]:
+    """Return one to three turns about a photograph."""
+    partner = Partner(judgement, rng)
+    n_more = int(rng.choice(3, p=(0.6, 0.2, 0.2)))
+    return [partner.turn(), *(partner.later() for _ in range(n_more))]

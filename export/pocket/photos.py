@@ -5,9 +5,11 @@ It knows packages, copyright files and near-duplicates; it does not know faults,
 
 from __future__ import annotations
 
+import csv
 import fnmatch
 import hashlib
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -46,6 +48,8 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 HELD_OUT = ("lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "palapeli-data", "python3-sklearn")
 """Whole sources that training never sees: every photograph of them is a test photograph."""
+CQ100 = "CQ100"
+"""M. E. Celebi and M. L. Perez-Delgado, CQ100: a high-quality image dataset for color quantization research, 2023."""
 NEVER_TEST = ("puzzle-jigsaw",)
 """Sources that joined after the test photographs had judged a model: those stay the same."""
 NOT_PHOTOGRAPHS = ("*Gogh*", "*PereTanguy*", "*Eglise_dAuvers*", "*numbers*", "*alphabets*", "*Painting-Colors*",
@@ -183,8 +187,29 @@ def assign_splits(photos: list[Photo], hashes: list[npt.NDArray[np.bool_]], seed
             split = "test"
         elif split == "test" and all(m.package in NEVER_TEST for m in members):
             split = "train"
+        if all(m.package == CQ100 for m in members):
+            split = "train"
         result.append(replace(photo, group=leader, split=split))
     return result
+
+
+def cq100_sources(folder: Path) -> Iterator[tuple[Photo, Image.Image]]:
+    """Yield the photographs of CQ100, each with the licence and the author that its table states.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+    """
+    table = folder / "metadata.csv"
+    if not table.is_file():
+        raise FileNotFoundError(f"{table}: not found; --cq100 takes img/CQ100 of github.com/IanManske/quantette")
+    with table.open(newline="", encoding="utf-8") as file:
+        known = {row["Modified Filename"]: row for row in csv.DictReader(file)}
+    for path in sorted((folder / "img").glob("*.png")):
+        content, row = path.read_bytes(), known[path.stem]
+        image = decode(content)
+        if image is not None:
+            digest = hashlib.sha256(content).hexdigest()
+            yield Photo(f"{CQ100}/{path.name}", path.name, CQ100, "", row["License"], row["Author"], digest), image
 
 
 def sources(cache: Path) -> Iterator[tuple[Photo, Image.Image]]:
@@ -226,18 +251,29 @@ def skimage_sources() -> Iterator[tuple[Photo, Image.Image]]:
             )
 
 
-def gather(cache: Path, *, seed: int = 0) -> list[Photo]:
-    """Fill `cache` with photographs and their provenance table; later calls read the table."""
+def gather(cache: Path, cq100: Path | None = None, *, seed: int = 0) -> list[Photo]:
+    """Fill `cache` with photographs and their provenance table; later calls read the table.
+
+    Args:
+        cache: folder to fill.
+        cq100: folder of CQ100, none to do without.
+        seed: of the splits.
+    """
     table = cache / "provenance.json"
     if table.exists():
         return [Photo(**row) for row in json.loads(table.read_text("utf-8"))]
     (cache / "photos").mkdir(parents=True, exist_ok=True)
     photos: list[Photo] = []
     hashes: list[npt.NDArray[np.bool_]] = []
-    for photo, image in sources(cache):
+    more = cq100_sources(cq100) if cq100 else iter(())
+    for photo, image in itertools.chain(sources(cache), more):
         if photo.sha256 in {p.sha256 for p in photos}:
             continue
-        image.save(photo_path(cache, photo), quality=97, subsampling=0)
+        path = photo_path(cache, photo)
+        if path.suffix == ".png":
+            image.save(path)
+        else:
+            image.save(path, quality=97, subsampling=0)
         photos.append(photo)
         hashes.append(perceptual_hash(image))
     photos = assign_splits(photos, hashes, seed)
@@ -247,7 +283,7 @@ def gather(cache: Path, *, seed: int = 0) -> list[Photo]:
 
 def photo_path(cache: Path, photo: Photo) -> Path:
     """Return where a gathered photograph lies."""
-    return cache / "photos" / f"{photo.sha256[:16]}.jpg"
+    return cache / "photos" / f"{photo.sha256[:16]}.{'png' if photo.package == CQ100 else 'jpg'}"
 
 
 def load(cache: Path, photo: Photo) -> Image.Image:

@@ -94,16 +94,6 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
         "Over-saturation {a} spoils the colors.",
         "The colors look painted: they are {a} over-saturated.",
     ),
-    "cut off": (
-        "The subject is cut off by the frame.",
-        "The frame leaves the subject cut off.",
-        "Part of the subject is missing: it is cut off at the side.",
-    ),
-    "cluttered borders": (
-        "The borders are cluttered.",
-        "Things stick into the frame, which leaves the borders cluttered.",
-        "Cluttered borders draw the eye away from the subject.",
-    ),
 }
 
 FAULT_MARKERS: dict[str, re.Pattern[str]] = {
@@ -121,11 +111,9 @@ FAULT_MARKERS: dict[str, re.Pattern[str]] = {
     "lens tilt": re.compile(r"converging", re.IGNORECASE),
     "clipped highlights": re.compile(r"clipped|clipping", re.IGNORECASE),
     "over-saturation": re.compile(r"saturat", re.IGNORECASE),
-    "cut off": re.compile(r"\bcut off|cut-off|cutting off", re.IGNORECASE),
-    "cluttered borders": re.compile(r"clutter", re.IGNORECASE),
 }
 NAMES = {
-    "defocus": "out of focus",
+    "defocus": "wrong focus",
     "motion": "motion blur",
     "noise": "noise",
     "underexposure": "underexposure",
@@ -139,14 +127,6 @@ NAMES = {
     "lens tilt": "converging verticals",
     "clipped highlights": "clipped highlights",
     "over-saturation": "over-saturation",
-    "cut off": "a cut off subject",
-    "cluttered borders": "cluttered borders",
-}
-LAYOUT_NAMES = {
-    "cut off": NAMES["cut off"],
-    "cluttered borders": NAMES["cluttered borders"],
-    "centred": "centre",
-    "on a third": "third",
 }
 PREDICATES: dict[str, tuple[str, ...]] = {
     "defocus": ("out of focus",),
@@ -163,8 +143,6 @@ PREDICATES: dict[str, tuple[str, ...]] = {
     "lens tilt": ("disturbed by converging verticals",),
     "clipped highlights": ("harmed by clipped highlights",),
     "over-saturation": ("over-saturated",),
-    "cut off": ("disturbed by a cut off subject",),
-    "cluttered borders": ("disturbed by cluttered borders",),
 }
 """What can follow "It is ..."."""
 
@@ -216,125 +194,82 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "Give a little less light next time to keep the highlights from clipping.",
     ),
     "over-saturation": ("Take the saturation back.", "Use a lower saturation in the editor."),
-    "cut off": (
-        "Step back next time, so that the subject is not cut off.",
-        "Leave room around the subject instead of cutting off a part.",
-    ),
-    "cluttered borders": (
-        "Look along the frame before you press the shutter, to avoid the clutter.",
-        "Crop the picture to remove the clutter.",
-    ),
 }
 
-GROUPS: dict[str, tuple[str, ...]] = {
-    "sharpness": ("defocus", "motion", "low resolution"),
-    "cleanness": ("noise", "jpeg"),
-    "exposure": ("underexposure", "overexposure", "clipped highlights", "vignetting"),
-    "tone": ("low contrast", "clipped highlights"),
-    "color": ("color cast", "over-saturation"),
-    "level": ("tilt", "lens tilt"),
-}
-PRAISE: dict[str, tuple[str, ...]] = {
-    "sharpness": (
-        "The picture is crisp, and fine detail is easy to see.",
-        "Edges are sharp and well defined.",
-        "Sharpness is very good.",
-    ),
-    "cleanness": ("Smooth areas are clean.", "The picture is technically clean.", "Surfaces look clean and smooth."),
-    "exposure": (
-        "The exposure is well chosen.",
-        "The brightness is well balanced.",
-        "Light and shadow both keep their detail.",
-    ),
-    "tone": (
-        "The tones are rich and well separated.",
-        "The tonal range is full.",
-        "Light and dark are well separated.",
-    ),
-    "color": (
-        "The colors look natural.",
-        "The white balance is neutral and the colors are believable.",
-        "Colors are clean and true.",
-    ),
-    "level": (
-        "The frame is level and steady.",
-        "The camera was held straight.",
-        "The picture stands upright and steady.",
-    ),
-}
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "technical quality": ("defocus", "motion", "noise", "jpeg", "low resolution"),
-    "color and light": (
-        "underexposure",
-        "overexposure",
-        "low contrast",
-        "color cast",
-        "vignetting",
-        "clipped highlights",
-        "over-saturation",
-    ),
-    "composition": ("tilt", "lens tilt", "cut off", "cluttered borders"),
+    "sharpness": ("defocus", "motion", "low resolution"),
+    "noise": ("noise", "jpeg"),
+    "exposure": ("underexposure", "overexposure", "clipped highlights", "vignetting"),
+    "contrast": ("low contrast",),
+    "color": ("color cast", "over-saturation"),
 }
-ATTRIBUTE_PRAISE: dict[str, tuple[str, ...]] = {
-    "technical quality": ("sharpness", "cleanness"),
-    "color and light": ("exposure", "tone", "color"),
-    "composition": ("level",),
-}
+"""What is rated one by one, and the faults that spoil it. Of the attribute noise, much of it is a low score."""
 
-LOOK_SENTENCES: dict[str, tuple[str, ...]] = {
-    "bright": ("Bright tones give it a light mood.", "Bright tones dominate."),
-    "dark": ("Dark tones give it a quiet mood.", "Dark tones dominate."),
-    "warm": ("Warm colors set the mood.", "The colors are warm."),
-    "cool": ("Cool colors set the mood.", "The colors are cool."),
-    "vivid": ("The colors are vivid.", "Vivid colors draw the eye."),
-    "muted": ("The colors are muted.", "Muted colors keep it calm."),
-    "centred": ("The subject stands in the centre.", "A central subject keeps it simple."),
-    "on a third": ("The subject stands on a third.", "The subject stands to one side, on a third, and has room."),
+PRAISE: dict[str, tuple[str, ...]] = {
+    "sharpness": ("Edges are sharp and well defined.", "The picture is crisp, and fine detail is easy to see."),
+    "noise": ("Smooth areas are clean.", "Surfaces look clean and smooth."),
+    "exposure": ("The brightness is well balanced.", "Light and shadow both keep their detail."),
+    "contrast": ("The tones are rich and well separated.", "Light and dark are well separated."),
+    "color": ("The colors look natural.", "Colors are clean and true."),
 }
-OPENINGS: dict[str, tuple[str, ...]] = {
-    "High": (
-        "This is a well made photo.",
-        "This image looks good.",
-        "This photo is pleasant to look at.",
-        "This is a convincing picture.",
-        "This image has high aesthetic quality.",
-        "Technically, this is a fine photo.",
-    ),
-    "Medium": (
-        "This image is of medium quality.",
-        "This photo has good sides, but it is not free of faults.",
-        "This picture could be good, but something holds it back.",
-        "This is an average photo.",
-        "This image has medium aesthetic quality.",
-    ),
-    "Low": (
-        "This image does not look good.",
-        "This photo is of low quality.",
-        "This picture is spoilt.",
-        "This image has low aesthetic quality.",
-        "This photo is not a success.",
-    ),
+"""For a critique: without the markers of any fault."""
+LEVELS: dict[str, tuple[str, str, str]] = {
+    "sharpness": ("The sharpness is very good.", "The sharpness is good.", "The sharpness is fair."),
+    "noise": ("There is hardly any noise.", "There is little noise.", "There is some noise, but it does not disturb."),
+    "exposure": ("The exposure is very good.", "The exposure is good.", "The exposure is fair."),
+    "contrast": ("The contrast is very good.", "The contrast is good.", "The contrast is fair."),
+    "color": ("The color is very good.", "The color is good.", "The color is fair."),
 }
-CLOSINGS = (
-    "There is nothing important to correct.",
-    "It can be kept as it is.",
-    "I would keep this photo.",
-    "Next time, do the same again.",
-    "No correction is needed.",
+"""Of an attribute without a fault, from the best down."""
+WEAKNESS: dict[str, str] = {
+    "sharpness": "Its weakest side is how sharp it is.",
+    "noise": "Its weakest side is how clean its surfaces are.",
+    "exposure": "Its weakest side is the light.",
+    "contrast": "Its weakest side is how far light and dark lie apart.",
+    "color": "Its weakest side is the color.",
+}
+"""Of a photograph that people would not like much, where no fault is clear."""
+CARE: dict[str, str] = {
+    "sharpness": "Take more care of the focus next time.",
+    "noise": "Look for more light next time.",
+    "exposure": "Take more care of the light next time.",
+    "contrast": "Look for stronger light next time.",
+    "color": "Take more care of the colors next time.",
+}
+"""Advice on the weakest side."""
+
+LOOK_SENTENCES: dict[str, str] = {
+    "bright": "Bright tones give it a light mood.",
+    "dark": "Dark tones give it a quiet mood.",
+    "warm": "Warm colors set the mood.",
+    "cool": "Cool colors set the mood.",
+    "vivid": "Vivid colors draw the eye.",
+    "muted": "Muted colors keep it calm.",
+}
+BANDS = (0.3, 0.45, 0.6, 0.75)
+"""Quality, 0 to 1, at which one verdict ends and the next begins."""
+OPENINGS: tuple[tuple[str, ...], ...] = (
+    ("This photo is of very low quality.", "This picture is not a success."),
+    ("This photo is of low quality.", "This picture is rather poor."),
+    ("This is an average photo.", "This picture is of medium quality."),
+    ("This is a good photo.", "This picture is well made."),
+    ("This is a very good photo.", "This picture is of high quality."),
 )
-CONTENT = {
-    "High": (
-        "The content is easy to read.",
-        "What the picture shows can be read clearly.",
-        "The content comes across clearly.",
-    ),
-    "Medium": (
-        "The content can still be read, but it has lost clarity.",
-        "What the picture shows is still readable, with losses.",
-    ),
-    "Low": ("The content is hard to read.", "What the picture shows is hard to make out."),
+"""Two for each verdict, from the worst: for its lower and its upper half."""
+IN_A_WORD = ("Bad.", "Poor.", "Average.", "Good.", "Excellent.")
+CLOSINGS = ("No correction is needed.", "It can be kept as it is.")
+NO_FAULT = "I see no clear fault."
+OTHER_FAULTS = "I see no other fault."
+NOT_TAUGHT = "I was not taught that."
+UNKNOWN: dict[str, str] = {
+    "beauty": f"{NOT_TAUGHT} What is beautiful is for people to say.",
+    "people": f"{NOT_TAUGHT} I do not know who is in a photo.",
+    "places": f"{NOT_TAUGHT} I do not know where or when a photo was taken.",
+    "composition": f"{NOT_TAUGHT} I judge how clean a photo is, not how it is composed.",
+    "content": f"{NOT_TAUGHT} I judge how a photo was taken, not what it shows.",
+    "feeling": f"{NOT_TAUGHT} I do not know what a photo makes people feel.",
+    "other": f"{NOT_TAUGHT} I judge the quality of photos and nothing else.",
 }
-UNKNOWN = (
-    "I can't tell. I judge how a photo was taken, not what it shows.",
-    "I can't tell what it shows; I only judge how it was taken.",
-)
+ABOUT_ITSELF = "I am pocket, a small model that judges the quality of photos."
+GREETING = "Hello! Ask me about the quality of this photo."
+THANKS = "You are welcome."

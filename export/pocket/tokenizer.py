@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import sentencepiece
 
-from .faults import draw_strengths
-from .impression import known
-from .language import LABELS, SCORED, conversation, score_question
-from .looks import LOOKS
-from .questions import YES_NO
+from .judgement import draw_judgement
+from .language import LABELS, conversation, drill, score_question
+from .phrases import ATTRIBUTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,19 +42,19 @@ def corpus(n_conversations: int, seed: int) -> Iterator[str]:
     """Yield lines of the text that pocket reads and writes."""
     rng = np.random.default_rng((seed, 7))
     printable = "".join(chr(c) for c in range(32, 127))
+    scored = ("", *ATTRIBUTES)
     for _ in range(20):
         yield printable
     for _ in range(n_conversations // 50):
         yield SYSTEM
     for i in range(n_conversations):
-        strengths = draw_strengths(rng, int(rng.integers(0, 4)))
-        for question, answer in conversation(known(strengths), rng, list(rng.permutation(LOOKS)[:3])):
+        judgement = draw_judgement(rng)
+        for question, answer in [*conversation(judgement, rng), *drill(judgement, rng)[:2]]:
             yield from f"{first_chunk(question)} {answer}".split("\n")
         if i % 4 == 0:
             label = int(rng.integers(3))
             answer = LABELS[label] if i % 8 else f"{'ABC'[label]}) {LABELS[label]}"
-            yield from f"{first_chunk(score_question(SCORED[i // 4 % len(SCORED)]))} {answer}".split("\n")
-            yield from (f"USER: {q} ASSISTANT: Yes." for q in YES_NO if rng.random() < 0.02)
+            yield from f"{first_chunk(score_question(scored[i // 4 % len(scored)]))} {answer}".split("\n")
 
 
 def train_tokenizer(path: Path, *, n_conversations: int = 20000, seed: int = 0) -> sentencepiece.SentencePieceProcessor:

@@ -1,166 +1,163 @@
-"""Build the CLIP-shaped tower and start it where it can see faults: designed filters and their energies.
+"""The vision graph of pocket: what EfficientNet-Lite0 sees, pooled, becomes the judgement, and that a row.
 
-It knows the tower's weights and what the filters read; it does not know how either is trained or stored.
+    pixels ─▶ maps of every block ─▶ mean and spread of each channel over the picture ─▶ quality, faults, looks ─▶ row
+
+The network is ImageNet's and not changed; people's opinions and spoilt photographs teach the two heads behind it.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
-from aesedge_export.checkpoint.checkpoint import CLIP_MEAN, CLIP_STD
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from torch.nn import functional
 
-from .crops import IMAGE_SIZE
+from .efficientnet import STD, EfficientNetLite0
 from .faults import FAULTS
-from .filters import N_FILTERS, N_LINEAR, PATCH
-from .scenes import LAYOUT
+from .judgement import LEAST, MOST, Judgement, JudgementCode
+from .looks import LOOKS, look_flags
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from collections.abc import Sequence
 
-N_CONSTANT = 4
-"""Channels that hold a constant, so that the layer norms behind the embeddings do not lose absolute energy."""
-WIDTH = N_FILTERS + N_CONSTANT
-N_LAYERS = 4
-"""The last one is never used: LLaVA reads hidden state -2."""
-ENERGY_GAIN = 3.0
-PLACE_GAIN = 2.0
-"""How far the constants differ from place to place."""
-DROPPED = 0.1
-"""Share of the filters, and of what the head reads, that is left out at random in training."""
-N_OUT = 2 * len(FAULTS) + 1 + len(LAYOUT)
-"""What the head says: the strength of each fault, whether it is there, how spoilt the photo is altogether, and what
-it sees of the composition."""
+IMAGE_SIZE = 384
+READ = (0, 2, 4, 7, 10, 14, 15)
+"""Blocks whose outputs tell of faults."""
+N_OUTPUTS = 2 * (16 + 24 + 40 + 80 + 112 + 192 + 320)
+N_INNER = 2 * (32 + 96 + 2 * 144 + 2 * 240 + 3 * 480 + 3 * 672 + 4 * 1152)
+CLIPPED = 5.0
+"""Standard deviations beyond which a channel tells nothing more."""
+PADDED = 0.012
+"""A pixel value up to which a row or column of a picture is its padding, whose color is the mean."""
 
 
-def tower_config() -> CLIPVisionConfig:
-    """Return the shape of the tower."""
-    return CLIPVisionConfig(
-        hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=N_LAYERS, num_attention_heads=WIDTH // 64,
-        image_size=IMAGE_SIZE, patch_size=PATCH, hidden_act="quick_gelu", projection_dim=WIDTH,
-    )  # fmt: skip
+class Pooled(nn.Module):
+    """The network, and what is pooled from its maps; the padding of a picture is left out."""
+
+    def __init__(self, network: EfficientNetLite0) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what tells of faults [n, N_OUTPUTS], and what tells of people's opinions [n, N_INNER]."""
+        inside = picture_mask(pixels)
+        outputs, inner = self.network(pixels)
+        return (
+            torch.cat([pool(outputs[k], inside, logarithm=True) for k in READ], 1),
+            torch.cat([pool(x, inside) for x in inner], 1),
+        )
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """Turn uint8 [n, size, size, 3] into CLIP's pixel values, float32 [n, 3, size, size]."""
-    mean, std = torch.tensor(CLIP_MEAN) * 255, torch.tensor(CLIP_STD) * 255
-    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+def picture_mask(pixels: Tensor) -> Tensor:
+    """Return 1 where the picture is and 0 where it was padded, [n, 1, size, size]."""
+    seen = (pixels.abs().amax(1, keepdim=True) > PADDED).float()
+    return seen.amax(3, keepdim=True) * seen.amax(2, keepdim=True)
 
 
-def coordinates() -> Tensor:
-    """Return where each patch is: x, y, distance from the middle (squared), nearness of the frame.
+def pool(x: Tensor, inside: Tensor, *, logarithm: bool = False) -> Tensor:
+    """Return mean and standard deviation of each channel inside the picture, [n, 2 * channels]."""
+    weights = functional.avg_pool2d(inside, inside.shape[-1] // x.shape[-1]).flatten(1)
+    weights = (weights / (weights.sum(1, keepdim=True) + 1e-6)).unsqueeze(2)
+    flat = x.flatten(2)
+    mean = flat @ weights
+    spread = ((flat - mean).square() @ weights).add(1e-5).sqrt().squeeze(2)
+    mean = mean.squeeze(2)
+    return torch.cat([mean, torch.log(spread + 0.02) if logarithm else spread], 1)
 
-    Float32 [patches, N_CONSTANT], each about PLACE_GAIN in size and 0 on the whole. Learnt from nothing, places come
-    much later than what the filters read, and with them all that depends on the place in the picture: vignetting,
-    converging verticals, composition.
-    """
-    side = IMAGE_SIZE // PATCH
-    along = (torch.arange(side) + 0.5) * 2 / side - 1
-    y, x = torch.meshgrid(along, along, indexing="ij")
-    found = torch.stack([x, y, x * x + y * y, torch.maximum(x.abs(), y.abs())], -1).reshape(-1, N_CONSTANT)
-    found -= found.mean(0)
-    return PLACE_GAIN * found / found.std(0)
+
+class Standardised(nn.Module):
+    """Bring each feature to mean 0 and deviation 1 of the training pictures, and cut off what is far out."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("scale", torch.ones(n))
+
+    def set(self, features: Tensor) -> None:
+        """Take mean and deviation from training pictures, [pictures, n]."""
+        self.mean.copy_(features.mean(0))
+        self.scale.copy_(1 / (features.std(0) + 1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return standardised features."""
+        return ((x - self.mean) * self.scale).clamp(-CLIPPED, CLIPPED)
+
+
+class FaultHead(nn.Module):
+    """Says of each fault how strongly it is there: several small networks, the mean of their logits."""
+
+    def __init__(self, hidden: int = 512) -> None:
+        super().__init__()
+        self.standardised = Standardised(N_OUTPUTS)
+        self.first, self.second = nn.Linear(N_OUTPUTS, hidden), nn.Linear(hidden, len(FAULTS))
+
+    def forward(self, outputs: Tensor, dropped: float = 0.0) -> Tensor:
+        """Return logits of the strengths, [n, FAULTS]."""
+        hidden = functional.gelu(
+            self.first(functional.dropout(self.standardised(outputs), 2 / 3 * dropped, dropped > 0))
+        )
+        return self.second(functional.dropout(hidden, dropped, dropped > 0))
+
+
+class Tower(nn.Module):
+    """Pixels to the judgement, and to the row that tells it."""
+
+    knots: Tensor
+    """The logits from which each fault is named, clear and severe, [FAULTS, 3]."""
+    scale: Tensor
+    """Slope and offset of the logit of the quality."""
+
+    def __init__(self, network: EfficientNetLite0, code: JudgementCode) -> None:
+        super().__init__()
+        self.pooled, self.code = Pooled(network), code
+        self.opinion_features, self.opinion = Standardised(N_INNER), nn.Linear(N_INNER, 1)
+        self.faults = FaultHead()
+        self.register_buffer("knots", torch.tensor([[0.0, 1.0, 2.0]]).repeat(len(FAULTS), 1))
+        self.register_buffer("scale", torch.tensor([1.0, 0.0]))
+
+    def judge(self, outputs: Tensor, inner: Tensor) -> tuple[Tensor, Tensor]:
+        """Return quality [n] and margins [n, FAULTS] from pooled features."""
+        logits = self.faults(outputs)
+        named, clear, severe = self.knots.unbind(1)
+        below = (logits - named).clamp(max=0)
+        above = (logits - named).clamp(min=0).minimum(clear - named) / (clear - named)
+        beyond = (logits - clear).clamp(min=0) / (severe - clear)
+        margins = (below + above + beyond).clamp(LEAST, MOST)
+        opinion = self.opinion(self.opinion_features(inner)).squeeze(1)
+        return torch.sigmoid(self.scale[0] * opinion + self.scale[1]), margins
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the row of each picture, float32 [n, width]; `pixels` is normalised, [n, 3, size, size]."""
+        quality, margins = self.judge(*self.pooled(pixels))
+        return self.code(quality, margins, looks_in(pixels))
+
+
+def looks_in(pixels: Tensor) -> Tensor:
+    """Return which looks show, float32 [n, LOOKS]."""
+    inside = picture_mask(pixels)
+    n = inside.sum((2, 3)) + 1e-6
+    std = torch.tensor(STD)
+    colors = (pixels * inside).sum((2, 3)) / n * std + torch.tensor((0.485, 0.456, 0.406))
+    levels = pixels * std[:, None, None] + torch.tensor((0.485, 0.456, 0.406))[:, None, None]
+    span = ((levels.amax(1, keepdim=True) - levels.amin(1, keepdim=True)) * inside).sum((2, 3)).squeeze(1) / n.squeeze(
+        1
+    )
+    brightness = colors @ torch.tensor((0.299, 0.587, 0.114))
+    return look_flags(brightness, colors[:, 0] - colors[:, 2], span)
 
 
 @torch.no_grad()
-def start_tower(model: CLIPVisionModel, filters: npt.NDArray[np.float32]) -> None:
-    """Set the starting weights; `filters` as crops.loud_filters gives them.
-
-    The patch embedding is the filters and stays so. The first MLP turns each answer x into about |x|: of the units
-    of a pair, quick_gelu(x) and quick_gelu(-x), twice the second is added to x. The second attention starts as the
-    mean over the picture.
-    """
-    vision = model.vision_model
-    embeddings = vision.embeddings
-    gain = torch.full((N_FILTERS,), ENERGY_GAIN)
-    gain[:N_LINEAR] = 1.0
-    embeddings.patch_embedding.weight.zero_()
-    # The normalisation divides by CLIP_STD, the filters were made for plain RGB.
-    undo = torch.tensor(CLIP_STD)[None, :, None, None]
-    embeddings.patch_embedding.weight[:N_FILTERS] = torch.from_numpy(filters) * undo * gain[:, None, None, None]
-    embeddings.patch_embedding.weight.requires_grad_(requires_grad=False)
-    constant = torch.tensor([8.0, -8.0, 8.0, -8.0])
-    embeddings.position_embedding.weight.normal_(std=0.05)
-    embeddings.position_embedding.weight[:, -N_CONSTANT:] = constant
-    embeddings.position_embedding.weight[1:, -N_CONSTANT:] += coordinates()
-    embeddings.class_embedding.normal_(std=0.3)
-    embeddings.class_embedding[-N_CONSTANT:] = 0
-    first, *later = vision.encoder.layers
-    sharpness = 4.0
-    units = torch.zeros(4 * WIDTH, WIDTH)
-    for sign, at in ((-1, 0), (1, N_FILTERS)):
-        units[at : at + N_FILTERS, :N_FILTERS] = sign * sharpness * torch.eye(N_FILTERS)
-    rest = 2 * N_FILTERS
-    chosen = torch.arange(4 * WIDTH - rest) % N_FILTERS
-    signs = 1 - 2 * ((torch.arange(4 * WIDTH - rest) // N_FILTERS) % 2).float()
-    units[rest + torch.arange(len(chosen)), chosen] = signs * sharpness
-    first.mlp.fc1.weight.copy_(units + 0.01 * torch.randn_like(units))
-    first.mlp.fc1.bias.zero_()
-    first.mlp.fc1.bias[rest:] = -3.0  # only what is loud
-    first.mlp.fc2.weight.normal_(std=0.01)
-    energy = torch.arange(N_LINEAR, N_FILTERS)
-    first.mlp.fc2.weight[energy, energy] += 2 / sharpness
-    first.mlp.fc2.bias.zero_()
-    first.self_attn.out_proj.weight.mul_(0.1)
-    for layer in later:
-        attention = layer.self_attn
-        attention.q_proj.weight.mul_(0.5)
-        attention.v_proj.weight.copy_(torch.eye(WIDTH))
-        nn.init.orthogonal_(attention.out_proj.weight, gain=0.7)
-        layer.mlp.fc1.weight.normal_(std=1.0 / math.sqrt(WIDTH))
-        layer.mlp.fc2.weight.normal_(std=0.4 / math.sqrt(4 * WIDTH))
+def judgements(quality: Tensor, margins: Tensor, looks: Tensor) -> list[Judgement]:
+    """Return judgements in words."""
+    return [
+        Judgement(float(q), dict(zip(FAULTS, m.tolist(), strict=True)), _present(shown.tolist()))
+        for q, m, shown in zip(quality, margins, looks, strict=True)
+    ]
 
 
-class FaultTower(nn.Module):
-    """The tower with a head that reads faults from every patch; what the head says of the picture is the mean.
-
-    So each row that the language model gets holds the judgement of the whole picture, whatever rows are left out.
-    """
-
-    def __init__(self, model: CLIPVisionModel) -> None:
-        super().__init__()
-        self.model = model
-        self.norm = nn.LayerNorm(WIDTH)
-        self.drop = nn.Dropout(DROPPED)
-        self.head = nn.Linear(WIDTH, N_OUT)
-        gain = torch.full((WIDTH,), ENERGY_GAIN)
-        gain[:N_LINEAR] = 1.0
-        self.register_buffer("gain", gain, persistent=False)
-
-    def features(self, pixel_values: Tensor) -> Tensor:
-        """Return hidden_states[-2] without [CLS], [n, patches, width]: what LLaVA hands to its projector."""
-        return self.layers(self.model.vision_model.embeddings(pixel_values))
-
-    def features_of_rows(self, rows: Tensor, patches: Tensor | None = None) -> Tensor:
-        """Return the same from what the filters read, float32 [n, patches, filters], of all patches or of some."""
-        embeddings = self.model.vision_model.embeddings
-        if self.training:  # whole filters are left out, so that nothing rests on a few of them
-            rows = rows * (torch.rand(len(rows), 1, N_FILTERS, device=rows.device) >= DROPPED)
-        wide = nn.functional.pad(rows, (0, N_CONSTANT)) * self.gain
-        first = embeddings.class_embedding.expand(len(rows), 1, -1)
-        place = embeddings.position_embedding.weight
-        if patches is not None:
-            place = torch.cat([place[:1], place[1 + patches]])
-        return self.layers(torch.cat([first, wide], 1) + place)
-
-    def layers(self, embedded: Tensor) -> Tensor:
-        """Run all layers but the last."""
-        vision = self.model.vision_model
-        hidden = vision.pre_layrnorm(embedded)
-        for layer in vision.encoder.layers[:-1]:
-            hidden = layer(hidden, attention_mask=None, causal_attention_mask=None)
-            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
-        return hidden[:, 1:]
-
-    def judge(self, features: Tensor) -> Tensor:
-        """Return the head's logits per patch, [n, patches, N_OUT]."""
-        return self.head(self.drop(self.norm(features)))
-
-    def forward(self, rows: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return logits of the picture [n, N_OUT] and of each patch [n, patches, N_OUT]."""
-        local = self.judge(self.features_of_rows(rows, patches))
-        return local.mean(1), local
+def _present(flags: Sequence[float]) -> list[str]:
+    return [look for look, there in zip(LOOKS, flags, strict=True) if there]

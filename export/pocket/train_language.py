@@ -1,54 +1,68 @@
-"""Train projector and language model on stored tower features and generated talk about them.
+"""Train the code of the judgement and the language model on generated talk about drawn judgements; no pixels.
 
-It knows tokens, masks and features; it does not know pixels. Several questions about one photograph are trained
-in one row: the image prefix, then branches that see the prefix and themselves, each starting at the same position.
-That is how the runtime forks the KV cache at inference.
+Several questions about one photograph are trained in one row: the image prefix, then branches that see the prefix and
+themselves, each starting at the same position. That is how the runtime forks the KV cache at inference.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from .crops import N_PATCHES
-from .language import (
-    LABELS,
-    SCORED,
-    Speaker,
-    conversation,
-    drill,
-    label_probabilities,
-    score_question,
-    severity_about,
-)  # fmt: skip
-from .progress import device, rank, resume, save, set_rate, share_gradients
+from .judgement import Judgement, JudgementCode, as_tensors, draw_judgement, label_probabilities
+from .language import LABELS, Partner, conversation, drill, score_question
+from .phrases import ATTRIBUTES
+from .progress import rank, resume, save, set_rate, share_gradients
 from .questions import CRITIQUE_QUESTION
-from .tokenizer import BOS, EOS, SYSTEM, first_chunk, next_chunk
+from .tokenizer import BOS, EOS, N_PIECES, SYSTEM, first_chunk, next_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     import sentencepiece
-    from transformers import LlavaForConditionalGeneration
-
-    from .impression import Impression
 
 IGNORED = -100
-IMAGE_TOKENS, HOW_OFTEN = (16, 36, 64, 100, N_PATCHES), (0.25, 0.3, 0.2, 0.05, 0.2)
-"""Rows of the image that a batch sees: the runtime may leave rows out, and fewer are learnt faster."""
-SAVE_EVERY = 100
+WIDTH = 256
+"""Of a row: llama.cpp's k-quants need multiples of 256."""
+VOCAB = 2048
+IMAGE_TOKENS, HOW_OFTEN = (16, 36, 144), (0.8, 0.14, 0.06)
+"""Copies of the row that a batch sees: the runtime may ask for any number, and fewer are learnt faster."""
+SAVE_EVERY = 50
 SCORE_WEIGHT = 2.0
-SHORT_WEIGHT = 4.0
+SHORT_WEIGHT = 3.0
 """How much the first token of a drilled answer counts (Yes, No, a letter): it holds all that was to be learnt."""
 WORD_SHARE = 0.85
 """Share of score answers in words ("High"); the rest name the letter ("A) High")."""
+
+
+class Mouth(nn.Module):
+    """The language model, and the code in which it is told the judgement."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.code = JudgementCode(WIDTH)
+        self.llama = LlamaForCausalLM(llama_config())
+        depth = 2 * self.llama.config.num_hidden_layers
+        with torch.no_grad():
+            for name, weight in self.llama.named_parameters():
+                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                    weight.mul_(depth**-0.5)
+
+
+def llama_config() -> LlamaConfig:
+    """Return the shape of the language model."""
+    return LlamaConfig(
+        vocab_size=VOCAB, hidden_size=WIDTH, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=1024, rms_norm_eps=1e-5, rope_theta=10000.0, hidden_act="silu",
+        tie_word_embeddings=False, bos_token_id=BOS, eos_token_id=EOS, pad_token_id=N_PIECES, initializer_range=0.04,
+    )  # fmt: skip
 
 
 @dataclass
@@ -80,10 +94,10 @@ class Texts:
         branch.weights += [1.0] * len(prompt) + [weight] + [1.0] * (len(reply) - 1)
         return branch
 
-    def score(self, about: str, seen: Impression, rng: np.random.Generator) -> Branch:
+    def score(self, about: str, judgement: Judgement, rng: np.random.Generator) -> Branch:
         """Return a score question whose first answer token is taught as a distribution."""
-        severity = seen.total if about == SCORED[0] else severity_about(about, seen.estimate)
-        probabilities = np.array(label_probabilities(severity))
+        quality = judgement.attributes[about] if about else judgement.quality
+        probabilities = np.array(label_probabilities(quality))
         label = int(rng.choice(3, p=probabilities / probabilities.sum()))
         answer = LABELS[label] if rng.random() < WORD_SHARE else f"{'ABC'[label]}) {LABELS[label]}"
         branch = self.say(Branch(), score_question(about), answer)
@@ -92,16 +106,21 @@ class Texts:
         branch.score = (at - 1, [*(WORD_SHARE * probabilities), *((1 - WORD_SHARE) * probabilities)])
         return branch
 
-    def branches(self, seen: Impression, looks: Sequence[str], rng: np.random.Generator, n_talks: int) -> list[Branch]:
-        """Return one score of the whole, one of an attribute, the critique, drill, and `n_talks` conversations."""
-        about = SCORED[1 + int(rng.integers(len(SCORED) - 1))]
-        found = [self.score(SCORED[0], seen, rng), self.score(about, seen, rng)]
-        speaker = Speaker(seen.faults, rng, looks, seen.total)
-        found.append(self.say(Branch(), CRITIQUE_QUESTION, speaker.critique()))
-        found += [self.say(Branch(), question, answer, weight=SHORT_WEIGHT) for question, answer in drill(seen, rng)]
-        for _ in range(n_talks):
+    def branches(self, judgement: Judgement, rng: np.random.Generator) -> list[Branch]:
+        """Return a score of the whole and perhaps of an attribute, perhaps the critique, drill, conversations."""
+        about = str(rng.choice(tuple(ATTRIBUTES)))
+        found = [self.score("", judgement, rng)]
+        if rng.random() < 0.5:
+            found.append(self.score(about, judgement, rng))
+        partner = Partner(judgement, rng)
+        if rng.random() < 0.5:
+            found.append(self.say(Branch(), CRITIQUE_QUESTION, partner.speaker.critique()))
+        found += [
+            self.say(Branch(), question, answer, weight=SHORT_WEIGHT) for question, answer in drill(judgement, rng)
+        ]
+        for _ in range(2):
             branch = Branch()
-            for question, answer in conversation(seen, rng, looks):
+            for question, answer in conversation(judgement, rng):
                 self.say(branch, question, answer)
             found.append(branch)
         return found
@@ -120,14 +139,15 @@ class Batch:
     weights: Tensor
     """How much each target counts, float32 [n, length]."""
     scores: list[tuple[int, int, list[float]]]
+    n_prefix: int
+    n_image: int
+    judgements: tuple[Tensor, Tensor, Tensor]
+    """Quality, margins and looks."""
 
-    def to(self, place: torch.device) -> Batch:
-        """Return it on a device."""
-        ids, positions, segment = self.ids.to(place), self.positions.to(place), self.segment.to(place)
-        return Batch(ids, positions, segment, self.targets.to(place), self.weights.to(place), self.scores)
 
-
-def collate(rows: list[list[Branch]], prefix: list[int], n_image: int) -> Batch:
+def collate(
+    rows: list[list[Branch]], prefix: list[int], n_image: int, judgements: tuple[Tensor, Tensor, Tensor]
+) -> Batch:
     """Lay the branches of each photograph behind the shared prefix; positions are counted as the runtime does."""
     n_prefix = len(prefix)
     start = n_prefix + n_image
@@ -151,7 +171,7 @@ def collate(rows: list[list[Branch]], prefix: list[int], n_image: int) -> Batch:
             if branch.score:
                 scores.append((i, at + branch.score[0], branch.score[1]))
             at = end
-    return Batch(ids, positions, segment, targets, weights, scores)
+    return Batch(ids, positions, segment, targets, weights, scores, n_prefix, n_image, judgements)
 
 
 def block_mask(segment: Tensor) -> Tensor:
@@ -162,70 +182,83 @@ def block_mask(segment: Tensor) -> Tensor:
     return ((same | (segment[:, None, :] == 0)) & causal)[:, None]
 
 
-def loss_of(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor, label_tokens: list[int]) -> Tensor:
+def loss_of(mouth: Mouth, batch: Batch, label_tokens: list[int]) -> Tensor:
     """Cross-entropy of the answers, and of the score labels against their distributions."""
-    llama = model.model.language_model
+    llama = mouth.llama.model
     embeds = llama.embed_tokens(batch.ids)
-    n_prefix = int((batch.segment[0] == 0).sum()) - features.shape[1]
-    image = model.model.multi_modal_projector(features).to(embeds.dtype)
-    embeds = torch.cat([embeds[:, :n_prefix], image, embeds[:, n_prefix + image.shape[1] :]], 1)
-    mask = torch.zeros(1, device=embeds.device).masked_fill(~block_mask(batch.segment), torch.finfo(torch.float32).min)
+    image = mouth.code(*batch.judgements).unsqueeze(1).expand(-1, batch.n_image, -1)
+    embeds = torch.cat([embeds[:, : batch.n_prefix], image, embeds[:, batch.n_prefix + batch.n_image :]], 1)
+    mask = torch.zeros(1).masked_fill(~block_mask(batch.segment), torch.finfo(torch.float32).min)
     hidden = llama(inputs_embeds=embeds, attention_mask=mask, position_ids=batch.positions, use_cache=False)[0]
     chosen = batch.targets != IGNORED
-    each = nn.functional.cross_entropy(model.lm_head(hidden[chosen]).float(), batch.targets[chosen], reduction="none")
+    each = nn.functional.cross_entropy(mouth.llama.lm_head(hidden[chosen]), batch.targets[chosen], reduction="none")
     loss = (each * batch.weights[chosen]).mean()
     rows, columns, targets = zip(*batch.scores, strict=True)
-    logits = model.lm_head(hidden[list(rows), list(columns)]).float().log_softmax(-1)[:, label_tokens]
-    target = torch.tensor(targets, device=logits.device)
+    logits = mouth.llama.lm_head(hidden[list(rows), list(columns)]).log_softmax(-1)[:, label_tokens]
+    target = torch.tensor(targets)
     return loss + SCORE_WEIGHT * (target * (target.clamp(min=1e-6).log() - logits)).sum(-1).mean()
 
 
-@dataclass
-class Lessons:
-    """What is talked about: features float16 [n, N_PATCHES, width], impression and looks of each picture."""
+def draw(texts: Texts, rng: np.random.Generator, *, rows: int, n_image: int) -> Batch:
+    """Return talk about drawn judgements."""
+    judgements = [draw_judgement(rng) for _ in range(rows)]
+    return collate([texts.branches(j, rng) for j in judgements], texts.prefix, n_image, as_tensors(judgements))
 
-    features: npt.NDArray[np.float16]
-    seen: Sequence[Impression]
-    looks: Sequence[Sequence[str]]
-    """What shows in the colors, and where the subject stands."""
 
-    def draw(
-        self, texts: Texts, rng: np.random.Generator, *, rows: int, n_image: int, n_talks: int
-    ) -> tuple[Batch, Tensor]:
-        """Return talk about random pictures, and the features of `n_image` of their patches, float32."""
-        patches = np.sort(rng.permutation(N_PATCHES)[:n_image])
-        picked = rng.integers(len(self.seen), size=rows)
-        talk = [texts.branches(self.seen[i], self.looks[i], rng, n_talks) for i in picked]
-        features = np.stack([self.features[i][patches] for i in picked]).astype(np.float32)
-        return collate(talk, texts.prefix, n_image), torch.from_numpy(features)
+class Optimizers:
+    """Muon for the matrices inside the layers, AdamW for everything else, as one.
+
+    Source: K. Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024.
+    """
+
+    def __init__(self, mouth: Mouth, rate: float) -> None:
+        hidden = [p for p in mouth.llama.model.layers.parameters() if p.dim() == 2]
+        known = {id(p) for p in hidden}
+        others = [p for p in mouth.parameters() if id(p) not in known]
+        self.both = (
+            torch.optim.Muon(hidden, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.05),
+        )
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of both."""
+        return [group for one in self.both for group in one.param_groups]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for one in self.both:
+            one.zero_grad()
+
+    def step(self) -> None:
+        """Change the weights."""
+        for one in self.both:
+            one.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of both."""
+        return {str(k): one.state_dict() for k, one in enumerate(self.both)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the state of both."""
+        for k, one in enumerate(self.both):
+            one.load_state_dict(state[str(k)])
 
 
 def train_language(
-    model: LlavaForConditionalGeneration,
-    lessons: Lessons,
-    texts: Texts,
-    checkpoint: Path,
-    *,
-    steps: int,
-    rate: float = 2e-3,
-    rows: int = 12,
-    seed: int = 0,
+    mouth: Mouth, texts: Texts, checkpoint: Path, *, steps: int, rate: float = 3e-3, rows: int = 4, seed: int = 0
 ) -> None:
-    """Train projector and language model for `steps`, resumed from `checkpoint` if it is there."""
-    model.model.vision_tower.requires_grad_(requires_grad=False)
-    place = device()
-    model.to(place)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.95), weight_decay=0.05)
-    step = resume(checkpoint, model, optimizer)
-    start, running = time.process_time(), 0.0
+    """Train for `steps`, resumed from `checkpoint` if it is there."""
+    parameters = [p for p in mouth.parameters() if p.requires_grad]
+    optimizer = Optimizers(mouth, rate)
+    step = resume(checkpoint, mouth, optimizer)
+    start, running = time.monotonic(), 0.0
     while step < steps:
         n_image = int(np.random.default_rng((seed, 4, step)).choice(IMAGE_TOKENS, p=HOW_OFTEN))
         rng = np.random.default_rng((seed, 3, step, rank()))
-        batch, features = lessons.draw(texts, rng, rows=rows, n_image=n_image, n_talks=1)
+        batch = draw(texts, rng, rows=rows, n_image=n_image)
         set_rate(optimizer, rate, step=step, n_warm_up=60, done=step / steps)
-        with torch.autocast(place.type, torch.bfloat16):
-            loss = loss_of(model, batch.to(place), features.to(place), texts.label_tokens)
+        loss = loss_of(mouth, batch, texts.label_tokens)
         optimizer.zero_grad()
         loss.backward()
         share_gradients(parameters)
@@ -233,8 +266,7 @@ def train_language(
         optimizer.step()
         step += 1
         running = 0.97 * running + 0.03 * float(loss.detach()) if running else float(loss.detach())
-        if step % 20 == 0:
-            spent = f"{time.process_time() - start:.0f} s of processor"
-            print(f"language step {step} of {steps} ({spent}) {running:.4f}", flush=True)
+        if step % 20 == 0 and rank() == 0:
+            print(f"language step {step} of {steps} ({time.monotonic() - start:.0f} s) {running:.4f}", flush=True)
         if step % SAVE_EVERY == 0 or step == steps:
-            save(checkpoint, model, optimizer, step)
+            save(checkpoint, mouth, optimizer, step)

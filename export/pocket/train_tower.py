@@ -1,208 +1,182 @@
-"""Train the tower to read fault strengths from what its filters see.
+"""Teach the two heads behind the network: what people think of a photograph, and which faults spoil it.
 
-It knows cached crops and the tower; it does not know words.
+Nothing is trained on photographs that people rated and that are kept for tests; thresholds and penalties are set on
+validation photographs.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionModel
 
-from .crops import N_PATCHES, PER_CROP, Crops
-from .faults import FAULTS, MAIN_FAULTS
-from .impression import FIRST_OF_LAYOUT, TOTAL
-from .progress import device, rank, resume, save, set_rate, share_gradients
-from .scenes import LAYOUT
-from .tower import FaultTower, start_tower, tower_config
+from . import faults
+from .faults import FAULTS
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
-Numbers = npt.NDArray[np.float64]
-N_FAULTS = len(FAULTS)
-THERE, NEARLY = 0.22, 0.08
-"""A fault this strong is there; between the two it is neither there nor away."""
-ALL_PATCHES_FROM = 0.9
-"""Share of the steps after which the tower sees every patch; before, random halves, which is faster."""
-ORDER_WEIGHT = 0.6
-DECAY = 0.1
-"""Of weights: the photographs are few, and the tower knows them by heart with less."""
-LAYOUT_WEIGHT = 0.25
-FALSE_ALARMS = 0.01
-"""Of clean pictures, per fault: where thresholds are set."""
+    from .tower import FaultHead, Tower
 
-
-def total_fault(labels: Tensor) -> Tensor:
-    """Return how spoilt a photograph is altogether, 0..1, rising with every strength."""
-    return 1 - (1 - 0.9 * labels).prod(-1)
+FloatArray = npt.NDArray[np.float32]
+N_FOLDS = 6
+RIDGES = (0.05, 0.1, 0.2)
+NOISE, DROPPED = 0.15, 0.3
+"""What keeps the head of the faults from learning its few thousand pictures by heart."""
+FALSE_ALARMS, LIKED_ALARMS = 0.07, 0.3
+"""Shares of the clean validation photographs, and of those that people rate high, in which a fault may be named."""
+SHARES = (0.0, 0.006, 0.012, 0.018, 0.024, 0.036, 0.05)
+"""Of clean pictures, that the threshold of one fault may let through: what the search tries."""
+LIKED_FROM = 0.7
+"""Opinion from which a photograph is rated high."""
+LOST, ORDER_WEIGHT = 0.3, 0.3
+"""What a fault of strength 1 takes from the opinion at least; how much a spoilt picture weighs against an opinion."""
 
 
-def build(filters: npt.NDArray[np.float32], seed: int) -> FaultTower:
-    """Return a tower that starts from the filters."""
+def ranks(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the rank of each value, from 0."""
+    return np.argsort(np.argsort(np.asarray(values))).astype(float)
+
+
+def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Return Spearman's correlation (of values that hardly ever tie)."""
+    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
+
+
+@torch.no_grad()
+def teach_opinions(
+    tower: Tower, inner: Tensor, opinions: Tensor, spoilt: tuple[Tensor, Tensor, Tensor], *, seed: int = 0
+) -> Tensor:
+    """Fit the head of people's opinions: what people think, and that whatever is spoilt is worth less.
+
+    Of a spoilt picture, what it lost against its original is learnt: as much as people would take from it by what the
+    rated photographs alone teach, at least LOST times its strength. For that the regression is made twice.
+
+    Args:
+        tower: changed.
+        inner: pooled features of photographs that people rated, [n, N_INNER].
+        opinions: [n], 0 to 1.
+        spoilt: pooled features of originals and of their spoilt copies [m, N_INNER], and strengths [m].
+        seed: of the folds.
+
+    Returns:
+        What each rated photograph was held to be when it was left out, [n].
+    """
+    head = tower.opinion_features
+    head.set(inner)
+    blocks = [2 * block.depthwise.convolution.out_channels for block in tower.pooled.network.blocks]
+    balance = torch.cat([torch.full((size,), (size * len(blocks)) ** -0.5) for size in blocks])
+    original, copy, strength = spoilt
+    rows = torch.cat([head(inner), head(original) - head(copy)]) * balance
+    kernel, mean, n = (rows @ rows.T).double(), float(opinions.mean()), len(inner)
+    trust = torch.cat([torch.ones(n), torch.full((len(strength),), ORDER_WEIGHT)]).double()
+
+    def solved(chosen: Tensor, wanted: Tensor, penalty: float) -> Tensor:
+        own = kernel[chosen][:, chosen] + torch.diag(penalty / trust[chosen])
+        return torch.linalg.solve(own, wanted[chosen])
+
+    everything, rated = torch.arange(len(rows)), torch.arange(n)
+    fold = torch.from_numpy(np.random.default_rng(seed).integers(N_FOLDS, size=n))
+    tried = {}
+    for penalty in RIDGES:
+        wanted = torch.cat([opinions - mean, torch.zeros(len(strength))]).double()
+        lost = kernel[n:, :n] @ solved(rated, wanted, penalty)
+        wanted[n:] = torch.maximum(lost, LOST * strength.double())
+        held = torch.zeros(n)
+        for k in range(N_FOLDS):
+            others = torch.cat([rated[fold != k], everything[n:]])
+            held[fold == k] = (kernel[:n][fold == k][:, others] @ solved(others, wanted, penalty)).float() + mean
+        tried[penalty] = (rank_correlation(held, opinions), wanted, held)
+    best = max(tried, key=lambda penalty: tried[penalty][0])
+    correlation, wanted, held = tried[best]
+    weights = (solved(everything, wanted, best).float() @ rows) * balance
+    tower.opinion.weight.copy_(weights[None])
+    tower.opinion.bias.fill_(mean)
+    tower.scale.copy_(torch.tensor(true_scale(held.numpy(), opinions.numpy())))
+    print(f"opinions: ridge {best}, rank correlation {correlation:.3f} (left out)", flush=True)
+    return held
+
+
+def teach_faults(head: FaultHead, outputs: Tensor, strengths: Tensor, *, epochs: int = 40, seed: int = 0) -> None:
+    """Train the head of the faults on spoilt pictures; a strength that is not a number is not known."""
     torch.manual_seed(seed)
-    model = CLIPVisionModel(tower_config())
-    start_tower(model, filters)
-    return FaultTower(model)
-
-
-@dataclass
-class Truth:
-    """What is known of the pictures of a batch, float32."""
-
-    labels: Tensor
-    """Strengths, [n, faults]."""
-    known: Tensor
-    """1 where the strength is known, [n, faults]."""
-    layout: Tensor
-    """Composition, [n, LAYOUT], not a number where it is not known."""
-
-    def to(self, place: torch.device) -> Truth:
-        """Return it on a device."""
-        return Truth(self.labels.to(place), self.known.to(place), self.layout.to(place))
-
-
-def loss_of(tower: FaultTower, rows: Tensor, truth: Truth, patches: Tensor) -> Tensor:
-    """Strengths and presence, of the picture and from every patch, composition, and the order of the versions."""
-    whole, local = (logits.float() for logits in tower(rows, patches))
-    labels, known = truth.labels, truth.known
-    total = total_fault(labels)
-    there = (labels >= THERE).float()
-    target = torch.cat([labels, there, total[:, None]], 1)
-    decided = ((labels <= NEARLY) | (labels >= THERE)).float()
-    weight = torch.cat([known, known * decided, torch.ones_like(total[:, None])], 1)
-    bce = nn.functional.binary_cross_entropy_with_logits
-    judged, each = whole[:, :FIRST_OF_LAYOUT], local[..., :FIRST_OF_LAYOUT]
-    loss = bce(judged, target, weight)
-    loss = loss + 0.4 * bce(each, target[:, None].expand_as(each), weight[:, None].expand_as(each))
-    if (of_scenes := ~truth.layout.isnan().any(1)).any():
-        loss = loss + LAYOUT_WEIGHT * bce(whole[of_scenes, FIRST_OF_LAYOUT:], truth.layout[of_scenes])
-    told, wanted = whole[:, TOTAL].view(-1, PER_CROP), total.view(-1, PER_CROP)
-    above = wanted[:, :, None] - wanted[:, None, :]
-    margin = nn.functional.softplus(-(told[:, :, None] - told[:, None, :])) * above.clamp(min=0).sqrt()
-    return loss + ORDER_WEIGHT * margin.mean()
+    head.standardised.set(outputs)
+    for layer in (head.first, head.second):
+        layer.reset_parameters()
+    known, wanted = ~torch.isnan(strengths), torch.nan_to_num(strengths).clamp(0, 1)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.05)
+    size = min(128, len(outputs))
+    steps, step = epochs * (len(outputs) // size), 0
+    for _ in range(epochs):
+        for rows in torch.randperm(len(outputs))[: len(outputs) // size * size].split(size):
+            for group in optimizer.param_groups:
+                group["lr"] = 2e-3 * min(1, (step + 1) / 50) * (1 - step / steps)
+            noisy = outputs[rows] + NOISE * torch.randn(size, outputs.shape[1]) / head.standardised.scale
+            each = nn.functional.binary_cross_entropy_with_logits(head(noisy, DROPPED), wanted[rows], reduction="none")
+            optimizer.zero_grad()
+            (10 * (each * known[rows]).sum() / known[rows].sum()).backward()
+            optimizer.step()
+            step += 1
 
 
 @torch.no_grad()
-def judge(tower: FaultTower, crops: Crops, indices: npt.NDArray[np.int64]) -> Numbers:
-    """Return the head's logits of some pictures, [n, N_OUT]."""
-    tower.eval()
-    place, found = tower.head.weight.device, []
-    for i in range(0, len(indices), 60):
-        rows = torch.from_numpy(crops.take(indices[i : i + 60])).to(place)
-        with torch.autocast(place.type, torch.bfloat16):
-            found.append(tower(rows)[0].float().cpu())
-    tower.train()
-    return torch.cat(found).double().numpy()
+def set_knots(tower: Tower, logits: Tensor, fault: Sequence[str], strength: FloatArray, liked: Tensor) -> None:
+    """Set from when each fault is named, and from when it is clear and severe, on validation pictures.
+
+    As many strong faults as possible are found while at most FALSE_ALARMS of the clean pictures have any fault named.
+
+    Args:
+        tower: changed.
+        logits: of the head of the faults, [n, FAULTS].
+        fault: of each picture; empty if it is clean.
+        strength: of each picture.
+        liked: logits of photographs that people rate high, [m, FAULTS].
+    """
+    named, of = logits.numpy(), np.array(fault)
+    sets = (named[of == ""], liked.numpy())
+    clean = np.concatenate(sets)
+    strong = [named[(of == f) & (strength >= faults.STRONG), k] for k, f in enumerate(FAULTS)]
+    steps = np.quantile(clean, [1 - share for share in SHARES], axis=0)
+    steps[0] = clean.max(0) + 0.05
+    at = np.zeros(len(FAULTS), int)
+    columns = np.arange(len(FAULTS))
+
+    def alarms(chosen: npt.NDArray[np.int64]) -> float:
+        shares = (float((mine > steps[chosen, columns]).any(1).mean()) for mine in sets)
+        return max(share / budget for share, budget in zip(shares, (FALSE_ALARMS, LIKED_ALARMS), strict=True))
+
+    while True:
+        now = alarms(at)
+        options = []
+        for k in range(len(FAULTS)):
+            for further in range(at[k] + 1, len(SHARES)):
+                after = at.copy()
+                after[k] = further
+                cost = alarms(after)
+                gain = float((strong[k] > steps[further, k]).mean() - (strong[k] > steps[at[k], k]).mean())
+                if cost <= 1 and gain > 0:
+                    options.append((gain / max(cost - now, 1e-4), after))
+        if not options:
+            break
+        at = max(options, key=lambda option: option[0])[1]
+    for k, f in enumerate(FAULTS):
+        moderate = named[(of == f) & (strength == faults.MODERATE), k]
+        middle, far = float(np.median(moderate)), float(np.median(strong[k]))
+        start = float(steps[at[k], k])
+        clear = max(start + 0.4, middle)
+        tower.knots[k] = torch.tensor([start, clear, max(clear + 0.4, 0.4 * middle + 0.6 * far)])
 
 
-def thresholds(there: Numbers, clean: npt.NDArray[np.bool_], false_alarms: float = FALSE_ALARMS) -> Numbers:
-    """Return, per fault, the logit that this share of clean pictures exceeds."""
-    return np.asarray(np.quantile(there[clean], 1 - false_alarms, axis=0))
+def true_scale(values: FloatArray, opinions: FloatArray) -> tuple[float, float]:
+    """Return slope and offset of the logit that fit people's opinions best. Source: J. Platt, 1999."""
+    from scipy.optimize import minimize
 
+    def loss(line: npt.NDArray[np.float64]) -> float:
+        scaled = line[0] * values + line[1]
+        return float(np.mean(np.logaddexp(0, scaled) - opinions * scaled))
 
-def validate(tower: FaultTower, crops: Crops) -> str:
-    """Return figures at thresholds set on the same clean pictures: optimistic, for watching a run."""
-    logits, labels = judge(tower, crops, np.arange(len(crops))), crops.labels
-    there, total = logits[:, N_FAULTS : 2 * N_FAULTS], logits[:, TOTAL].reshape(-1, PER_CROP)
-    clean = labels.max(1) == 0
-    seen = there > thresholds(there, clean)
-    alone = (labels > 0).sum(1) == 1
-    words = []
-    pairs: dict[str, list[float]] = {"strong": [], "moderate": []}
-    named: dict[str, list[float]] = {"strong": [], "moderate": []}
-    for k, fault in enumerate(FAULTS):
-        cells = []
-        for level, (low, high) in {"moderate": (0.3, 0.5), "strong": (0.7, 0.9)}.items():
-            use = alone & (labels[:, k] >= low) & (labels[:, k] <= high)
-            ranked = (total > total[:, :1]).ravel()[use]
-            if fault in MAIN_FAULTS:
-                pairs[level].append(float(ranked.mean()))
-                named[level].append(float(seen[use, k].mean()))
-            cells.append(f"{100 * ranked.mean():.0f}/{100 * seen[use, k].mean():.0f}")
-        words.append(f"{fault} {' '.join(cells)}")
-    means = ", ".join(f"{level}: pairs {100 * np.mean(pairs[level]):.1f} named {100 * np.mean(named[level]):.1f}"
-                      for level in pairs)  # fmt: skip
-    words += [f"{name} {100 * figure:.0f}" for name, figure in layout_figures(logits, crops).items()]
-    return f"{means}, clean called faulty {100 * seen[clean].any(1).mean():.1f} | " + ", ".join(words)
-
-
-def layout_figures(logits: Numbers, crops: Crops) -> dict[str, float]:
-    """Return how often a scene with a trait gets more than one without, per trait of the composition."""
-    found = {}
-    for k, name in enumerate(LAYOUT):
-        has, lacks = (logits[crops.layout[:, k] == value, FIRST_OF_LAYOUT + k] for value in (1, 0))
-        found[name] = float((has[:, None] > lacks[None]).mean()) if len(has) and len(lacks) else float("nan")
-    return found
-
-
-def truth_of(crops: Crops, indices: npt.NDArray[np.int64]) -> Truth:
-    """Return what is known of some pictures."""
-    labels, known = torch.from_numpy(crops.labels[indices]), torch.from_numpy(crops.known[indices]).float()
-    return Truth(labels, known, torch.from_numpy(crops.layout[indices]))
-
-
-def train_tower(
-    tower: FaultTower,
-    train: Crops,
-    validation: Crops,
-    checkpoint: Path,
-    *,
-    steps: int,
-    rate: float = 1.5e-3,
-    groups: int = 10,
-    seed: int = 0,
-) -> None:
-    """Train for `steps` resumed from `checkpoint` if it is there; a batch is `groups` crops in all versions."""
-    place = device()
-    tower.to(place)
-    learnt = [p for p in tower.parameters() if p.requires_grad]
-    decay, flat = [p for p in learnt if p.ndim > 1], [p for p in learnt if p.ndim <= 1]
-    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": DECAY}, {"params": flat, "weight_decay": 0}],
-                                  lr=rate, betas=(0.9, 0.98))  # fmt: skip
-    step = resume(checkpoint, tower, optimizer)
-    start, running = time.process_time(), 0.0
-    while step < steps:
-        rng = np.random.default_rng((seed, step, rank()))
-        train.look_again()
-        picked = rng.integers(len(train) // PER_CROP, size=groups)
-        indices = (np.sort(picked)[:, None] * PER_CROP + np.arange(PER_CROP)).ravel()
-        rows, truth = train.take(indices), truth_of(train, indices).to(place)
-        n_patches = N_PATCHES if step >= ALL_PATCHES_FROM * steps else N_PATCHES // 2
-        patches = np.sort(rng.permutation(N_PATCHES)[:n_patches])
-        set_rate(optimizer, rate, step=step, n_warm_up=100, done=step / steps)
-        seen, where = (torch.from_numpy(array).to(place) for array in (rows[:, patches], patches))
-        with torch.autocast(place.type, torch.bfloat16):
-            loss = loss_of(tower, seen, truth, where)
-        optimizer.zero_grad()
-        loss.backward()
-        share_gradients(learnt)
-        nn.utils.clip_grad_norm_(learnt, 1.0)
-        optimizer.step()
-        step += 1
-        running = 0.98 * running + 0.02 * float(loss.detach()) if running else float(loss.detach())
-        if step % 50 == 0:
-            spent = f"{time.process_time() - start:.0f} s of processor"
-            print(f"tower step {step} of {steps} ({spent}) {running:.4f}", flush=True)
-        if step % 400 == 0 or step == steps:
-            if rank() == 0:
-                print("  " + validate(tower, validation), flush=True)
-            save(checkpoint, tower, optimizer, step)
-    print("tower done", flush=True)
-
-
-@torch.no_grad()
-def features_of(tower: FaultTower, crops: Crops, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
-    """Return features of some pictures, float16 [n, N_PATCHES, width]."""
-    found = []
-    for i in range(0, len(indices), 60):
-        with torch.autocast("cpu", torch.bfloat16):
-            features = tower.features_of_rows(torch.from_numpy(crops.take(indices[i : i + 60])))
-        found.append(features.float().numpy().astype(np.float16))
-    return np.concatenate(found)
+    slope, offset = minimize(loss, np.array([4.0, -2.0])).x
+    return float(slope), float(offset)

@@ -24,11 +24,10 @@ from aesedge_export.questions import OPTIONS
 from aesedge import Writing
 
 from . import phrases, questions
-from .faults import FAULTS, STRONG, draw_strengths, fit, spoil
+from .faults import FAULTS, STRONG, fit, spoil
 from .figures import interval
-from .impression import known
+from .judgement import draw_judgement
 from .language import conversation, drill
-from .looks import LOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -117,8 +116,8 @@ def taught_words() -> frozenset[str]:
     rng = np.random.default_rng(0)
     texts = [*_strings([vars(phrases), vars(questions)])]
     for n in range(400):
-        seen = known(draw_strengths(rng, n % 4))
-        talk = [*conversation(seen, rng, list(LOOKS)), *drill(seen, rng)]
+        judgement = draw_judgement(rng, n % 4)
+        talk = [*conversation(judgement, rng), *drill(judgement, rng)]
         texts += [text for turn in talk for text in turn]
     return frozenset(word.lower() for text in texts for word in _WORD.findall(text))
 

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("scipy", reason="needs the extra [export]")
+pytest.importorskip("torch", reason="needs the extra [export]")
 
 from aesedge_export.pocket import crops, faults
-from aesedge_export.pocket.looks import looks_of
+from aesedge_export.pocket.tower import IMAGE_SIZE
 
 pytestmark = pytest.mark.export
 LADDER = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -132,16 +133,7 @@ def test_drawn_faults_never_hide_each_other() -> None:
 def test_versions_of_a_crop_start_clean_and_keep_the_size() -> None:
     rng = np.random.default_rng(0)
     made = list(crops.versions(drawn_photo(), rng))
-    assert len(made) == crops.PER_CROP
+    assert len(made) == 6
     assert made[0][1] == made[1][1] == {}
     assert set(made[2][1]) == set(made[3][1])
-    assert {crops.to_tower(image).size for image, _ in made} == {(crops.IMAGE_SIZE, crops.IMAGE_SIZE)}
-
-
-@pytest.mark.parametrize(
-    ("color", "expected"),
-    [((240, 240, 240), ["bright", "muted"]), ((20, 20, 20), ["dark", "muted"]), ((200, 90, 30), ["warm", "vivid"])],
-)
-def test_looks_are_read_from_colors_without_the_padding(color: tuple[int, int, int], expected: list[str]) -> None:
-    picture = crops.to_tower(Image.new("RGB", (480, 200), color))
-    assert looks_of(np.asarray(picture)) == expected
+    assert {crops.to_tower(image).size for image, _ in made} == {(IMAGE_SIZE, IMAGE_SIZE)}

@@ -9,12 +9,24 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 pytest.importorskip("sentencepiece", reason="needs the extra [export]")
 
 import torch
-from aesedge_export.pocket.impression import known
+from aesedge_export.pocket.judgement import as_tensors, draw_judgement
 from aesedge_export.pocket.tokenizer import EOS, train_tokenizer
-from aesedge_export.pocket.train_language import IGNORED, SHORT_WEIGHT, Branch, Texts, block_mask, collate
+from aesedge_export.pocket.train_language import (
+    IGNORED,
+    SHORT_WEIGHT,
+    Branch,
+    Mouth,
+    Optimizers,
+    Texts,
+    block_mask,
+    collate,
+    draw,
+    loss_of,
+)
 
 pytestmark = pytest.mark.export
 N_IMAGE = 16
+JUDGED = draw_judgement(np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +35,12 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Texts:
 
 
 def test_the_first_token_of_a_short_answer_counts_more(texts: Texts) -> None:
-    talk = texts.branches(known({"noise": 0.7}), ("warm",), np.random.default_rng(0), 1)
-    batch = collate([talk], texts.prefix, N_IMAGE)
+    talk = texts.branches(JUDGED, np.random.default_rng(0))
+    batch = collate([talk], texts.prefix, N_IMAGE, as_tensors([JUDGED]))
     heavy = batch.targets[0][batch.weights[0] == SHORT_WEIGHT].tolist()
     first = [next(t for t in b.targets if t != IGNORED) for b in talk if SHORT_WEIGHT in b.weights]
     assert heavy == first
-    assert len(heavy) == 6  # two yes/no, three letters, what is wrong
+    assert len(heavy) == 5  # three yes/no, a letter, a short answer
     assert set(batch.weights[0].tolist()) == {1.0, SHORT_WEIGHT}
 
 
@@ -42,10 +54,23 @@ def test_answers_are_learnt_and_questions_are_not(texts: Texts) -> None:
 
 def test_branches_see_the_prefix_and_themselves(texts: Texts) -> None:
     talk = [texts.say(Branch(), "Is this photo tilted?", "No."), texts.say(Branch(), "What is wrong?", "Nothing.")]
-    batch = collate([talk], texts.prefix, N_IMAGE)
+    batch = collate([talk], texts.prefix, N_IMAGE, as_tensors([JUDGED]))
     seen = block_mask(batch.segment)[0, 0]
     one, two = (torch.nonzero(batch.segment[0] == k).ravel() for k in (1, 2))
     n_shared = len(texts.prefix) + N_IMAGE
     assert seen[two[0], :n_shared].all()
     assert not seen[two][:, one].any()
     assert int(batch.positions[0, one[0]]) == int(batch.positions[0, two[0]]) == n_shared
+
+
+def test_a_few_steps_lower_the_loss(texts: Texts) -> None:
+    mouth = Mouth()
+    optimizer = Optimizers(mouth, 3e-3)
+    losses = []
+    for step in range(6):
+        loss = loss_of(mouth, draw(texts, np.random.default_rng(step), rows=2, n_image=N_IMAGE), texts.label_tokens)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]

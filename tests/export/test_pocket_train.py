@@ -20,81 +20,73 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 pytest.importorskip("scipy", reason="needs the extra [export]")
 
 import torch
-from aesedge_export.pocket import crops, cutouts, filters, photos
-from aesedge_export.pocket.lessons import WHOLE_SIDES, lessons_from
+from aesedge_export.pocket import crops, photos, train
+from aesedge_export.pocket.efficientnet import EfficientNetLite0
+from aesedge_export.pocket.model import load_checkpoint
 from aesedge_export.pocket.progress import rank, share_gradients, together
 from aesedge_export.pocket.tokenizer import train_tokenizer
-from aesedge_export.pocket.torch_judge import TorchJudge
-from aesedge_export.pocket.train import Plan, finished_tower, leg_path, tower_from, train
+from aesedge_export.pocket.train import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = pytest.mark.export
-STAGES = ["photographs", "crops", "tower", "thresholds", "lessons", "tokenizer", "language"]
-N_PICTURES = 2 * crops.PER_CROP
 
 
-def write_cache(cache: Path) -> None:
-    """Two photographs, a subject and a part of crops for each split."""
-    for folder in ("photos", "cutouts", "training"):
-        (cache / folder).mkdir()
+def write_cache(cache: Path, clive: Path) -> None:
+    """Two photographs, and three that people rated."""
+    for folder in (cache / "photos", cache / "training", clive / "images"):
+        folder.mkdir(parents=True)
     rng, rows = np.random.default_rng(0), []
     for number, split in enumerate(("train", "validation")):
         photo = photos.Photo(split, "p.jpg", "package", "1", "CC0", "me", f"{number}" * 64, split, split)
         cells = rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)
-        large = Image.fromarray(cells).resize((480, 360), Image.Resampling.BICUBIC)
-        large.save(photos.photo_path(cache, photo))
-        large.resize((200, 160)).convert("RGBA").save(cutouts.cutout_path(cache, photo))
+        Image.fromarray(cells).resize((480, 360), Image.Resampling.BICUBIC).save(photos.photo_path(cache, photo))
         rows.append(asdict(photo))
-    for table in ("provenance.json", "cutouts.json"):
-        (cache / table).write_text(json.dumps(rows), "utf-8")
-    np.save(cache / "filters-0.npy", filters.design())
-    for split, n_parts in (("train", 1), ("validation", 4)):
-        base = cache / f"crops-{split}-0"
-        base.mkdir()
-        for part in range(n_parts):
-            crops.make_part(part, base=base, cache=cache, split=split, seed=0)
+    (cache / "provenance.json").write_text(json.dumps(rows), "utf-8")
+    lines = ["file,source_file,mos,std"]
+    for number in range(16):
+        cells = rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(cells).resize((100, 100)).save(clive / "images" / f"{number}.jpg")
+        lines.append(f"{number}.jpg,{number}.bmp,{30 + 3 * number},10")
+    (clive / "mos.csv").write_text("\n".join(lines), "utf-8")
     train_tokenizer(cache / "training" / "tokenizer.model", n_conversations=3000)
 
 
-@pytest.mark.filterwarnings("ignore:(Mean of empty slice|invalid value)")  # of faults that a dozen pictures lack
 def test_one_command_goes_from_photographs_to_a_checkpoint_and_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(crops, "PER_PART", 2)
-    monkeypatch.setattr(crops, "SCENE_EVERY", 2)
-    cache, out = tmp_path / "cache", tmp_path / "checkpoint"
-    cache.mkdir()
-    write_cache(cache)
-    plan = Plan(
-        cache, seed=0, processes=1, parts=1, tower_steps=1, legs=1, leg_steps=1, pictures=N_PICTURES, language_steps=1
-    )
-    train(plan, out)
-    first, second, mean = (
-        dict(tower.named_parameters())
-        for tower in (*(tower_from(plan, leg_path(plan, leg)) for leg in (0, 1)), finished_tower(plan))
-    )
-    assert not torch.equal(first["head.weight"], second["head.weight"])
-    for name, weight in mean.items():
-        assert torch.allclose(weight, (first[name] + second[name]) / 2)
+    monkeypatch.setattr(crops, "PER_PART", 5)
+    monkeypatch.setattr(train, "LIKED_FROM", 0.3)
+    monkeypatch.setattr(train, "pretrained", lambda: EfficientNetLite0().eval())
+    cache, clive, out = tmp_path / "cache", tmp_path / "clive", tmp_path / "checkpoint"
+    write_cache(cache, clive)
+    plan = Plan(cache, clive, tmp_path, seed=0, processes=1, parts=1, language_steps=1)
+    train.train(plan, out)
     record = json.loads((out / "training.json").read_text("utf-8"))
-    assert list(record["seconds"]) == STAGES
-    lessons = lessons_from(plan.state)
-    assert len(lessons.features) == len(lessons.seen) == len(lessons.looks) == N_PICTURES + 2 * len(WHOLE_SIDES)
-    photo = Image.open(photos.photo_path(cache, photos.gather(cache)[0])).convert("RGB")
-    (score, _), *_ = TorchJudge(out).judge([photo], critiques=False)
-    assert 0 <= score <= 10
+    assert list(record["seconds"]) == ["photographs", "tower", "language"]
+    tower, mouth = load_checkpoint(out)
+    assert tower.code is mouth.code
+    photo = Image.open(photos.photo_path(cache, photos.gather(cache)[0]))
+    with torch.no_grad():
+        quality, margins = tower.judge(*tower.pooled(crops.normalised([photo])))
+    assert 0 <= float(quality) <= 1
+    assert margins.shape == (1, 14)
 
-    looked = (plan.state / "features.npy").stat().st_mtime_ns
+    looked = (plan.state / "validation.npz").stat().st_mtime_ns
     capsys.readouterr()
-    train(replace(plan, language_steps=2, language=out), out)
-    assert "tower step" not in capsys.readouterr().out
-    assert (plan.state / "features.npy").stat().st_mtime_ns == looked
-    assert torch.load(plan.state / "language.pt", weights_only=True)["step"] == 2
+    train.train(replace(plan, language_steps=2), out)
+    assert "features: part" not in capsys.readouterr().out
+    assert (plan.state / "validation.npz").stat().st_mtime_ns == looked
 
-    train(replace(plan, tower_steps=2, language_steps=3), out)
-    assert (plan.state / "features.npy").stat().st_mtime_ns != looked, "the tower is another one now"
+
+@pytest.mark.parametrize(("option", "said"), [("clive", "mos.csv"), ("cq100", "metadata.csv")])
+def test_missing_folders_are_named(tmp_path: Path, option: str, said: str) -> None:
+    plan = Plan(tmp_path / "cache", tmp_path, tmp_path, seed=0, processes=1, parts=1, language_steps=1)
+    with pytest.raises(FileNotFoundError, match=said):
+        {"clive": lambda: train.read_opinions(plan.clive), "cq100": lambda: list(photos.cq100_sources(plan.cq100))}[
+            option
+        ]()
 
 
 def learn(out: Path, n: int) -> None:

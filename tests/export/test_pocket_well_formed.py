@@ -12,13 +12,12 @@ from PIL import Image
 pytest.importorskip("scipy", reason="needs the extra [export]")
 
 from aesedge_export.pocket import well_formed
-from aesedge_export.pocket.faults import draw_strengths
-from aesedge_export.pocket.impression import known
+from aesedge_export.pocket.judgement import draw_judgement
 from aesedge_export.pocket.language import conversation, drill
-from aesedge_export.pocket.looks import LOOKS
 from aesedge_export.pocket.well_formed import QUESTIONS, TALKS, check_texts, defects, shares
 
 from aesedge import Writing
+from aesedge.bundle import open_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,11 +30,11 @@ CHOICE = "Which one? Choose one from the following options:\nA) Motion blur\nB) 
 @pytest.mark.parametrize(
     ("text", "question"),
     [
-        ("The camera was held straight. The colors are muted.", ""),
-        ("I can't tell what it shows; I only judge how it was taken.", ""),
+        ("The brightness is well balanced. Muted colors keep it calm.", ""),
+        ("I was not taught that; I judge how it was taken.", ""),
         ("Yes.", "Is it sharp?"),
         ("The photo's light is soft, and 3.5 stops too dark!", ""),
-        ("The colors are over-saturated. The colors are warm.", ""),
+        ("The colors are over-saturated. Warm colors set the mood.", ""),
         ("A) Motion blur", CHOICE),
         ("B", CHOICE),
         ("Noise.", CHOICE),
@@ -79,8 +78,8 @@ def test_an_answer_that_does_not_end_is_one() -> None:
 def test_everything_that_is_taught_is_well_formed() -> None:
     rng = np.random.default_rng(5)
     for n in range(300):
-        seen = known(draw_strengths(rng, n % 4))
-        for question, answer in [*conversation(seen, rng, list(LOOKS)), *drill(seen, rng)]:
+        judgement = draw_judgement(rng, n % 4)
+        for question, answer in [*conversation(judgement, rng), *drill(judgement, rng)]:
             assert defects(answer, question) == [], answer
 
 
@@ -102,5 +101,5 @@ def test_the_command_prints_shares_and_what_failed(
     out = tmp_path / "texts.json"
     well_formed.main(["--bundle", "pocket", "--out", str(out), str(photo_path)])
     printed = capsys.readouterr().out
-    assert "report: composition" in printed
+    assert f"report: {next(iter(open_bundle('pocket').manifest.rating.attributes))}" in printed
     assert out.stat().st_size > 1000
