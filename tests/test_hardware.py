@@ -102,7 +102,7 @@ def test_this_machine() -> None:
     assert 1 <= machine.n_physical <= machine.n_logical
     assert 0 < machine.ram_free_bytes < machine.ram_bytes
     assert machine.cpu
-    assert [disk.what for disk in disks()] == ["bundles", "cache"]
+    assert [disk.what for disk in disks()] == ["bundles", "cache", "temporary"]
     assert all((disk.free_bytes or 0) <= (disk.total_bytes or 0) for disk in disks())
 
 

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from aesedge.engine import Model
     from aesedge.photo import Photo
 
-PHOTOS = [drawn_photo(seed) for seed in range(3)]
+# Photos whose answers are no near ties: the two likeliest tokens are at least 0.13 apart in their logits everywhere.
+# Of seed 2 they are 0.003 apart, and the batch's layout decided on an Intel CPU which one was said.
+PHOTOS = [drawn_photo(seed) for seed in (1, 4, 11)]
 QUESTIONS = ["What is wrong with this photo?", "Is it sharp?"]
 SHORT = Writing(max_tokens=12)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import typer
 
-from aesedge.cli.exit_codes import SOME_FAILED
+from aesedge.cli.exit_codes import SOME_FAILED, USAGE
 from aesedge.cli.streams import OutputLostError
 from aesedge.cli.terminal import complain, status
 from aesedge.errors import AesedgeError, ImageError, UsageError
@@ -180,7 +180,7 @@ def readable_photos(names: Sequence[str]) -> list[Path]:
     """Return those of some photos that can be read, for what needs all of them at once; the others are complained of.
 
     Raises:
-        typer.Exit: with code 1, there are none.
+        typer.Exit: with code 2, there are none, so nothing can be done.
     """
     from aesedge.image import read_image
 
@@ -193,7 +193,7 @@ def readable_photos(names: Sequence[str]) -> list[Path]:
         else:
             paths.append(Path(name))
     if not paths:
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(USAGE)
     return paths
 
 
