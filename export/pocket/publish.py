@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from aesedge_export.bundle_files import created_by, described, write_manifest
+from aesedge_export.bundle_files import created_by, described, typed, write_manifest
 from aesedge_export.language.checkpoint_source import CheckpointSource
 from aesedge_export.language.language_files import language_files
 from aesedge_export.progress import silent
@@ -106,12 +106,12 @@ def publish(
             n_embd=WIDTH,
             prompt=prompt,
             rating=rating,
-            fidelity=fidelity,
+            fidelity=typed(fidelity),
         )
         n_bytes = sum(f.n_bytes for f in manifest.files)
         if n_bytes > LIMIT_BYTES:
             raise ValueError(f"{out}: {n_bytes} bytes, the package may carry {LIMIT_BYTES}")
-        return write_manifest(folder, manifest)
+        return write_manifest(folder, manifest, loaded=True)
 
 
 def main() -> None:
