@@ -17,6 +17,7 @@ import msgspec
 import requests
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import get_session
 from huggingface_hub.utils.tqdm import (
     are_progress_bars_disabled,
     disable_progress_bars,
@@ -182,7 +183,7 @@ def _is_beyond_end(error: requests.RequestException) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Let huggingface_hub work by plain HTTP, in small pieces, and leave talking to us.
+    """Let huggingface_hub work by plain HTTP, in small pieces, leave talking to us, and no connection behind.
 
     Xet, its other way to download, begins a file anew when it was interrupted.
     """
@@ -200,6 +201,7 @@ def _quiet() -> Iterator[None]:
         try:
             yield
         finally:
+            get_session().close()  # it keeps connections for a next file, and an export may take an hour before that
             if showed_bars:
                 enable_progress_bars()
             constants.HF_HUB_DISABLE_XET, constants.DOWNLOAD_CHUNK_SIZE = xet, chunk
