@@ -88,8 +88,9 @@ class Way:
 
 @contextlib.contextmanager
 def busy_core() -> Iterator[subprocess.Popen[bytes]]:
-    """Keep one core busy."""
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+    """Keep one core busy, for as long as this process lives at most."""
+    code = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     try:
         time.sleep(1)
         yield process
