@@ -6,7 +6,6 @@ It does not know what is trained.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
@@ -96,12 +95,6 @@ def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: i
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
     torch.save(state, path.with_suffix(".new"))
-    path.with_suffix(".new").replace(path)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a file whole or not at all."""
-    path.with_suffix(".new").write_text(json.dumps(content), "utf-8")
     path.with_suffix(".new").replace(path)
 
 
