@@ -90,10 +90,10 @@ kernels: $(VENV)/.llama ## build and check the native benchmarks (CMake 3.25); P
 	    cmake --workflow --preset $(PRESET)
 
 startup: $(VENV)/.run ## time what users wait for: import, score, run, from process start to exit
-	@$(PYTHON_VENV) tests/measure_startup.py
+	@$(PYTHON_VENV) tests/measure/measure_startup.py
 
 vision: $(VENV)/.dev ## time the vision graph at full size: fp32, fp16, int8
-	@$(PYTHON_VENV) tests/measure_vision.py
+	@$(PYTHON_VENV) tests/measure/measure_vision.py
 
 wheel: $(VENV)/.run ## build dist/*.whl
 	@rm -rf build/lib build/bdist.* dist # setuptools would put files of an earlier build into the wheel

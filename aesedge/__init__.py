@@ -23,31 +23,31 @@ __version__ = "0.1.0"
 environment.prepare()
 
 if TYPE_CHECKING:
-    from aesedge.conversation import Conversation
-    from aesedge.engine import Model
-    from aesedge.engine import open_model as open  # noqa: A004 (read as aesedge.open)
+    from aesedge.config.options import Options
+    from aesedge.engine.completion import Reply, Writing
+    from aesedge.engine.conversation import Conversation
+    from aesedge.engine.model import Model
+    from aesedge.engine.model import open_model as open  # noqa: A004 (read as aesedge.open)
+    from aesedge.engine.photo import Photo
+    from aesedge.engine.rating import Rating
+    from aesedge.engine.results import PhotoResult
     from aesedge.errors import AesedgeError
     from aesedge.llm.sampler import Sampling
-    from aesedge.options import Options
-    from aesedge.photo import Photo
-    from aesedge.rating import Rating
-    from aesedge.reply import Reply, Writing
-    from aesedge.result import PhotoResult
-    from aesedge.work import Priority
+    from aesedge.scheduling.requests import Priority
 
 _HOMES = {
     "AesedgeError": "errors",
-    "Conversation": "conversation",
-    "Model": "engine",
-    "Options": "engine",
-    "Photo": "photo",
-    "PhotoResult": "result",
-    "Priority": "scheduler",
-    "Rating": "rating",
-    "Reply": "reply",
+    "Conversation": "engine.conversation",
+    "Model": "engine.model",
+    "Options": "engine.model",
+    "Photo": "engine.photo",
+    "PhotoResult": "engine.results",
+    "Priority": "scheduling.scheduler",
+    "Rating": "engine.rating",
+    "Reply": "engine.completion",
     "Sampling": "llm.sampler",
-    "Writing": "reply",
-    "open": "engine",
+    "Writing": "engine.completion",
+    "open": "engine.model",
 }
 
 __all__ = [

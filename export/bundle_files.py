@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from aesedge.fidelity import Fidelity
-from aesedge.first_load import ModelFile, note_loaded
-from aesedge.hashes import sha256
-from aesedge.manifest import MANIFEST_NAME, BundleFile, Manifest, format_manifest, parse_manifest
+from aesedge.bundle.checksums import sha256
+from aesedge.bundle.fidelity import Fidelity
+from aesedge.bundle.first_load import ModelFile, note_loaded
+from aesedge.bundle.manifest import MANIFEST_NAME, BundleFile, Manifest, format_manifest, parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from aesedge.manifest import Role
+    from aesedge.bundle.manifest import Role
 
     from .progress import Report
 

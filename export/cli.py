@@ -7,9 +7,9 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from aesedge.bundle import data_folder, open_bundle
+from aesedge.bundle.bundle import data_folder, open_bundle
 from aesedge.errors import UsageError
-from aesedge.folder import photos_in
+from aesedge.image.find_photos import photos_in
 
 from . import export_checkpoint
 from .plan import DEFAULT_GGUF, DEFAULT_VISION, listed
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from aesedge.bundle import Bundle
+    from aesedge.bundle.bundle import Bundle
 
 _log = logging.getLogger("aesedge")
 

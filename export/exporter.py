@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aesedge.bundle.manifest import FORMAT_VERSION, Defaults, Manifest, PromptSpec, RatingSpec, Source
 from aesedge.errors import ImageError, UsageError
 from aesedge.image import read_image
-from aesedge.machine import default_n_threads
-from aesedge.manifest import FORMAT_VERSION, Defaults, Manifest, PromptSpec, RatingSpec, Source
-from aesedge.prompt import prompt_template
+from aesedge.llm.prompt import prompt_template
 from aesedge.samples import SAMPLE_PHOTOS
+from aesedge.system.machine import default_n_threads
 from aesedge.system.sanitize import sanitize
-from aesedge.vision import VisionTower
+from aesedge.vision.tower import VisionTower
 
 from .bundle_files import created_by, described, typed, write_manifest
 from .checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from aesedge.manifest import BundleFile, Role
+    from aesedge.bundle.manifest import BundleFile, Role
 
     from .language.language_files import LanguageFiles
     from .progress import Report

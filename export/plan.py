@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aesedge.bundle.manifest import NAME_PATTERN, ImageTokens
+from aesedge.engine.rating import label_tokens
 from aesedge.errors import UsageError
-from aesedge.manifest import NAME_PATTERN, ImageTokens
-from aesedge.rating import label_tokens
 
 from .language.tensor_types import parse_type
 from .vision.reduction import LEAST, NONE
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from aesedge.manifest import PromptSpec, RatingSpec
+    from aesedge.bundle.manifest import PromptSpec, RatingSpec
 
     from .checkpoint.checkpoint import Checkpoint
     from .proof.reference import ReferenceMode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aesedge.manifest import PromptSpec, RatingSpec
+from aesedge.bundle.manifest import PromptSpec, RatingSpec
 
 # AesBench, eval/eval_AesA1.py (Apache-2.0): question, options and closing sentence.
 OPTIONS = " Choose one from the following options:\nA) High\nB) Medium\nC) Low\nYou should output a correct option."

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from aesedge.bundle.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME, Listed, read_listed
 from aesedge.errors import AesedgeError, BundleError, UsageError
-from aesedge.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME, Listed, read_listed
 from aesedge.system.regular_file import read_regular
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ import msgspec
 from native_programs import require_installed_ggml, require_native, run_native
 
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
+from aesedge.bundle.gguf_tensors import read_weights
 from aesedge.errors import AesedgeError, UsageError
-from aesedge.memory.header import read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from kernel_report import Kernel, KernelReport, KernelRow
 
-from aesedge.bench.figures import digits, time_text
+from aesedge.bench.number_format import digits, time_text
 from aesedge.bench.tables import Table
 
 if TYPE_CHECKING:

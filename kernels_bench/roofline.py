@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from kernel_report import KernelReport
 
-from aesedge.plot import COLORS, clean, new_figure, tidy
+from aesedge.bench.plot import COLORS, clean, new_figure, tidy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from aesedge.bench.ceilings import Ceilings
-    from aesedge.plot import Axes
+    from aesedge.bench.plot import Axes
 
 _INK, _GIGA = "#222222", 1e9
 

@@ -13,8 +13,8 @@ import tiny
 from laid_out import command
 from PIL import Image
 
-from aesedge import first_load
-from aesedge.engine import Model, open_model
+from aesedge.bundle import first_load
+from aesedge.engine.model import Model, open_model
 from aesedge.llm import Context, LanguageModel
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def own_folders(
 @pytest.fixture
 def short_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Files do not change between two looks, so there is nothing to wait for; and no GPU of the machine that tests."""
-    monkeypatch.setattr("aesedge.doctor.disturbance._LOOK_S", 0.0)
+    monkeypatch.setattr("aesedge.system.measurement_noise._LOOK_S", 0.0)
     command(tmp_path / "commands", "nvidia-smi", "exit 9", monkeypatch)
 
 

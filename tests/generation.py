@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from aesedge.errors import ContextFullError
 from aesedge.llm.grammar_state import GrammarState
 from aesedge.llm.sampler import Sampler, Sampling
-from aesedge.llm.text import TextStream
+from aesedge.llm.text_stream import TextStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,8 +12,8 @@ import pytest
 from cli_runner import photos
 from traced import AESEDGE, foreign, named_folders, needs_strace, run_traced
 
-from aesedge.machine import package_version
 from aesedge.samples import SAMPLE_PHOTOS
+from aesedge.system.machine import package_version
 
 ROOT = Path(__file__).parent.parent
 PHOTO = str(SAMPLE_PHOTOS[0])

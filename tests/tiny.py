@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from aesedge.manifest import (
+from aesedge.bundle.manifest import (
     MANIFEST_NAME,
     BundleFile,
     Defaults,
@@ -31,7 +31,7 @@ from aesedge.manifest import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aesedge.fidelity import Fidelity
+    from aesedge.bundle.fidelity import Fidelity
 
 N_EMBD, N_FF, N_HEAD, N_LAYER, N_CTX = 64, 128, 2, 2, 1024
 IMAGE_SIZE, PATCH_SIZE = 32, 8

@@ -13,35 +13,35 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from aesedge.bench import quality
-from aesedge.bench.card import add_shares, make_card
+from aesedge.bench.baseline_runs import run_pairs
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
-from aesedge.bench.image_tests import image_tests
+from aesedge.bench.fixture import NewPhotos, Subject, Watch
+from aesedge.bench.image_timing import image_tests
 from aesedge.bench.kernels import require_kernels, time_kernels
-from aesedge.bench.language_tests import language_tests, open_raw_timer
-from aesedge.bench.pairs import run_pairs
+from aesedge.bench.language_timing import language_tests, open_raw_timer
 from aesedge.bench.peak_memory import PeakMemory
-from aesedge.bench.photo_tests import photo_tests
+from aesedge.bench.photo_timing import photo_tests
 from aesedge.bench.predict import predict
 from aesedge.bench.result import Quality, Result, Row
 from aesedge.bench.rounds import run_rounds
-from aesedge.bench.subject import NewPhotos, Subject, Watch
-from aesedge.engine import Model
+from aesedge.bench.run_info import add_shares, make_card
+from aesedge.engine.completion import Writing
+from aesedge.engine.model import Model
 from aesedge.errors import UsageError
-from aesedge.llm.placement import gpu_devices
-from aesedge.machine import give_back_freed
-from aesedge.reply import Writing
+from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.samples import SAMPLE_PHOTOS
+from aesedge.system.machine import give_back_freed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from aesedge.bench.baseline_runs import Pair
     from aesedge.bench.ceilings import Device
-    from aesedge.bench.pairs import Pair
     from aesedge.bench.predict import MeasureTypes
     from aesedge.bench.result import Against
-    from aesedge.bundle import Bundle
-    from aesedge.options import Options
+    from aesedge.bundle.bundle import Bundle
+    from aesedge.config.options import Options
 
     Show = Callable[[float], None]
     Step = Callable[[Show], None]

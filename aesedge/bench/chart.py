@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aesedge.bench.figures import digits, parameters, rate_text, time_text, words
+from aesedge.bench.number_format import digits, parameters, rate_text, time_text, words
+from aesedge.bench.plot import COLORS, clean, new_figure, tidy
 from aesedge.bench.result import RANDOM_WEIGHTS
 from aesedge.bench.tables import machine_name, part_name
 from aesedge.errors import UsageError
-from aesedge.plot import COLORS, clean, new_figure, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from aesedge.bench.plot import Axes
     from aesedge.bench.result import Card, Result, Row
-    from aesedge.plot import Axes
 
 _PARTS = {
     "decode_image_s": COLORS[4],

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aesedge.bench.ceilings import Device
     from aesedge.bench.result import Result
     from aesedge.bench.tables import Table
-    from aesedge.engine import Model
+    from aesedge.engine.model import Model
 
     Report = dict[str, Any]
     """A ``KernelReport`` of kernels_bench/kernel_report.py, in plain data."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from aesedge.llm.placement import gpu_devices
+from aesedge.llm.gpu_offload import gpu_devices
 
 _RESET = "5"  # proc(5): the peak begins anew at what is there now
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from aesedge.inquiry import number_in, said_by, text_in
+from aesedge.system.commands import number_in, said_by, text_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

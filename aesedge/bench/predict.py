@@ -6,10 +6,10 @@ A new photo's score takes, by rates that were measured::
     critique = score + n_critique / prefill + n_gen / decode
 
 with N image tokens. Another budget is another N. In another type prefill and decode are as many times slower as small
-models of the two types are, in turns on this machine (``aesedge_export.shape.type_costs``): for prefill that ratio
-itself, since layers are all there is to compute; for decode, which is reading weights, each type's seconds for a byte
-of its small model, times the bytes that the large one reads for a token. So the head, which the small model has next
-to nothing of, and mixtures that give other layers more bits are in it by their bytes.
+models of the two types are, in turns on this machine (``aesedge_export.random_weights.type_costs``): for prefill that
+ratio itself, since layers are all there is to compute; for decode, which is reading weights, each type's seconds for a
+byte of its small model, times the bytes that the large one reads for a token. So the head, which the small model has
+next to nothing of, and mixtures that give other layers more bits are in it by their bytes.
 
 Not in it: attention costs more behind more image tokens, a short question is prefilled less efficiently than an image.
 """
@@ -19,14 +19,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from aesedge.bench.photo_tests import N_CRITIQUE
+from aesedge.bench.photo_timing import N_CRITIQUE
 from aesedge.bench.result import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from aesedge.bench.result import Row
-    from aesedge.engine import Model
+    from aesedge.engine.model import Model
 
     MeasureTypes = Callable[[Model, Callable[[float], None]], "TypeCosts"]
     """Times other types against that of an open model."""

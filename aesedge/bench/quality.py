@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aesedge.bench.result import RANDOM_WEIGHTS, Quality
-from aesedge.engine import Model
-from aesedge.likelihood import Changes, Reading, read_photo
+from aesedge.engine.likelihood import Changes, Reading, read_photo
+from aesedge.engine.model import Model
 from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from aesedge.bundle import Bundle
-    from aesedge.manifest import Manifest
-    from aesedge.options import Options
-    from aesedge.plan import Plan
+    from aesedge.bundle.bundle import Bundle
+    from aesedge.bundle.manifest import Manifest
+    from aesedge.config.options import Options
+    from aesedge.config.plan import Plan
 
 _GGUF_ORDER = ("f32", "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q4_0", "iq4_nl", "q3_k_m", "q2_k")
 """The most precise first. bf16 stands before f16: weights are trained in it, and it loses nothing of those."""

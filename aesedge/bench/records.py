@@ -31,7 +31,7 @@ def csv_text(result: Result) -> str:
     """Return the rows as CSV, one table as spreadsheets and data frames expect it.
 
     Objects (``percent_of``, ``parts_s``) are JSON in their field; repetitions are not here. Neither is what is no row:
-    see :func:`aesedge.bench.formats.left_out`.
+    see :func:`aesedge.bench.output_formats.left_out`.
     """
     written = io.StringIO()
     table = csv.writer(written, lineterminator="\n")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from aesedge.engine.results import CacheState
 from aesedge.errors import UsageError
-from aesedge.result import CacheState
-from aesedge.whole_file import write_whole
+from aesedge.system.atomic_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 RANDOM_WEIGHTS = "random weights"
-"""What a manifest calls the checkpoint of a bundle that was made for benchmarks (``aesedge_export.shape``)."""
+"""What a manifest calls the checkpoint of a bundle that was made for benchmarks (``aesedge_export.random_weights``)."""
 Group = Literal["load", "image", "language", "photo", "memory"]
 Unit = Literal["t", "photos", "questions", "MP", ""]
 
@@ -183,7 +183,7 @@ class Card(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     backend: str
     """Where the language model runs."""
     plan: dict[str, Any]
-    """Settings: :class:`aesedge.plan.Plan`, with what was opened."""
+    """Settings: :class:`aesedge.config.plan.Plan`, with what was opened."""
     photos: list[dict[str, Any]]
     """Name, size in pixels, SHA-256."""
     ceilings: dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aesedge.bench.figures import (
+from aesedge.bench.number_format import (
     binary_size,
     change_text,
     digits,

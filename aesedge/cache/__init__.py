@@ -9,12 +9,12 @@
 A cache never fails a photo: what cannot be kept or read back is computed again.
 """
 
-from aesedge.cache.budget import parse_budget
 from aesedge.cache.disk_store import DiskStore, open_store
 from aesedge.cache.embeddings import EmbeddingCache, Hit
 from aesedge.cache.entry_file import Entry
-from aesedge.cache.identity import embeddings_key, kv_key, pixels_digest
-from aesedge.cache.occupancy import Listing
+from aesedge.cache.keys import embeddings_key, kv_key, pixels_digest
+from aesedge.cache.lru_index import Listing
+from aesedge.cache.size_limit import parse_budget
 
 __all__ = [
     "DiskStore",

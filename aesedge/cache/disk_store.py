@@ -14,13 +14,13 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from aesedge.cache.budget import parse_budget
+from aesedge.bundle.checksums import cache_folder
 from aesedge.cache.entry_file import DamagedEntry, Draft, Entry, read_entry, read_header
-from aesedge.cache.folder_lock import FolderLock
-from aesedge.cache.occupancy import Listing, Occupancy, UseClock, entry_path, scan
+from aesedge.cache.locks import FolderLock
+from aesedge.cache.lru_index import Listing, Occupancy, UseClock, entry_path, scan
 from aesedge.cache.part_file import part_file, sweep
+from aesedge.cache.size_limit import parse_budget
 from aesedge.errors import UsageError
-from aesedge.hashes import cache_folder
 from aesedge.system.regular_file import NotRegularError, open_regular
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class DiskStore:
         """Keep an entry and return whether it is kept; what it replaces stays pinned if it was.
 
         Args:
-            key: from :mod:`aesedge.cache.identity`.
+            key: from :mod:`aesedge.cache.keys`.
             payload: anything with one contiguous buffer; it is written from where it is, without a copy.
             metadata: a little JSON, such as ``{"n_tokens": 620}``.
             pinned: whether it is exempt from the budget.
@@ -258,7 +258,7 @@ class DiskStore:
 
 def _check_key(key: str) -> None:
     if not _KEY.fullmatch(key):
-        raise UsageError(f"a key is 64 small hexadecimal digits, as aesedge.cache.identity makes them, not {key!r}")
+        raise UsageError(f"a key is 64 small hexadecimal digits, as aesedge.cache.keys makes them, not {key!r}")
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -76,7 +76,7 @@ class EmbeddingCache:
         """Keep embeddings, and return them as :meth:`get` will.
 
         Args:
-            key: from :func:`aesedge.cache.identity.embeddings_key`.
+            key: from :func:`aesedge.cache.keys.embeddings_key`.
             rows: float32 or float16 [n_image_tokens, n_embd]; copied.
             on_disk: whether they are worth a file.
 

@@ -65,7 +65,7 @@ class Draft:
     """An entry that is ready to be written; the payload is not copied and must not change meanwhile.
 
     Args:
-        key: what :mod:`aesedge.cache.identity` made.
+        key: what :mod:`aesedge.cache.keys` made.
         kind: what sort of thing it is.
         metadata: a little JSON.
         payload: anything with one contiguous buffer: bytes, a numpy array, a ctypes array.

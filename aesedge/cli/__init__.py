@@ -15,14 +15,14 @@ from aesedge import __version__
 from aesedge.cli.bench import app as bench
 from aesedge.cli.bundles import bundles, info, verify
 from aesedge.cli.cache import cache
+from aesedge.cli.chat import chat
 from aesedge.cli.doctor import doctor
 from aesedge.cli.exit_codes import INTERRUPTED, SOME_FAILED, USAGE
 from aesedge.cli.export import export
 from aesedge.cli.import_pair import import_pair
-from aesedge.cli.look import run, score
 from aesedge.cli.pull import pull
 from aesedge.cli.quantize import quantize
-from aesedge.cli.session import chat
+from aesedge.cli.run_score import run, score
 from aesedge.cli.streams import OutputLostError, output_problem, standard_streams
 from aesedge.cli.terminal import complain, show_remarks
 from aesedge.cli.tune import tune

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aesedge.cli.bench_compare import compare
 from aesedge.cli.bench_output import FormatOption, OutOption, PlotOption, format_of, require_outputs, write_result
 from aesedge.cli.bench_output import show as show_result
-from aesedge.cli.compare import compare
 from aesedge.cli.exit_codes import INTERRUPTED
 from aesedge.cli.extras import imports_of_extra
 from aesedge.cli.options import Loading, Printing, expand
@@ -19,7 +19,7 @@ from aesedge.cli.terminal import complain, status
 
 if TYPE_CHECKING:
     from aesedge.bench.benchmark import Benchmark
-    from aesedge.bundle import Bundle
+    from aesedge.bundle.bundle import Bundle
 
 _WHAT = "What is measured"
 
@@ -107,13 +107,13 @@ def bench(
     measure_types = None
     if shape is not None:
         with imports_of_extra("bench --shape", "convert"):
-            from aesedge_export.shape.type_costs import type_measurer
+            from aesedge_export.random_weights.type_costs import type_measurer
 
         measure_types = type_measurer(bundle, options.plan(bundle).gguf)
     baseline = None
     if against is not None:
         with imports_of_extra("bench --against", "convert"):
-            from aesedge_export.pair.baseline import MtmdBaseline
+            from aesedge_export.llama_cpp_pair.baseline import MtmdBaseline
 
         MtmdBaseline.require(bundle)
         baseline = MtmdBaseline
@@ -135,10 +135,10 @@ def _bundle(shape: str | None, loading: Loading, *, quiet: bool) -> Bundle:
         AesedgeError: there is no such bundle, or none can be made.
     """
     if shape is None:
-        from aesedge.bundle import open_bundle
+        from aesedge.bundle.bundle import open_bundle
 
         return open_bundle(loading.bundle)
-    from aesedge.cli.shape_bundle import DEFAULT_GGUF, DEFAULT_VISION, bundle_of_shape
+    from aesedge.cli.bench_shape import DEFAULT_GGUF, DEFAULT_VISION, bundle_of_shape
 
     options = loading.options
     vision = DEFAULT_VISION if options.vision == "auto" else options.vision

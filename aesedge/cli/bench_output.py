@@ -97,7 +97,7 @@ def require_outputs(out: Path | None, plot: Path | None) -> None:
         if path is not None:
             _require_writable(path)
     if plot is not None:
-        from aesedge.plot import require_matplotlib
+        from aesedge.bench.plot import require_matplotlib
 
         require_matplotlib()
 
@@ -119,9 +119,9 @@ def write_result(result: Result, form: Format, out: Path | None, plot: Path | No
     Raises:
         UsageError: a file cannot be written.
     """
-    from aesedge.bench.formats import left_out, render
+    from aesedge.bench.output_formats import left_out, render
     from aesedge.cli.bench_text import result_text
-    from aesedge.whole_file import write_whole
+    from aesedge.system.atomic_file import write_whole
 
     text = result_text(result) if form is Format.table else render(result, form.value)
     put = print_json_text if form in {Format.json, Format.jsonl} else print

@@ -6,9 +6,18 @@ import textwrap
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from aesedge.bench.figures import binary_size, digits, parameters, rate_text, scaled, share_text, time_text, value_text
-from aesedge.bench.formats import INTERRUPTED
 from aesedge.bench.kernels import ELSEWHERE, kernel_tables
+from aesedge.bench.number_format import (
+    binary_size,
+    digits,
+    parameters,
+    rate_text,
+    scaled,
+    share_text,
+    time_text,
+    value_text,
+)
+from aesedge.bench.output_formats import INTERRUPTED
 from aesedge.bench.records import commit
 from aesedge.bench.result import RANDOM_WEIGHTS
 from aesedge.bench.tables import (

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from aesedge.bundle import POCKET, Bundle, both_names, installed, open_bundle, read_unchecked
+from aesedge.bundle.bundle import POCKET, Bundle, both_names, installed, open_bundle, read_unchecked
+from aesedge.bundle.manifest import Manifest
 from aesedge.cli.exit_codes import SOME_FAILED, USAGE
 from aesedge.cli.fidelity import fidelity_text
 from aesedge.cli.options import Printing, expand
 from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, complain, dim, shown, size, status, table
 from aesedge.errors import AesedgeError
-from aesedge.manifest import Manifest
 
 
 @expand
@@ -104,8 +104,8 @@ def _show(bundle: Bundle) -> None:
 
 def _memory(bundle: Bundle) -> str:
     """Return what the bundle takes with default options, in all and by part."""
-    from aesedge.memory import estimate
-    from aesedge.options import Options
+    from aesedge.config.memory import estimate
+    from aesedge.config.options import Options
 
     try:
         plan = Options().plan(bundle)
@@ -121,7 +121,7 @@ def _memory(bundle: Bundle) -> str:
 def _tuned(bundle: Bundle) -> str:
     """Return what was measured to be fastest here, or how to measure it."""
     from aesedge.cli.tune import tuned_text
-    from aesedge.profile import load_profile
+    from aesedge.config.profile import load_profile
 
     m = bundle.manifest
     try:
@@ -135,7 +135,7 @@ def _tuned(bundle: Bundle) -> str:
 
 def _image_tokens(m: Manifest) -> str:
     """Return what fewer image tokens cost, where somebody measured it."""
-    from aesedge.cli.quality import curve_text
+    from aesedge.cli.tune_quality import curve_text
 
     return f"{curve_text(m.image_tokens)}\n\n" if m.image_tokens.curve else ""
 

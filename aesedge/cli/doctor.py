@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesedge.bundle import open_bundle
-from aesedge.cli import machine_report
+from aesedge.bundle.bundle import open_bundle
+from aesedge.cli import doctor_text
 from aesedge.cli.exit_codes import SOME_FAILED
 from aesedge.cli.options import Loading, Printing, expand
 from aesedge.cli.streams import print_json
@@ -18,14 +18,14 @@ from aesedge.cli.terminal import bold, complain, dim, status, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aesedge.bundle import Bundle
+    from aesedge.bundle.bundle import Bundle
+    from aesedge.config.options import Options
     from aesedge.doctor import CacheReport, Check, Floors
-    from aesedge.doctor.backends import Libraries
+    from aesedge.doctor.build_advice import Advice
     from aesedge.doctor.difference import Limits
-    from aesedge.doctor.disturbance import Disturbance
-    from aesedge.doctor.hardware import Disk, Hardware
-    from aesedge.doctor.rebuilding import Advice
-    from aesedge.options import Options
+    from aesedge.doctor.libraries import Libraries
+    from aesedge.system.hardware import Disk, Hardware
+    from aesedge.system.measurement_noise import Disturbance
 
 
 @expand
@@ -77,11 +77,11 @@ def _examine_machine(bundle: Bundle, options: Options, printing: Printing) -> bo
     if not printing.quiet:
         found = _look_around(bundle, options, printing)
         sections = [
-            machine_report.fitness_section(findings),
-            machine_report.hardware_section(found.machine, found.disks),
-            machine_report.libraries_section(found.libraries),
-            machine_report.advice_section(found.faster),
-            machine_report.disturbances_section(found.disturbances),
+            doctor_text.fitness_section(findings),
+            doctor_text.hardware_section(found.machine, found.disks),
+            doctor_text.libraries_section(found.libraries),
+            doctor_text.advice_section(found.faster),
+            doctor_text.disturbances_section(found.disturbances),
         ]
         print("\n\n".join(sections) + "\n")
     print(bold(f"{'fit' if passed else 'NOT FIT'}: {bundle.name} on this machine"))
@@ -102,8 +102,9 @@ class _Surroundings:
 
 
 def _look_around(bundle: Bundle, options: Options, printing: Printing) -> _Surroundings:
-    from aesedge.doctor import advice, disturbances, hardware, libraries
-    from aesedge.doctor.hardware import disks
+    from aesedge.doctor import advice, disturbances, libraries
+    from aesedge.system import hardware
+    from aesedge.system.hardware import disks
 
     with status("looking at this machine", quiet=printing.quiet):
         machine, built, disturbing = hardware(), libraries(), disturbances()

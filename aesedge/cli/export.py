@@ -66,6 +66,6 @@ def export(
     )
     show_made(made)
     if quality:
-        from aesedge.cli.quality import measure_quality
+        from aesedge.cli.tune_quality import measure_quality
 
         measure_quality(made, quality, None, Printing(), purpose="score")

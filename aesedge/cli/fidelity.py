@@ -7,11 +7,11 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from aesedge.bundle.manifest import Manifest
 from aesedge.cli.terminal import dim, shown, size, table
-from aesedge.manifest import Manifest
 
 if TYPE_CHECKING:
-    from aesedge.fidelity import Fidelity, LanguageFidelity, LanguageFigures, Stage, VisionFidelity
+    from aesedge.bundle.fidelity import Fidelity, LanguageFidelity, LanguageFigures, Stage, VisionFidelity
 
 _NARROW = 80
 

@@ -41,7 +41,7 @@ def import_pair(
 ) -> None:
     """Turn a LLaVA-1.5 that llama.cpp runs (GGUF and mmproj) into a bundle; needs no PyTorch."""
     with imports_of_extra("import", "convert"):
-        from aesedge_export.pair.import_cli import import_command
+        from aesedge_export.llama_cpp_pair.import_cli import import_command
     made = import_command(
         files,
         out=out,

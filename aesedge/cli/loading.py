@@ -13,9 +13,9 @@ from aesedge.system.error_text import error_text
 from aesedge.system.git_lfs import refuse_git_lfs_pointer
 
 if TYPE_CHECKING:
-    from aesedge.engine import Model
-    from aesedge.profile import Purpose
-    from aesedge.reply import Writing
+    from aesedge.config.profile import Purpose
+    from aesedge.engine.completion import Writing
+    from aesedge.engine.model import Model
 
 _MOST_BYTES = 1 << 24  # of a schema or a grammar
 
@@ -30,10 +30,10 @@ def load_model(loading: Loading, *, quiet: bool, photos: int = 1, purpose: Purpo
         purpose: what for.
 
     Raises:
-        AesedgeError: see :class:`aesedge.engine.Model`.
+        AesedgeError: see :class:`aesedge.engine.model.Model`.
     """
-    from aesedge.bundle import open_bundle
-    from aesedge.engine import Model
+    from aesedge.bundle.bundle import open_bundle
+    from aesedge.engine.model import Model
 
     options = dataclasses.replace(loading.options, photos=photos, purpose=purpose)
     with status(f"loading {loading.bundle}", quiet=quiet) as show:
@@ -46,8 +46,8 @@ def writing(options: WritingOptions) -> Writing:
     Raises:
         UsageError: a value is out of its range.
     """
+    from aesedge.engine.completion import Writing
     from aesedge.llm import Sampling
-    from aesedge.reply import Writing
 
     sampling = Sampling(temperature=options.temperature, seed=options.seed)
     return Writing(sampling=sampling, max_tokens=options.max_tokens, deadline=seconds(options.deadline))

@@ -13,9 +13,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from aesedge.bundle import POCKET
+from aesedge.bundle.bundle import POCKET
+from aesedge.config.options import Options
 from aesedge.errors import UsageError
-from aesedge.options import Options
 
 
 class Device(str, enum.Enum):

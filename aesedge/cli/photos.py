@@ -18,14 +18,14 @@ from aesedge.cli.exit_codes import SOME_FAILED, USAGE
 from aesedge.cli.streams import OutputLostError
 from aesedge.cli.terminal import complain, status
 from aesedge.errors import AesedgeError, ImageError, UsageError
-from aesedge.folder import photos_in
+from aesedge.image.find_photos import photos_in
 from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from aesedge.engine import Model
-    from aesedge.photo import Photo
+    from aesedge.engine.model import Model
+    from aesedge.engine.photo import Photo
 
 STDIN = "-"
 T = TypeVar("T")

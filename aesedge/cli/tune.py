@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesedge.bundle import POCKET, open_bundle
+from aesedge.bundle.bundle import POCKET, open_bundle
 from aesedge.cli.options import Device, Printing, QualityPhotos, expand
 from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, complain, dim, status, table
@@ -17,8 +17,8 @@ from aesedge.system.error_text import error_text
 from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
-    from aesedge.bundle import Bundle
-    from aesedge.profile import Profile
+    from aesedge.bundle.bundle import Bundle
+    from aesedge.config.profile import Profile
 
 _PER_S = {"vision": "photos/s", "prefill": "rows/s", "decode": "tokens/s"}
 
@@ -50,14 +50,14 @@ def tune(
         _forget(bundle, gguf, device, printing)
         return
     if quality:
-        from aesedge.cli.quality import measure_quality
+        from aesedge.cli.tune_quality import measure_quality
 
         options = {"gguf": gguf, "device": device.value, "memory": memory, "purpose": "score"}
         measure_quality(bundle, quality, plot, printing, **options)
         return
     if plot is not None:
         raise UsageError("--plot draws what --quality measures; name photos with --quality")
-    from aesedge.profile import profile_path, save_profile
+    from aesedge.config.profile import profile_path, save_profile
     from aesedge.tuning import tune as measure
 
     try:
@@ -81,7 +81,7 @@ def tune(
 
 
 def _forget(bundle: Bundle, gguf: str | None, device: Device, printing: Printing) -> None:
-    from aesedge.profile import forget_profile
+    from aesedge.config.profile import forget_profile
 
     try:
         there = forget_profile(bundle.manifest, gguf or bundle.manifest.defaults.gguf, device.value)
@@ -125,7 +125,7 @@ def trials_text(profile: Profile) -> str:
 
 def tuned_text(profile: Profile) -> str:
     """Return the settings of a profile, for scores and for critiques side by side."""
-    from aesedge.plan import Settings
+    from aesedge.config.plan import Settings
 
     rows = [
         [field.metadata["words"], *(_value(getattr(settings, field.name)) for settings in profile.settings.values())]

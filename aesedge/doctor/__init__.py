@@ -17,13 +17,13 @@ cache_examination.py  reuse against cold, step by step, in a temporary folder:
   concurrency_check.py  two processes on one folder
 """
 
-from aesedge.doctor.backends import Libraries, libraries
-from aesedge.doctor.cache_examination import CacheExamination, CacheReport
+from aesedge.doctor.advice import Advice, advice
+from aesedge.doctor.checks import Finding, examine_machine
 from aesedge.doctor.difference import Check, Difference, Floors
-from aesedge.doctor.disturbance import Disturbance, disturbances
-from aesedge.doctor.faster import Advice, advice
-from aesedge.doctor.fitness import Finding, examine_machine
-from aesedge.doctor.hardware import Hardware, hardware
+from aesedge.doctor.libraries import Libraries, libraries
+from aesedge.doctor.reuse_checks import CacheExamination, CacheReport
+from aesedge.system.hardware import Hardware, hardware
+from aesedge.system.measurement_noise import Disturbance, disturbances
 
 __all__ = [
     "Advice",

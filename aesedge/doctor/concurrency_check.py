@@ -8,13 +8,13 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from aesedge.bundle import open_bundle
+from aesedge.bundle.bundle import open_bundle
 from aesedge.cache import DiskStore
 from aesedge.doctor import probe
-from aesedge.doctor.damage import KINDS
+from aesedge.doctor.corruption import KINDS
 from aesedge.doctor.difference import Check, Difference, Limits, largest
 from aesedge.doctor.probe import Seen, between, caught_warnings
-from aesedge.engine import Model
+from aesedge.engine.model import Model
 from aesedge.errors import AesedgeError, MemoryFitError
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-    from aesedge.doctor.patient import Cold, Patient
-    from aesedge.options import Options
+    from aesedge.config.options import Options
+    from aesedge.doctor.bundle_under_test import Cold, Patient
 
 GROUP = "processes"
 N_ROUNDS = 2

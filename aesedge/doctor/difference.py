@@ -1,7 +1,7 @@
 """How far two readings of the same photo are apart, and how far they may be; knows figures, not how they came about.
 
 **Limits.** Reuse passes where the bits are the same, or where it changes no more than the backend changes by itself,
-which :mod:`aesedge.doctor.noise` measures on this machine without any reuse. There are two such floors. What is
+which :mod:`aesedge.doctor.batch_noise` measures on this machine without any reuse. There are two such floors. What is
 computed in the same batches is held to the first: on a CPU the bits are mostly the same then, but where in the cache
 an image lies can make a difference. What is computed in other batches, as when several questions are asked together,
 is held to the second: llama.cpp adds in another order then, and with flash attention on a CPU in half precision where
@@ -23,8 +23,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aesedge.likelihood import Likelihood
-    from aesedge.rating import Rating
+    from aesedge.engine.likelihood import Likelihood
+    from aesedge.engine.rating import Rating
 
 LEAST_NLL = 2.0**-11
 """Nats per token."""

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aesedge.doctor.difference import Difference, between_ratings, between_texts
-from aesedge.likelihood import Likelihood, begin_reading
+from aesedge.engine.likelihood import Likelihood, begin_reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from aesedge.engine import Model
-    from aesedge.photo import Photo
-    from aesedge.rating import Rating
-    from aesedge.scheduler import Ticket
-    from aesedge.work import Work
+    from aesedge.engine.model import Model
+    from aesedge.engine.photo import Photo
+    from aesedge.engine.rating import Rating
+    from aesedge.scheduling.requests import Work
+    from aesedge.scheduling.scheduler import Ticket
 
 TEXT = (
     "This image has medium aesthetic quality. The light is soft, the colors are calm and the composition is balanced."

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aesedge.cache import DiskStore
-from aesedge.cache.occupancy import entry_path
+from aesedge.cache.lru_index import entry_path
 from aesedge.doctor import probe
 from aesedge.doctor.difference import Check, Difference, between_texts, largest
-from aesedge.likelihood import Likelihood, likelihood_of
-from aesedge.reply import Writing
+from aesedge.engine.completion import Writing
+from aesedge.engine.likelihood import Likelihood, likelihood_of
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
+    from aesedge.doctor.bundle_under_test import Cold, Patient
     from aesedge.doctor.difference import Floors, Limits
-    from aesedge.doctor.patient import Cold, Patient
-    from aesedge.engine import Model
-    from aesedge.photo import Photo
+    from aesedge.engine.model import Model
+    from aesedge.engine.photo import Photo
 
 GROUP = "reuse"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import BinaryIO, Literal
 
-from aesedge.folder import RAW_SUFFIXES
+from aesedge.image.find_photos import RAW_SUFFIXES
 from aesedge.image.tiff_directory import is_tiff, read_directories
 
 Decoder = Literal["jpeg", "png", "tiff", "heif", "raw", "pillow"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aesedge.errors import ImageTooLargeError
 from aesedge.image.tiff_layout import DEFLATE, LZMA, NONE, OLD_DEFLATE
 from aesedge.image.tiff_segments import BAND_BYTES
-from aesedge.machine import available_bytes
+from aesedge.system.machine import available_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ _FIXED_BYTES = 48 * 2**20
 """What converting and shrinking strips of a picture takes, whatever its size."""
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # all other modes: 4
 _DECODER_BYTES = {"WEBP": 16, "AVIF": 12, "HEIF": 12, "JPEG2000": 18, "RAW": 20}
-"""What decoders take beside the picture, for each pixel; ``tests/test_image_memory.py`` measures that it is enough."""
+"""What decoders take beside the picture, for each pixel; measured by ``tests/image/test_image_memory.py``."""
 
 
 class MemoryBudget:

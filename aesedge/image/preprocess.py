@@ -14,7 +14,7 @@ from aesedge.image.color import FULL_SIZE
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from aesedge.manifest import ImageSpec
+    from aesedge.bundle.manifest import ImageSpec
 
 _STRIP_ROWS = 256
 

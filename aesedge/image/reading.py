@@ -42,10 +42,10 @@ the length."""
 OVERSAMPLING = 2
 """A JPEG or RAW that will be shrunk is decoded with a long side of at least this many times ``size_hint``.
 
-Measured by ``python tests/measure_jpeg_draft.py``: after :func:`~aesedge.image.preprocess`, reduced and full decode of
-a JPEG differ by at most 24 levels of 255 in any value and 1.5 levels on average, whatever the tower's size (a test
-holds this); for photos of 12 and 24 MP and a tower of 336, by at most 8 and 0.4. With 1 instead of 2 the worst photo
-differed by 66 and 2.1; with 4 the mean halved, and decoding took longer.
+Measured by ``python tests/measure/measure_jpeg_draft.py``: after :func:`~aesedge.image.preprocess`, reduced and full
+decode of a JPEG differ by at most 24 levels of 255 in any value and 1.5 levels on average, whatever the tower's size (a
+test holds this); for photos of 12 and 24 MP and a tower of 336, by at most 8 and 0.4. With 1 instead of 2 the worst
+photo differed by 66 and 2.1; with 4 the mean halved, and decoding took longer.
 """
 
 

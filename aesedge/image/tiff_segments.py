@@ -11,17 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from aesedge.image.tiff_layout import (
-    DEFLATE,
-    FAX,
-    JPEG,
-    LZMA,
-    NONE,
-    OLD_DEFLATE,
-    OLD_JPEG,
-    WEBP,
-    YCBCR,
-)
+from aesedge.image.tiff_layout import DEFLATE, FAX, JPEG, LZMA, NONE, OLD_DEFLATE, OLD_JPEG, WEBP, YCBCR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

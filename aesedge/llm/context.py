@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from aesedge.errors import ContextFullError, InferenceError, ModelLoadError, UsageError
 from aesedge.llm import binding
-from aesedge.llm.cells import CellLedger
-from aesedge.llm.interrupt import AbortFlag, Interrupt
+from aesedge.llm.kv_cells import CellLedger
 from aesedge.system.closing import Closing
+from aesedge.system.interrupt import AbortFlag, Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

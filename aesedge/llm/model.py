@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from aesedge.errors import BundleFormatError, InferenceError, ModelLoadError, UsageError
 from aesedge.llm import binding
-from aesedge.llm.interrupt import Interrupt
 from aesedge.system.closing import Closing
+from aesedge.system.interrupt import Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import psutil
 
-from aesedge.llm.placement import gpu_devices
-from aesedge.machine import default_n_threads, n_cores
-from aesedge.plan import CHUNK
+from aesedge.config.plan import CHUNK
+from aesedge.llm.gpu_offload import gpu_devices
+from aesedge.system.machine import default_n_threads, n_cores
 from aesedge.tuning.steps import same_batches
-from aesedge.vision import PROVIDERS
+from aesedge.vision.tower import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aesedge.plan import Settings
+    from aesedge.config.plan import Settings
     from aesedge.tuning.steps import Phase
 
 CHUNKS = (512, 128)
@@ -29,7 +29,7 @@ class Change(NamedTuple):
 
     name: str
     values: dict[str, Any]
-    """Fields of :class:`aesedge.plan.Settings`."""
+    """Fields of :class:`aesedge.config.plan.Settings`."""
     phases: frozenset[Phase]
     """What they can make faster."""
     grows: bool = False

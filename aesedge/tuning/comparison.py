@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from aesedge.paired_runs import in_turns, ratio_of
+from aesedge.tuning.paired_runs import in_turns, ratio_of
 from aesedge.tuning.steps import PHASE_OF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from aesedge.paired_runs import Ratio
+    from aesedge.tuning.paired_runs import Ratio
     from aesedge.tuning.steps import Done, Phase, Rates, Step
 
     Amounts = Mapping[Phase, float]

@@ -8,21 +8,21 @@ from dataclasses import asdict, replace
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
+from aesedge.config.memory import estimate, limits_now
+from aesedge.config.memory.dry_run import DryRun
+from aesedge.engine.rating import label_tokens, rate
 from aesedge.image import preprocess, read_image
 from aesedge.llm import Context, LanguageModel
 from aesedge.llm.context import Aborted
-from aesedge.machine import give_back_freed
-from aesedge.memory import estimate, limits_now
-from aesedge.memory.dry_run import DryRun
-from aesedge.prompt import prompt_template
-from aesedge.rating import label_tokens, rate
-from aesedge.raw_timing import append_rows, timed_ns
+from aesedge.llm.prompt import prompt_template
+from aesedge.llm.raw_timing import append_rows, timed_ns
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.system.closing import Closing
+from aesedge.system.machine import give_back_freed
 from aesedge.tuning.candidates import tower_of
 from aesedge.tuning.comparison import NoTimeError
 from aesedge.tuning.steps import Done, Step, Workload
-from aesedge.vision import VisionTower
+from aesedge.vision.tower import VisionTower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from aesedge.bundle import Bundle
-    from aesedge.memory import MemoryEstimate
-    from aesedge.plan import Plan, Settings
-    from aesedge.rating import LabelTokens, Rating
+    from aesedge.bundle.bundle import Bundle
+    from aesedge.config.memory import MemoryEstimate
+    from aesedge.config.plan import Plan, Settings
+    from aesedge.engine.rating import LabelTokens, Rating
     from aesedge.tuning.steps import Part, Rates
 
     Rows = Mapping[int, npt.NDArray[np.float32]]
@@ -171,11 +171,11 @@ class Runners(Closing):
     Args:
         bundle: what is tried.
         plan: how, but for the settings.
-        memory: the user's budget, as :func:`aesedge.memory.parse_memory` reads it.
+        memory: the user's budget, as :func:`aesedge.config.memory.parse_memory` reads it.
         seconds: when it stops what the language model does, whatever that is.
 
     Raises:
-        AesedgeError: see :class:`aesedge.engine.Model`.
+        AesedgeError: see :class:`aesedge.engine.model.Model`.
     """
 
     def __init__(self, bundle: Bundle, plan: Plan, memory: str | None, seconds: float) -> None:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
+from aesedge.config.profile import Purpose
 from aesedge.errors import AesedgeError
-from aesedge.profile import Purpose
 from aesedge.tuning.candidates import is_possible, tower_of
 from aesedge.tuning.comparison import (
     LEAST_PAIRS,
@@ -31,7 +31,7 @@ from aesedge.tuning.steps import PHASE_OF, UNITS, is_deep, language_pass, text_p
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from aesedge.plan import Settings
+    from aesedge.config.plan import Settings
     from aesedge.tuning.candidates import Change
     from aesedge.tuning.comparison import Program, Runner, Samples, Verdict
     from aesedge.tuning.runners import Runners

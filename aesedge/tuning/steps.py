@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from aesedge.work import even
+from aesedge.scheduling.requests import even
 
 if TYPE_CHECKING:
-    from aesedge.profile import Purpose
+    from aesedge.config.profile import Purpose
 
 Part = Literal["vision", "language"]
 Phase = Literal["vision", "prefill", "decode"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aesedge.likelihood import Changes, read_photo
-from aesedge.manifest import TokenPoint
+from aesedge.bundle.manifest import TokenPoint
+from aesedge.engine.likelihood import Changes, read_photo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from aesedge.engine import Model
+    from aesedge.engine.model import Model
 
 _SHARES = (3 / 4, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 9, 1 / 16, 1 / 36)
 

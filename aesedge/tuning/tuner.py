@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from aesedge.config.memory import check_fit
+from aesedge.config.options import Options
+from aesedge.config.plan import Settings
+from aesedge.config.profile import FORMAT, Profile, machine_facts, profile_key
 from aesedge.errors import UsageError
-from aesedge.memory import check_fit
-from aesedge.options import Options
-from aesedge.plan import Settings
-from aesedge.profile import FORMAT, Profile, machine_facts, profile_key
 from aesedge.tuning.candidates import hardware, is_possible, language_changes, most_precise, usable, vision_changes
 from aesedge.tuning.runners import Runners
 from aesedge.tuning.search import PURPOSES, Search
-from aesedge.vision import vision_devices
+from aesedge.vision.tower import vision_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from aesedge.bundle import Bundle
-    from aesedge.plan import Plan
-    from aesedge.vision import Device
+    from aesedge.bundle.bundle import Bundle
+    from aesedge.config.plan import Plan
+    from aesedge.vision.tower import Device
 
 DEFAULT_SECONDS = 110.0
 _LOOK_S = 0.3
@@ -56,7 +56,7 @@ def tune(
     Raises:
         UsageError: the time is too short for anything.
         MemoryFitError: the bundle does not fit at all.
-        BundleError, ModelLoadError, ProviderError: see :class:`aesedge.engine.Model`.
+        BundleError, ModelLoadError, ProviderError: see :class:`aesedge.engine.model.Model`.
     """
     if not 0 < seconds <= 1e7:
         raise UsageError(f"--seconds {seconds:g}: it must be above 0 and at most 10000000")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from aesedge.bundle.checksums import remembered_sha256
 from aesedge.errors import DownloadError
-from aesedge.hashes import remembered_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

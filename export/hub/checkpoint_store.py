@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import filelock
 import msgspec
 
-from aesedge.bundle import data_folder
+from aesedge.bundle.bundle import data_folder
 from aesedge.errors import DownloadError
 
 from .checkpoint_files import needed_files

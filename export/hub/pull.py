@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from aesedge.bundle import data_folder, open_bundle
+from aesedge.bundle.bundle import data_folder, open_bundle
 from aesedge.errors import BundleIntegrityError, DownloadError, MissingExtraError, UsageError
 from aesedge.image import read_image
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from aesedge.bundle import Bundle
+    from aesedge.bundle.bundle import Bundle
 
 Say = Callable[[str], None]
 """Shows one line of what is being done."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aesedge.bundle.gguf_header import version_problem
 from aesedge.errors import CheckpointError, MissingExtraError
-from aesedge.gguf_header import version_problem
 from aesedge.system.error_text import error_text
 from aesedge.system.git_lfs import N_START_BYTES, git_lfs_problem, is_git_lfs_pointer
 from aesedge.system.regular_file import open_regular

@@ -16,7 +16,7 @@ import numpy as np
 from aesedge.errors import InferenceError, UsageError
 from aesedge.image import preprocess
 from aesedge.llm import Context, LanguageModel
-from aesedge.prompt import prompt_template
+from aesedge.llm.prompt import prompt_template
 
 from .activations import ColumnSums
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-    from aesedge.manifest import ImageSpec, PromptSpec, RatingSpec
-    from aesedge.vision import VisionTower
+    from aesedge.bundle.manifest import ImageSpec, PromptSpec, RatingSpec
+    from aesedge.vision.tower import VisionTower
 
 Progress = Callable[[float], None]
 """Called with the share that is done, 0..1."""

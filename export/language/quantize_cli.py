@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aesedge.bundle import open_bundle
+from aesedge.bundle.bundle import open_bundle
 from aesedge.image import read_image
-from aesedge.machine import default_n_threads
 from aesedge.samples import SAMPLE_PHOTOS
+from aesedge.system.machine import default_n_threads
 
 from ..plan import listed
 from ..proof.proof_inputs import Files, Inputs
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from aesedge.bundle import Bundle
+    from aesedge.bundle.bundle import Bundle
 
     from ..progress import Report
 

@@ -17,18 +17,11 @@ import msgspec
 import psutil
 
 import aesedge
-from aesedge.bundle import Bundle, data_folder, open_bundle
+from aesedge.bundle.bundle import Bundle, data_folder, open_bundle
+from aesedge.bundle.checksums import sha256
+from aesedge.bundle.manifest import MANIFEST_NAME, NAME_PATTERN, BundleFile, Manifest, format_manifest, parse_manifest
 from aesedge.errors import AesedgeError, BundleError, UsageError
-from aesedge.hashes import sha256
-from aesedge.machine import default_n_threads
-from aesedge.manifest import (
-    MANIFEST_NAME,
-    NAME_PATTERN,
-    BundleFile,
-    Manifest,
-    format_manifest,
-    parse_manifest,
-)
+from aesedge.system.machine import default_n_threads
 
 from ..bundle_files import typed
 from ..disk_space import require_space

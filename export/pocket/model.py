@@ -12,8 +12,8 @@ import numpy as np
 import torch
 import transformers
 from aesedge_export.checkpoint.vocabulary import open_tokenizer, read_vocabulary
-from aesedge_export.proof.reference import Reference
-from aesedge_export.proof.torch_threads import OnTorchThreads
+from aesedge_export.parity.reference import Reference
+from aesedge_export.parity.torch_threads import OnTorchThreads
 from safetensors.torch import load_file, save_file
 
 from .crops import normalised
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from aesedge_export.proof.stages import FloatArray
+    from aesedge_export.parity.stages import FloatArray
     from PIL import Image
 
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.model"

@@ -17,17 +17,17 @@ import msgspec
 from aesedge_export.bundle_files import created_by, described, typed, write_manifest
 from aesedge_export.language.checkpoint_source import CheckpointSource
 from aesedge_export.language.language_files import language_files
+from aesedge_export.parity.proof import prove
+from aesedge_export.parity.proof_inputs import Files, Inputs
 from aesedge_export.progress import silent
-from aesedge_export.proof.proof import prove
-from aesedge_export.proof.proof_inputs import Files, Inputs
 from aesedge_export.questions import default_rating
 from aesedge_export.work_folder import check_target, work_folder
 
 import aesedge
+from aesedge.bundle.manifest import FORMAT_VERSION, Defaults, ImageSpec, ImageTokens, Manifest, PromptSpec, Source
 from aesedge.image import read_image
-from aesedge.machine import default_n_threads
-from aesedge.manifest import FORMAT_VERSION, Defaults, ImageSpec, ImageTokens, Manifest, PromptSpec, Source
 from aesedge.samples import SAMPLE_PHOTOS
+from aesedge.system.machine import default_n_threads
 
 from .crops import PAD_COLOUR
 from .efficientnet import MEAN, STD
@@ -42,7 +42,7 @@ from .vision_files import METHOD, N_IMAGE_TOKENS, write_fp32, write_int8
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aesedge.manifest import Role
+    from aesedge.bundle.manifest import Role
 
 OUT = Path(aesedge.__file__).parent / "pocket"
 MADE_BY = "export/pocket"

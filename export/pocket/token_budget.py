@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aesedge.bundle import open_bundle
-from aesedge.eye import Sight
+from aesedge.bench.plot import Chart
+from aesedge.bundle.bundle import open_bundle
 from aesedge.image import preprocess
-from aesedge.plot import Chart
-from aesedge.vision import VisionTower
+from aesedge.vision.encoder import Sight
+from aesedge.vision.tower import VisionTower
 
 from ..vision.onnx_graph import Graph
 from ..vision.reduction import METHODS, NONE, add_reduction, write_reduced

@@ -12,7 +12,7 @@ from aesedge_export.vision.vision_precision import write_int8_convolutions
 from onnx import TensorProto, helper, numpy_helper
 
 from aesedge.image import preprocess
-from aesedge.vision import INPUT, N_INPUT, OUTPUT
+from aesedge.vision.tower import INPUT, N_INPUT, OUTPUT
 
 from .faults import FAULTS, STRONG, fit, spoil
 from .tower import IMAGE_SIZE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from aesedge.manifest import ImageSpec
+    from aesedge.bundle.manifest import ImageSpec
 
     from .tower import Tower
 

@@ -270,8 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="JSON file of every text")
     options = parser.parse_args(arguments)
     import aesedge
-    from aesedge.folder import photos_in
     from aesedge.image import read_image
+    from aesedge.image.find_photos import photos_in
 
     paths = [path for given in options.photos for path in (photos_in(given) if given.is_dir() else [given])]
     words = default_words()

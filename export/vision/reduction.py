@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from onnx import TensorProto
 
 from aesedge.errors import ParityError, UsageError
-from aesedge.vision import INPUT, N_INPUT, OUTPUT
+from aesedge.vision.tower import INPUT, N_INPUT, OUTPUT
 
 from . import reduction_attention, reduction_cells
 from .onnx_graph import Graph, attribute

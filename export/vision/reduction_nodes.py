@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from aesedge.vision import N_INPUT
+from aesedge.vision.tower import N_INPUT
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from aesedge.errors import CheckpointError
-from aesedge.vision import INPUT, OUTPUT
+from aesedge.vision.tower import INPUT, OUTPUT
 
 from ..checkpoint import layouts
 from .onnx_writing import Weight, check, write

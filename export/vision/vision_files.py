@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from aesedge.image import preprocess
-from aesedge.machine import give_back_freed
+from aesedge.system.machine import give_back_freed
 
 from ..plan import BYTES_PER_WEIGHT
 from .reduction import NONE, write_reduced
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from aesedge.manifest import ImageSpec
+    from aesedge.bundle.manifest import ImageSpec
 
     from ..progress import Report
 

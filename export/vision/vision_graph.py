@@ -22,7 +22,7 @@ from torch import nn
 from transformers import CLIPVisionModel
 
 from aesedge.errors import CheckpointError, ParityError
-from aesedge.vision import INPUT, OUTPUT
+from aesedge.vision.tower import INPUT, OUTPUT
 
 from .onnx_file import read_model, write_model
 

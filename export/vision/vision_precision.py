@@ -20,8 +20,8 @@ import onnxruntime
 from onnx import helper
 
 from aesedge.errors import ParityError, UsageError
-from aesedge.machine import default_n_threads
-from aesedge.vision import INPUT, OUTPUT, VisionTower
+from aesedge.system.machine import default_n_threads
+from aesedge.vision.tower import INPUT, OUTPUT, VisionTower
 
 from . import vision_fp16, vision_int8
 from .onnx_graph import Graph

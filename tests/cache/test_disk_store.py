@@ -15,7 +15,7 @@ import pytest
 from small_stores import ENTRY_BYTES, KEYS, PAYLOAD, keys_in, store_in, warnings_in
 
 from aesedge.cache import DiskStore, entry_file, open_store
-from aesedge.cache.occupancy import UseClock
+from aesedge.cache.lru_index import UseClock
 from aesedge.errors import UsageError
 
 
@@ -183,7 +183,7 @@ def test_clock_that_is_set_back_changes_no_order(tmp_path: Path, monkeypatch: py
     store = store_in(tmp_path, 3)
     for key in KEYS[:3]:
         store.put(key, PAYLOAD)
-    monkeypatch.setattr("aesedge.cache.occupancy.time.time_ns", lambda: 1)
+    monkeypatch.setattr("aesedge.cache.lru_index.time.time_ns", lambda: 1)
     after_restart = store_in(tmp_path, 3)
     after_restart.get(KEYS[0])
     after_restart.put(KEYS[3], PAYLOAD)
@@ -192,7 +192,7 @@ def test_clock_that_is_set_back_changes_no_order(tmp_path: Path, monkeypatch: py
 
 def test_clock_never_gives_one_time_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = UseClock()
-    monkeypatch.setattr("aesedge.cache.occupancy.time.time_ns", lambda: 5)
+    monkeypatch.setattr("aesedge.cache.lru_index.time.time_ns", lambda: 5)
     clock.saw(3)
     assert [clock.tick() for _ in range(3)] == [5, 6, 7]
     clock.saw(100)
@@ -271,8 +271,8 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
 def test_large_folders_are_scanned_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_in(tmp_path, 500)
     n_scans = []
-    scan = sys.modules["aesedge.cache.occupancy"].scan
-    monkeypatch.setattr("aesedge.cache.occupancy.scan", lambda folder: n_scans.append(1) or scan(folder))
+    scan = sys.modules["aesedge.cache.lru_index"].scan
+    monkeypatch.setattr("aesedge.cache.lru_index.scan", lambda folder: n_scans.append(1) or scan(folder))
     monkeypatch.setattr(entry_file.os, "fsync", lambda _file: None)
     for n in range(600):
         store.put(f"{n:064x}", PAYLOAD)

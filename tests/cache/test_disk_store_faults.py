@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 from small_stores import KEYS, PAYLOAD, keys_in, store_in, warnings_in
 
-from aesedge.cache import DiskStore, disk_store, entry_file, folder_lock
+from aesedge.cache import DiskStore, disk_store, entry_file, locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +149,7 @@ def test_process_that_never_lets_go_of_the_lock_stops_nobody(
     store: DiskStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.put(KEYS[0], PAYLOAD)
-    monkeypatch.setattr(folder_lock, "_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(locks, "_TIMEOUT_S", 0.05)
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:

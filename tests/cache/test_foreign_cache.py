@@ -11,14 +11,14 @@ import msgspec
 import pytest
 from conftest import open_tiny
 
-from aesedge import hashes
-from aesedge import profile as profiles
-from aesedge.bundle import open_bundle
+from aesedge.bundle import checksums
+from aesedge.bundle.bundle import open_bundle
 from aesedge.cli import main
+from aesedge.config import profile as profiles
+from aesedge.config.options import Options
+from aesedge.config.plan import Settings
+from aesedge.config.profile import FORMAT, Profile, machine_facts, profile_key, profile_path, save_profile
 from aesedge.doctor.probe import caught_warnings
-from aesedge.options import Options
-from aesedge.plan import Settings
-from aesedge.profile import FORMAT, Profile, machine_facts, profile_key, profile_path, save_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,8 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 @pytest.fixture(autouse=True)
 def forget_what_was_said() -> None:
-    hashes._remark_once.cache_clear()
-    hashes.remark_unwritable.cache_clear()
+    checksums._remark_once.cache_clear()
+    checksums.remark_unwritable.cache_clear()
     profiles._remark_once.cache_clear()
 
 
@@ -84,7 +84,7 @@ def test_whatever_stands_in_place_of_a_file_answers_stay(
     bundle_folder: Path, photo_path: Path, put: Callable[[Path], None]
 ) -> None:
     before = scored(bundle_folder, photo_path)
-    caches = hashes.cache_folder()
+    caches = checksums.cache_folder()
     files = [path for path in caches.rglob("*") if path.is_file() and path.parent.name != "proven"]
     assert {path.name for path in files} >= {"hashes.json", ".lock"}
     assert any(path.suffix == ".entry" for path in files)
@@ -106,7 +106,7 @@ def test_whatever_stands_in_place_of_a_file_answers_stay(
 def test_a_remembered_hash_that_was_altered_is_no_verdict(bundle_folder: Path) -> None:
     opened = open_bundle(bundle_folder)
     opened.path("llm", "f32")
-    memory = hashes.cache_folder() / "hashes.json"
+    memory = checksums.cache_folder() / "hashes.json"
     known = json.loads(memory.read_bytes())
     for value in known.values():
         value[-1] = "0" * 64

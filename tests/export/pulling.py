@@ -18,7 +18,7 @@ from aesedge_export.hub import hub
 from aesedge_export.hub.checkpoint_store import store_folder
 from safetensors.numpy import save
 
-from aesedge.bundle import open_bundle
+from aesedge.bundle.bundle import open_bundle
 from aesedge.cli import main
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from aesedge_export import disk_space
 from aesedge_export.hub.catalogue import catalogue, find
 from aesedge_export.hub.checkpoint_files import HubFile, check_file, git_sha1, needed_files
 
+from aesedge.bundle.manifest import NAME_PATTERN
 from aesedge.errors import BundleError, DownloadError, UsageError
-from aesedge.manifest import NAME_PATTERN
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,14 +20,14 @@ from aesedge_export import export_checkpoint
 from conftest import drawn_photo
 from onnxruntime import InferenceSession
 
-from aesedge.bundle import open_bundle
-from aesedge.engine import open_model
+from aesedge.bundle.bundle import open_bundle
+from aesedge.engine.model import open_model
 from aesedge.llm import Context, LanguageModel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aesedge.manifest import Manifest
+    from aesedge.bundle.manifest import Manifest
 
 pytestmark = pytest.mark.export
 

@@ -15,7 +15,7 @@ import tiny_llava
 from aesedge_export.cli import export_command
 from conftest import drawn_photo
 
-from aesedge.bundle import open_bundle
+from aesedge.bundle.bundle import open_bundle
 from aesedge.cli import main
 from aesedge.errors import UsageError
 from aesedge.samples import SAMPLE_PHOTOS

@@ -17,10 +17,10 @@ from aesedge_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from aesedge_export.language import checkpoint_source
 from aesedge_export.language.checkpoint_source import CheckpointSource
 from aesedge_export.language.language_gguf import write_language
-from aesedge_export.proof import proof, vision_proof
-from aesedge_export.proof.proof import prove
-from aesedge_export.proof.proof_inputs import Files, Inputs
-from aesedge_export.proof.stages import N_GREEDY, TIE_MAX_RELATIVE, Stage, compare_positions
+from aesedge_export.parity import proof, vision_proof
+from aesedge_export.parity.proof import prove
+from aesedge_export.parity.proof_inputs import Files, Inputs
+from aesedge_export.parity.stages import N_GREEDY, TIE_MAX_RELATIVE, Stage, compare_positions
 from aesedge_export.questions import default_prompt, default_rating
 from aesedge_export.vision import vision_graph
 from aesedge_export.vision.vision_graph import write_fp32

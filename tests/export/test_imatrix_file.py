@@ -15,9 +15,9 @@ from aesedge_export.language import activations
 from aesedge_export.language.imatrix_file import read_imatrix, write_imatrix
 from aesedge_export.language.importance import Importance
 
-from aesedge.bundle import open_bundle
+from aesedge.bundle.bundle import open_bundle
+from aesedge.bundle.manifest import format_manifest, parse_manifest
 from aesedge.errors import AesedgeError, BundleError, BundleFormatError, CheckpointError, UsageError
-from aesedge.manifest import format_manifest, parse_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 import tiny
 from aesedge_export import disk_space
-from aesedge_export.pair import import_proof
-from aesedge_export.pair.baseline_memory import find_mmproj
-from aesedge_export.pair.import_cli import name_of
-from aesedge_export.pair.importer import import_pair
-from aesedge_export.pair.mtmd_process import MtmdProcess, mtmd_version
+from aesedge_export.llama_cpp_pair import import_proof
+from aesedge_export.llama_cpp_pair.baseline_memory import find_mmproj
+from aesedge_export.llama_cpp_pair.import_cli import name_of
+from aesedge_export.llama_cpp_pair.importer import import_pair
+from aesedge_export.llama_cpp_pair.mtmd_process import MtmdProcess, mtmd_version
 from conftest import drawn_photo
 from tiny import plain
 
 import aesedge
-from aesedge.bundle import open_bundle
+from aesedge.bundle.bundle import open_bundle
 from aesedge.cli import main
 from aesedge.errors import BundleError, CheckpointError, ParityError, UsageError
 from aesedge.image import preprocess, read_image
 from aesedge.samples import SAMPLE_PHOTOS
-from aesedge.vision import VisionTower
+from aesedge.vision.tower import VisionTower
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,12 +19,12 @@ from aesedge_export.language.language_gguf import write_language
 from aesedge_export.language.tensor_types import FILE_TYPES
 from conftest import drawn_photo
 
-from aesedge.bundle import open_bundle
+from aesedge.bundle.bundle import open_bundle
 from aesedge.errors import InferenceError, UsageError
 from aesedge.image import preprocess
 from aesedge.llm import LanguageModel
-from aesedge.prompt import prompt_template
-from aesedge.vision import VisionTower
+from aesedge.llm.prompt import prompt_template
+from aesedge.vision.tower import VisionTower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,25 +12,25 @@ import numpy as np
 import pytest
 import tiny
 from aesedge_export.language.gguf_reading import open_gguf
-from aesedge_export.pair import mmproj
-from aesedge_export.pair.import_proof import limits, pixel_levels
-from aesedge_export.pair.mmproj_copy import write_as_trained
-from aesedge_export.pair.mtmd_process import MARKER, MtmdProcess, mtmd_version
-from aesedge_export.pair.pair import file_type, read_pair
-from aesedge_export.proof.stages import compare_rows
+from aesedge_export.llama_cpp_pair import mmproj
+from aesedge_export.llama_cpp_pair.import_proof import limits, pixel_levels
+from aesedge_export.llama_cpp_pair.mmproj_copy import write_as_trained
+from aesedge_export.llama_cpp_pair.mtmd_process import MARKER, MtmdProcess, mtmd_version
+from aesedge_export.llama_cpp_pair.pair import file_type, read_pair
+from aesedge_export.parity.stages import compare_rows
 from aesedge_export.vision.vision_builder import write_from_tensors
 from conftest import drawn_photo
 
 from aesedge.errors import CheckpointError, InferenceError, UsageError
 from aesedge.image import preprocess
 from aesedge.llm import LanguageModel
-from aesedge.vision import VisionTower
+from aesedge.vision.tower import VisionTower
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from aesedge_export.pair.mmproj import Mmproj, Reading
+    from aesedge_export.llama_cpp_pair.mmproj import Mmproj, Reading
     from aesedge_export.vision.vision_builder import VisionShape
 
 F16, F32, BF16, Q8_0 = (gguf.GGMLQuantizationType[name] for name in ("F16", "F32", "BF16", "Q8_0"))

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from aesedge_export.pair import baseline, baseline_memory
-from aesedge_export.pair.baseline import MtmdBaseline
-from aesedge_export.pair.baseline_memory import configurations_that_fit, find_mmproj
-from aesedge_export.pair.mtmd_process import MtmdProcess, mtmd_version
+from aesedge_export.llama_cpp_pair import baseline, baseline_memory
+from aesedge_export.llama_cpp_pair.baseline import MtmdBaseline
+from aesedge_export.llama_cpp_pair.baseline_memory import configurations_that_fit, find_mmproj
+from aesedge_export.llama_cpp_pair.mtmd_process import MtmdProcess, mtmd_version
 from conftest import open_tiny
 
-from aesedge.bench.pairs import Pair, run_pairs
+from aesedge.bench.baseline_runs import Pair, run_pairs
+from aesedge.bench.fixture import NewPhotos, Subject
 from aesedge.bench.result import Against
-from aesedge.bench.subject import NewPhotos, Subject
-from aesedge.bundle import POCKET, open_bundle
+from aesedge.bundle.bundle import POCKET, open_bundle
 from aesedge.errors import InferenceError, MemoryFitError, UsageError
 from aesedge.samples import SAMPLE_PHOTOS
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from aesedge.engine import Model
+    from aesedge.engine.model import Model
 
 SHAPE = "tiny:n_embd=256,n_ff=512,n_head=4,n_layer=2,n_vocab=1024,n_ctx=1024,tower.image_size=48,tower.patch_size=8"
 SHAPE += ",tower.hidden=64,tower.n_heads=2,tower.n_layers=2,tower.intermediate=96"
@@ -35,7 +35,7 @@ N_IMAGE = 36
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle in both forms: a graph for us, an mmproj file for llama.cpp."""
-    shape = pytest.importorskip("aesedge_export.shape", reason="the extra convert makes bundles")
+    shape = pytest.importorskip("aesedge_export.random_weights", reason="the extra convert makes bundles")
     folder = tmp_path_factory.mktemp("against") / "tiny"
     shape.write_shape(SHAPE, folder, mmproj=True)
     return folder

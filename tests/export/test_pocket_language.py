@@ -15,9 +15,9 @@ from aesedge_export.pocket.judgement import LEAST, Judgement, draw_judgement
 from aesedge_export.pocket.language import Partner, Speaker, conversation, drill, named_faults, said_of
 from aesedge_export.pocket.phrases import ADVICE, ATTRIBUTES, CARE, LEVELS, PRAISE, PREDICATES, STATEMENTS, WEAKNESS
 
-from aesedge.critique_report import ADVICE as REPORT_ADVICE
-from aesedge.critique_report import FAULTS as REPORT_FAULTS
-from aesedge.critique_report import STRENGTHS as REPORT_STRENGTHS
+from aesedge.engine.report import ADVICE as REPORT_ADVICE
+from aesedge.engine.report import FAULTS as REPORT_FAULTS
+from aesedge.engine.report import STRENGTHS as REPORT_STRENGTHS
 
 pytestmark = pytest.mark.export
 DRAWN = [draw_judgement(np.random.default_rng(n)) for n in range(300)]

@@ -29,7 +29,7 @@ from aesedge_export.pocket.train_tower import (
 )
 from aesedge_export.pocket.vision_files import write_fp32
 
-from aesedge.vision import VisionTower
+from aesedge.vision.tower import VisionTower
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ from aesedge_export.pocket.language import conversation, drill
 from aesedge_export.pocket.well_formed import QUESTIONS, TALKS, check_texts, defects, shares
 
 from aesedge import Writing
-from aesedge.bundle import open_bundle
+from aesedge.bundle.bundle import open_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,9 +23,9 @@ from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
 from tiny import plain
 
 import aesedge
-from aesedge.bundle import open_bundle
+from aesedge.bundle.bundle import open_bundle
 from aesedge.cli import main
-from aesedge.engine import open_model
+from aesedge.engine.model import open_model
 from aesedge.errors import AesedgeError, BundleError, BundleIntegrityError, UsageError
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import numpy as np
 import tiny_llava
 import torch
 from aesedge_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from aesedge_export.proof import reference as reference_module
-from aesedge_export.proof.forced import ForcedSequence
-from aesedge_export.proof.reference import Reference, open_reference
-from aesedge_export.proof.reference_layers import LayeredReference
+from aesedge_export.parity import reference as reference_module
+from aesedge_export.parity.forced import ForcedSequence
+from aesedge_export.parity.reference import Reference, open_reference
+from aesedge_export.parity.reference_layers import LayeredReference
 
 from aesedge.image import read_image
 from aesedge.samples import SAMPLE_PHOTOS

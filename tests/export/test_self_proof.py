@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tiny
-from aesedge_export.proof.forced import ForcedSequence, read_prompts
-from aesedge_export.proof.gguf_runtime import GgufRuntime
-from aesedge_export.proof.language_proof import measure_file, most_precise
-from aesedge_export.proof.proof_inputs import Files, Inputs
-from aesedge_export.proof.self_proof import compare_files, compare_types, expect
-from aesedge_export.proof.stages import N_GREEDY
+from aesedge_export.parity.forced import ForcedSequence, read_prompts
+from aesedge_export.parity.gguf_runtime import GgufRuntime
+from aesedge_export.parity.language_proof import measure_file, most_precise
+from aesedge_export.parity.proof_inputs import Files, Inputs
+from aesedge_export.parity.self_proof import compare_files, compare_types, expect
+from aesedge_export.parity.stages import N_GREEDY
 from conftest import drawn_photo
 
-from aesedge.bundle import open_bundle
-from aesedge.engine import open_model
+from aesedge.bundle.bundle import open_bundle
+from aesedge.engine.model import open_model
 from aesedge.errors import ParityError
-from aesedge.prompt import prompt_template
+from aesedge.llm.prompt import prompt_template
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,7 +154,7 @@ def test_figures_that_are_not_finite_are_refused(files: Files, inputs: Inputs, m
 
 def test_no_pytorch_is_loaded() -> None:
     code = (
-        "import sys, aesedge_export.proof.self_proof\n"
+        "import sys, aesedge_export.parity.self_proof\n"
         "sys.exit(bool({'torch', 'transformers', 'optimum'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,18 +15,18 @@ from aesedge_export import disk_space
 from aesedge_export.language.gguf_output import plan_layout
 from aesedge_export.language.language_gguf import language_bytes, write_language
 from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
-from aesedge_export.pair.pair import read_pair
+from aesedge_export.llama_cpp_pair.pair import read_pair
+from aesedge_export.parity.gguf_runtime import GgufRuntime
 from aesedge_export.progress import silent
-from aesedge_export.proof.gguf_runtime import GgufRuntime
 from aesedge_export.questions import default_prompt, default_rating
-from aesedge_export.shape import __main__ as command
-from aesedge_export.shape import language as shape_language
-from aesedge_export.shape import write_shape
-from aesedge_export.shape.language import RandomLanguage, write_random
-from aesedge_export.shape.mmproj import MMPROJ_NAME
-from aesedge_export.shape.shapes import SHAPES, Shape, Tower, parse_shape
-from aesedge_export.shape.tower import RandomTower
-from aesedge_export.shape.vocabulary import make_vocabulary, prompt_texts
+from aesedge_export.random_weights import __main__ as command
+from aesedge_export.random_weights import language as shape_language
+from aesedge_export.random_weights import write_shape
+from aesedge_export.random_weights.language import RandomLanguage, write_random
+from aesedge_export.random_weights.mmproj import MMPROJ_NAME
+from aesedge_export.random_weights.shapes import SHAPES, Shape, Tower, parse_shape
+from aesedge_export.random_weights.tower import RandomTower
+from aesedge_export.random_weights.vocabulary import make_vocabulary, prompt_texts
 from aesedge_export.vision.onnx_graph import Graph
 from aesedge_export.vision.vision_builder import write_from_tensors
 from aesedge_export.vision.vision_files import vision_files
@@ -34,15 +34,15 @@ from conftest import SHARED, open_tiny
 from tiny import plain
 
 import aesedge
-from aesedge.bundle import open_bundle
+from aesedge.bundle.bundle import open_bundle
+from aesedge.engine.completion import Writing
+from aesedge.engine.rating import label_tokens
 from aesedge.errors import BundleError, UsageError
 from aesedge.image import preprocess, read_image
 from aesedge.llm import LanguageModel
-from aesedge.prompt import TEMPLATES
-from aesedge.rating import label_tokens
-from aesedge.reply import Writing
+from aesedge.llm.prompt import TEMPLATES
 from aesedge.samples import SAMPLE_PHOTOS
-from aesedge.vision import VisionTower
+from aesedge.vision.tower import VisionTower
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -409,7 +409,7 @@ def test_it_is_made_without_pytorch(tmp_path: Path) -> None:
     absent = ("torch", "transformers", "optimum", "sentencepiece", "tokenizers", "safetensors", "huggingface_hub")
     script = (
         f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
-        "from aesedge_export.shape import write_shape\n"
+        "from aesedge_export.random_weights import write_shape\n"
         f"write_shape({str(TINY)!r}, {str(tmp_path / 'made')!r}, mmproj=True)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -420,7 +420,7 @@ def test_it_is_made_without_pytorch(tmp_path: Path) -> None:
 def test_without_the_extra_it_says_which_one(tmp_path: Path, package: str) -> None:
     script = (
         f"import sys; sys.modules[{package!r}] = None\n"
-        "from aesedge_export.shape.__main__ import main\n"
+        "from aesedge_export.random_weights.__main__ import main\n"
         f"sys.exit(main([{str(tmp_path / 'made')!r}, '--shape', 'pocket']))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -14,21 +14,21 @@ import pytest
 from aesedge_export import disk_space
 from aesedge_export.language.gguf_output import plan_layout
 from aesedge_export.language.language_gguf import language_bytes
-from aesedge_export.shape.kept import kept_bundle, kept_folder
-from aesedge_export.shape.mmproj import MMPROJ_NAME
-from aesedge_export.shape.needs import bytes_per_token, language_of, memory_parts, weight_bytes
-from aesedge_export.shape.probe import ProbeWriter, shape_of
-from aesedge_export.shape.shapes import SHAPES, parse_shape
-from aesedge_export.shape.type_costs import Workshop, measure_types
+from aesedge_export.random_weights.kept import kept_bundle, kept_folder
+from aesedge_export.random_weights.mmproj import MMPROJ_NAME
+from aesedge_export.random_weights.needs import bytes_per_token, language_of, memory_parts, weight_bytes
+from aesedge_export.random_weights.probe import ProbeWriter, shape_of
+from aesedge_export.random_weights.shapes import SHAPES, parse_shape
+from aesedge_export.random_weights.type_costs import Workshop, measure_types
 from conftest import open_tiny
 
-from aesedge.bundle import POCKET, Bundle, open_bundle
-from aesedge.cli.shape_bundle import bundle_of_shape, shapes_folder
+from aesedge.bundle.bundle import POCKET, Bundle, open_bundle
+from aesedge.bundle.gguf_tensors import read_weights
+from aesedge.cli.bench_shape import bundle_of_shape, shapes_folder
+from aesedge.config.memory import estimate, fit
+from aesedge.config.options import Options
 from aesedge.errors import BundleError, CheckpointError, MemoryFitError, UsageError
 from aesedge.llm import LanguageModel
-from aesedge.memory import estimate, fit
-from aesedge.memory.header import read_weights
-from aesedge.options import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +81,7 @@ def test_another_shape_or_recipe_is_another_folder(tmp_path: Path, monkeypatch: 
         kept_folder(tmp_path, shape, ["Q4_K_S"], ["int8"]),
         kept_folder(tmp_path, shape, ["Q4_K_M"], ["int8", "fp32"]),
     ]
-    monkeypatch.setattr("aesedge_export.shape.builder._RECIPE", 99)
+    monkeypatch.setattr("aesedge_export.random_weights.builder._RECIPE", 99)
     others.append(kept_folder(tmp_path, shape, ["Q4_K_M"], ["int8"]))
     assert len({first, *others}) == 5
 
@@ -112,7 +112,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
 def test_a_killed_build_leaves_nothing_that_is_taken(tmp_path: Path) -> None:
     script = (
         "import os, sys, pathlib\n"
-        "from aesedge_export.shape.kept import kept_bundle\n"
+        "from aesedge_export.random_weights.kept import kept_bundle\n"
         "def die(step, share, detail=''):\n"
         "    if step.startswith('language') and share > 0: os._exit(9)\n"
         f"kept_bundle(pathlib.Path({str(tmp_path)!r}), {TINY!r}, gguf_types=['q4_k_m'], vision_types=['int8'],"
@@ -151,7 +151,7 @@ def test_who_is_slower_takes_what_the_faster_one_made(tmp_path: Path, monkeypatc
 def test_several_processes_may_want_the_same(tmp_path: Path) -> None:
     script = (
         "import pathlib, sys\n"
-        "from aesedge_export.shape.kept import kept_bundle\n"
+        "from aesedge_export.random_weights.kept import kept_bundle\n"
         f"print(kept_bundle(pathlib.Path({str(tmp_path)!r}), {TINY!r}, gguf_types=['q4_k_m'], vision_types=['fp32'])"
         ".folder)"
     )
@@ -254,7 +254,7 @@ def test_a_probe_has_few_layers_half_of_them_with_more_bits(
     tmp_path: Path, n_layer: int, n_embd: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Any] = []
-    monkeypatch.setattr("aesedge_export.shape.probe.write_random", lambda source, *_: found.append(source))
+    monkeypatch.setattr("aesedge_export.random_weights.probe.write_random", lambda source, *_: found.append(source))
     n_ff = n_embd * 11 // 4 // 256 * 256
     shape = parse_shape(f"wide:n_embd={n_embd},n_ff={n_ff},n_head=8,n_layer={n_layer}")
     ProbeWriter(shape)("q4_k_m", tmp_path / "probe.gguf")
@@ -273,7 +273,7 @@ def test_a_file_that_is_no_language_model_is_refused() -> None:
 def test_without_the_extra_it_says_which_one() -> None:
     script = (
         "import sys; sys.modules['gguf'] = None\n"
-        "from aesedge.cli.shape_bundle import bundle_of_shape\n"
+        "from aesedge.cli.bench_shape import bundle_of_shape\n"
         "bundle_of_shape('pocket')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

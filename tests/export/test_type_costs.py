@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from aesedge_export.shape import type_costs
-from aesedge_export.shape.probe import ProbeWriter
-from aesedge_export.shape.shapes import Shape
-from aesedge_export.shape.type_costs import Workshop, measure_types
+from aesedge_export.random_weights import type_costs
+from aesedge_export.random_weights.probe import ProbeWriter
+from aesedge_export.random_weights.shapes import Shape
+from aesedge_export.random_weights.type_costs import Workshop, measure_types
 
 from aesedge.bench.predict import Measured, TypeCost, budgets_of, predict_budgets, predict_types
+from aesedge.config.plan import Plan
 from aesedge.errors import BundleError
-from aesedge.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

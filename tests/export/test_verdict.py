@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from aesedge_export.proof.verdict import GRADES, NOT_USABLE, limits_of_verdicts, verdict
+from aesedge_export.parity.verdict import GRADES, NOT_USABLE, limits_of_verdicts, verdict
 
 WORDS = [*(grade.verdict for grade in GRADES), NOT_USABLE]
 

@@ -18,7 +18,7 @@ from aesedge_export.vision.vision_builder import VisionShape, write_from_tensors
 from aesedge_export.vision.vision_graph import write_fp32
 
 from aesedge.errors import CheckpointError
-from aesedge.vision import INPUT, OUTPUT, VisionTower
+from aesedge.vision.tower import INPUT, OUTPUT, VisionTower
 
 if TYPE_CHECKING:
     from pathlib import Path

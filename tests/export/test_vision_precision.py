@@ -15,11 +15,11 @@ from aesedge_export.vision.vision_precision import optimize, variations, write_f
 from onnx import numpy_helper
 
 import aesedge
+from aesedge.bundle.manifest import parse_manifest
 from aesedge.errors import ParityError
 from aesedge.image import preprocess, read_image
-from aesedge.manifest import parse_manifest
 from aesedge.samples import SAMPLE_PHOTOS
-from aesedge.vision import VisionTower
+from aesedge.vision.tower import VisionTower
 
 pytest.importorskip("torch", reason="needs the extra [export]")
 

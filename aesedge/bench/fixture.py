@@ -1,0 +1,149 @@
+"""What is measured: an open model, a photo in its KV cache, and photos that it has not seen; times nothing itself."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from aesedge.bench.rounds import Sample
+from aesedge.image import read_image
+from aesedge.llm import binding
+from aesedge.system.closing import Closing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from aesedge.engine.model import Model
+    from aesedge.engine.photo import Photo
+    from aesedge.scheduling.requests import Work
+
+_CUT = 8
+"""A new photo lacks up to the eighth part of each side, somewhere."""
+
+
+class NewPhotos:
+    """Photos that nobody has seen: other parts of given ones, of the given size.
+
+    Args:
+        sources: photos.
+        folder: where they are written.
+    """
+
+    def __init__(self, sources: Sequence[Path], folder: Path) -> None:
+        self._pictures = [read_image(path) for path in sources]
+        self._folder = folder
+        self._numbers = itertools.count()
+        self._rng = np.random.default_rng()
+
+    def write(self, *, megapixels: float | None = None) -> Path:
+        """Return the path of a new JPEG.
+
+        Args:
+            megapixels: its size; None leaves it as the given one is.
+        """
+        n = next(self._numbers)
+        picture = self._pictures[n % len(self._pictures)]
+        # Parts begin between pixels: whole ones are so few that one would come twice, and be in the caches.
+        left, top = (self._rng.uniform(0, side / _CUT) for side in picture.size)
+        width, height = ((1 - 1 / _CUT) * side for side in picture.size)
+        part = (left, top, left + width, top + height)
+        scale = 1.0 if megapixels is None else (megapixels * 1e6 / (picture.width * picture.height)) ** 0.5
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        path = self._folder / f"{n}.jpg"
+        picture.resize(size, Image.Resampling.BICUBIC, box=part).save(path, quality=95)
+        return path
+
+
+class Subject(Closing):
+    """A model that has been warmed, and a photo that may be in its KV cache. Close it, or use it as a context manager.
+
+    Args:
+        model: open, with room for two photos; whoever opened it closes it.
+        photos: given ones; the first is the one in the KV cache.
+        new_photos: makes others of them.
+    """
+
+    def __init__(self, model: Model, photos: Sequence[Path], new_photos: NewPhotos) -> None:
+        self.model = model
+        self.photos = photos
+        self.new_photos = new_photos
+        self._synchronize = binding.load().llama_synchronize
+        watch = Watch()
+        with ExitStack() as stack:
+            self.photo: Photo = stack.enter_context(model.look(photos[0]))
+            self.photo.score()
+            self.photo_s = watch.seconds
+            """What looking at a photo and scoring it took, the first time."""
+            self.state = self._save()
+            """What the KV cache holds up to the end of the image, as :meth:`aesedge.llm.Context.save` returns it."""
+            self.photo.image.restore = self._restore
+            self._resources = stack.pop_all()
+
+    def bring(self) -> None:
+        """Have the photo in the KV cache; where it left, it is copied there again."""
+
+        def work() -> Work[None]:
+            yield from self.model.residents.bring(self.photo.image)
+
+        self.model.scheduler.submit(work()).wait()
+
+    def leave(self) -> None:
+        """Have the photo leave the KV cache: attention reads what stands there of others, and users have one photo."""
+        self.model.scheduler.call(lambda: self.model.residents.evict(self.photo.image)).wait()
+
+    @property
+    def n_resident(self) -> int:
+        """Positions up to the end of the image."""
+        return self.model.residents.n_positions(self.photo.image)
+
+    def timed(self, work: Work[Sample]) -> Sample:
+        """Have work done by the scheduler."""
+        return self.model.scheduler.submit(work).wait()
+
+    def _save(self) -> npt.NDArray[np.uint8]:
+        residents, image = self.model.residents, self.photo.image
+
+        def work() -> Work[npt.NDArray[np.uint8]]:
+            seq_ids, _ = yield from residents.bring(image, n_forks=1)
+            try:
+                return residents.context.save(seq_ids[0])
+            finally:
+                residents.give_back(seq_ids)
+
+        return self.model.scheduler.submit(work()).wait()
+
+    def _restore(self, seq_id: int) -> bool:
+        self.model.residents.context.restore(seq_id, self.state, self.n_resident)
+        return True
+
+    def finish(self) -> None:
+        """Wait for a GPU, which works on after llama_decode has returned; for work, on the scheduler's thread."""
+        self._synchronize(self.model.residents.context.handle)
+
+    def close(self) -> None:
+        """Let the photo leave the KV cache. Closing twice does nothing."""
+        self._resources.close()
+
+
+class Watch:
+    """A clock that starts when it is made."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter_ns()
+
+    def sample(self, **parts_s: float) -> Sample:
+        """Return what has passed."""
+        return Sample(time.perf_counter_ns() - self._started, parts_s)
+
+    @property
+    def seconds(self) -> float:
+        """What has passed, in seconds."""
+        return (time.perf_counter_ns() - self._started) / 1e9

@@ -1,0 +1,1 @@
+"""Bundles on disk: manifest, checksums, and what the headers of their files say."""

@@ -1,0 +1,251 @@
+"""The interactive session, and the command ``chat``: lines in, words out; knows a person at a keyboard."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated, TextIO
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import typer
+
+from aesedge.cli.loading import load_model, writing
+from aesedge.cli.options import Loading, Printing, WritingOptions, expand
+from aesedge.cli.photos import look_at
+from aesedge.cli.result_text import show_ratings, show_reply, show_report
+from aesedge.cli.streams import print_json
+from aesedge.cli.terminal import bold, complain, dim, shown, status
+from aesedge.engine.results import photo_fields
+from aesedge.errors import AesedgeError, UsageError
+from aesedge.image.find_photos import PHOTO_SUFFIXES
+from aesedge.system.sanitize import sanitize
+from aesedge.system.termination import Terminated
+
+if TYPE_CHECKING:
+    from aesedge.engine.completion import Writing
+    from aesedge.engine.conversation import Conversation
+    from aesedge.engine.model import Model
+    from aesedge.engine.photo import Photo
+
+_HELP = """\
+  a photo's path     look at that photo (dropping the file on the terminal works too)
+  anything else      a question about the photo
+  /score             score and attributes of the photo
+  /critique          a critique of the photo
+  /report            the same in parts: each attribute, strengths, faults, advice
+  /retry             ask the last question again; /undo takes it back
+  /pin               keep the photo on disk: it answers at once after a restart; /unpin lets it go
+  /new               forget the conversation, keep the photo
+  /help              this text
+  /quit              end (so does Ctrl-D)"""
+
+
+@expand
+def chat(
+    photo: Annotated[str, typer.Argument(help="The photo to talk about.")],
+    loading: Loading = Loading(),
+    writing_options: WritingOptions = WritingOptions(),
+    printing: Printing = Printing(),
+) -> None:
+    """Talk about one photo in several turns. Questions are read line by line, from a terminal or a pipe."""
+    chosen = writing(writing_options)
+    with load_model(loading, quiet=printing.quiet) as model:
+        session = Session(model, chosen, printing)
+        session.look(photo)
+        session.talk()
+
+
+def interactive(loading: Loading, chosen: Writing, printing: Printing) -> None:
+    """Begin without a photo: wait for paths and questions."""
+    with load_model(loading, quiet=printing.quiet) as model:
+        if not (printing.quiet or printing.json):
+            about = shown(f"{model.bundle.name} ({model.gguf.lower()})")
+            print(f"{bold('aesedge')} {about}: type a photo's path, then ask about it. /help, /quit")
+        Session(model, chosen, printing, rate_at_first=True).talk()
+
+
+class Session:
+    """One person, one model, one photo at a time."""
+
+    def __init__(self, model: Model, chosen: Writing, printing: Printing, *, rate_at_first: bool = False) -> None:
+        self._model = model
+        self._writing = chosen
+        self._printing = printing
+        self._rate_at_first = rate_at_first
+        self._photo: Photo | None = None
+        self._conversation: Conversation | None = None
+
+    def look(self, path: str) -> None:
+        """Look at a photo; the one before, and what was said of it, are forgotten.
+
+        Raises:
+            AesedgeError: it cannot be read; the one before stays.
+        """
+        with status(f"looking at {path}", quiet=self._printing.quiet):
+            photo = look_at(self._model, path)
+        self._forget()
+        if self._photo is not None:
+            self._photo.close()
+        self._photo = photo
+
+    def talk(self) -> None:
+        """Read lines until there are no more."""
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # as Python holds names that are not UTF-8
+        if sys.stdin.isatty():
+            with contextlib.suppress(ImportError):  # absent on Windows
+                importlib.import_module("readline")  # gives input() its line editing
+        while (line := self._read_line()) is not None:
+            if line in {"/quit", "/exit", "/bye"}:
+                break
+            try:
+                if line:
+                    self._answer(line)
+            except AesedgeError as error:
+                complain(str(error))
+            except Terminated:
+                raise
+            except KeyboardInterrupt:
+                print(file=self._remarks)
+                self._say("stopped")
+        self._forget()
+
+    @property
+    def _remarks(self) -> TextIO:
+        """Where everything goes that is no result: among lines of JSON it has no place."""
+        return sys.stderr if self._printing.json else sys.stdout
+
+    def _say(self, remark: str) -> None:
+        print(dim(sanitize(f"  ({remark})")), file=self._remarks, flush=True)
+
+    def _read_line(self) -> str | None:
+        """Return the next line without space around it, or None at the end."""
+        try:
+            if not sys.stdin.isatty():
+                line = sys.stdin.readline()
+                return line.strip() if line else None
+            if self._printing.json or not sys.stdout.isatty():  # where Python would print the prompt too
+                print("> ", end="", file=sys.stderr, flush=True)
+                return input("").strip()
+            return input("> ").strip()
+        except EOFError:
+            print(file=self._remarks)
+            return None
+        except OSError as error:  # a folder was given as stdin, or the terminal has gone
+            complain(f"stdin: cannot be read: {error.strerror or error}")
+            return None
+
+    def _answer(self, line: str) -> None:
+        commands = {
+            "/help": self._help,
+            "/new": self._forget,
+            "/retry": self._retry,
+            "/undo": self._undo,
+            "/pin": self._pin,
+            "/unpin": self._unpin,
+            "/score": self._rate,
+            "/critique": self._critique,
+            "/report": self._report,
+        }
+        path = photo_path(line)
+        if line in commands:
+            commands[line]()
+        elif path is not None:
+            self.look(path)
+            if self._rate_at_first:
+                self._rate()
+        elif line.startswith("/"):
+            complain(f"there is no {line.split(maxsplit=1)[0]}; /help shows what there is")
+        else:
+            self._ask(line)
+
+    def _looked_at(self) -> Photo:
+        if self._photo is None:
+            raise UsageError("no photo yet: type a photo's path first")
+        return self._photo
+
+    def _help(self) -> None:
+        print(_HELP, file=self._remarks)
+
+    def _rate(self) -> None:
+        photo = self._looked_at()
+        with status("rating", quiet=self._printing.quiet):
+            score, attributes = photo.score_and_attributes()
+        if self._printing.json:
+            print_json(photo.result(score, attributes).to_builtins())
+        else:
+            show_ratings(photo.name, score, attributes, remarks=photo.remarks)
+
+    def _critique(self) -> None:
+        self._ask(self._model.manifest.prompt.critique)
+
+    def _report(self) -> None:
+        photo = self._looked_at()
+        with status("writing the report", quiet=self._printing.quiet):
+            report = photo.report(self._writing)
+        if self._printing.json:
+            print_json({**photo_fields(photo.name), "report": report})
+        else:
+            show_report(report)
+
+    def _ask(self, question: str) -> None:
+        photo = self._looked_at()
+        if self._conversation is None:
+            self._conversation = photo.conversation()
+        reply = self._conversation.ask(question, self._writing)
+        if not self._printing.json:
+            show_reply(reply)
+            return
+        reply.read()
+        turn = {"ask": question, "answer": reply.text.strip(), "finish_reason": reply.finish_reason}
+        print_json({**photo_fields(photo.name), **turn})
+
+    def _retry(self) -> None:
+        self._ask(self._spoken().undo())
+
+    def _undo(self) -> None:
+        self._say(f"taken back: {self._spoken().undo()}")
+
+    def _pin(self) -> None:
+        self._say("kept on disk" if self._looked_at().pin() else "could not be kept")
+
+    def _unpin(self) -> None:
+        self._say("no longer kept" if self._looked_at().unpin() else "was not kept")
+
+    def _spoken(self) -> Conversation:
+        if self._conversation is None:
+            raise UsageError("nothing was said yet that could be taken back")
+        return self._conversation
+
+    def _forget(self) -> None:
+        if self._conversation is not None:
+            self._conversation.close()
+            self._conversation = None
+
+
+def photo_path(line: str) -> str | None:
+    """Return the path that a line means, as typed, quoted, escaped or dropped by a file manager; None if it is none.
+
+    A line with a photo's suffix and no space is taken for a path even if there is no such file, so that a typing
+    error is answered by "there is no such photo" and not by the model.
+    """
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a quote that is not closed: "don't know"
+        words = []
+    typed = words[0] if len(words) == 1 else line
+    if typed.startswith("file://"):
+        try:
+            typed = os.fsdecode(unquote_to_bytes(urlsplit(typed).path.encode("utf-8", "surrogateescape")))
+        except ValueError:  # no URL after all
+            return None
+    # Of os.path, whose functions raise nothing, whatever a line holds.
+    for candidate in map(os.path.expanduser, (line, typed)):
+        if os.path.isfile(candidate):  # noqa: PTH113
+            return candidate
+    looks_like_one = len(words) == 1 and os.path.splitext(typed)[1].lower() in PHOTO_SUFFIXES  # noqa: PTH122
+    return os.path.expanduser(typed) if looks_like_one else None  # noqa: PTH111

@@ -1,0 +1,1 @@
+"""What users choose, what that comes to, and whether it fits into memory."""

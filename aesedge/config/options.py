@@ -1,0 +1,104 @@
+"""Declare once what a user chooses for loading a bundle; the command line and the plan derive theirs from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from aesedge.system.bounds import check_whole
+from aesedge.system.byte_sizes import parse_size
+from aesedge.system.machine import most_threads, n_cores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aesedge.bundle.bundle import Bundle
+    from aesedge.config.plan import Plan
+    from aesedge.config.profile import Purpose
+    from aesedge.vision.tower import Device
+
+WORTH_KEEPING_S = 0.1
+"""A tower that is faster than this is asked again after a restart: a file for each photo would cost more."""
+
+
+_MOST_POSITIONS = 1 << 20  # eight times what the longest contexts have; llama.cpp counts in 32 bits
+_MOST_LAYERS = 10_000
+
+
+def _shown(default: Any, text: str, *, otherwise: str | None = None, name: str = "") -> Any:
+    """Declare a field that is an option of the command line too.
+
+    Args:
+        default: its value where nothing is chosen.
+        text: what the help says.
+        otherwise: what the help says of the default; None shows it as it is.
+        name: of the option, where it is not the field's.
+    """
+    return field(default=default, metadata={"help": text, "default": otherwise, "name": name})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user chose for loading; None or ``auto`` leaves it to aesedge."""
+
+    gguf: str | None = _shown(None, "Quantization type, e.g. q4_k_m.", otherwise="the bundle's")
+    """Any case; None takes the manifest's default."""
+    vision: str = _shown("auto", "Precision of the vision graph: fp32, fp16, int8.")
+    """``auto`` is what was tuned, or decided by :func:`aesedge.vision.tower.vision_type`."""
+    image_tokens: int | Literal["auto"] | None = _shown(
+        None,
+        "Positions that an image takes: a number, or auto for the fewest that cost little (see tune).",
+        otherwise="all",
+    )
+    """``auto`` is the fewest that cost no more than the stated tolerance on measured photos (see
+    :meth:`aesedge.bundle.manifest.ImageTokens.auto`), None all of them."""
+    device: Device = _shown("auto", "Where to run.")
+    gpu_layers: int | Literal["auto"] = _shown("auto", "Layers on the GPU: auto, or a number.")
+    """Of the language model; -1 is all."""
+    threads: int | None = _shown(None, "CPU threads.", otherwise="tuned, or one per core")
+    """Of both models; as many as :func:`aesedge.system.machine.most_threads` says at most."""
+    ctx: int | None = _shown(None, "Positions for image, questions and answers.", otherwise="image + 1024")
+    """Of the KV cache, over all that share it; None takes what ``photos`` need."""
+    photos: int = 1
+    """How many photos will be worked on side by side, if memory allows and ``ctx`` says nothing."""
+    cache: str = _shown(
+        "2GB", "What is kept on disk of photos that were seen: 2GB, 5% of the disk, 0.", name="cache_size"
+    )
+    """What image embeddings may take on disk; ``0`` keeps none beyond this process."""
+    kv_type: str | None = _shown(None, "Type of the KV cache: f16, q8_0.", otherwise="tuned, or f16")
+    purpose: Purpose = "critique"
+    """What it will be used for most; the fastest settings for scores and for texts differ."""
+    memory: str | None = _shown(
+        None,
+        "Memory that aesedge may take: 6GB, 50%. What does not fit is not loaded.",
+        otherwise="what is free",
+    )
+    tuned: bool = _shown(True, "Use what 'aesedge tune' has measured on this machine.")
+    cache_folder: Path | None = None
+    """Where embeddings and KV are kept; None is the user's own folder for caches."""
+    worth_keeping_s: float = WORTH_KEEPING_S
+    """How long embeddings, or the text before every image, must take for them to be kept on disk."""
+
+    def __post_init__(self) -> None:
+        check_whole("photos", self.photos, 1, _MOST_POSITIONS)
+        for name, most in (("image_tokens", _MOST_POSITIONS), ("ctx", _MOST_POSITIONS)):
+            value = getattr(self, name)
+            if value is not None and value != "auto":
+                check_whole(name.replace("_", "-"), value, 1, most)
+        if self.gpu_layers != "auto":
+            check_whole("gpu-layers", self.gpu_layers, -1, _MOST_LAYERS)
+        parse_size(self.cache, name="cache size", whole=lambda: 0)  # wrong text is found before anything is loaded
+        if self.threads is not None:
+            n = n_cores()
+            check_whole("threads", self.threads, 1, most_threads(), f"on {n} processor{'s' if n > 1 else ''}")
+
+    def plan(self, bundle: Bundle) -> Plan:
+        """Return how a bundle is loaded: as the user wants it, else as measured here, else by what the hardware is.
+
+        Raises:
+            ProviderError: the device that was asked for is not there.
+            UsageError: the bundle has no such number of image tokens, or there is no such KV type.
+        """
+        from aesedge.config.planning import make_plan  # which loads runtimes; the command line's help does without
+
+        return make_plan(self, bundle)

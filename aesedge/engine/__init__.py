@@ -1,0 +1,1 @@
+"""A loaded bundle: photos, ratings, answers, conversations."""

@@ -1,0 +1,1 @@
+"""One thread that batches every request, and the KV cache it works in."""

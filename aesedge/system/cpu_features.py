@@ -1,0 +1,92 @@
+"""Which instructions this processor has, in the words in which ggml says what it was built with; knows no library."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from pathlib import Path
+from typing import Any
+
+from aesedge.system.commands import said_by, text_in
+
+# ggml's word -> the flags of Linux's /proc/cpuinfo that all must be there.
+_X86 = {
+    "SSE3": ("pni",),
+    "SSSE3": ("ssse3",),
+    "AVX": ("avx",),
+    "AVX2": ("avx2",),
+    "F16C": ("f16c",),
+    "FMA": ("fma",),
+    "BMI2": ("bmi2",),
+    "AVX_VNNI": ("avx_vnni",),
+    "AVX512": ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"),
+    "AVX512_VBMI": ("avx512vbmi",),
+    "AVX512_VNNI": ("avx512_vnni",),
+    "AVX512_BF16": ("avx512_bf16",),
+    "AMX_INT8": ("amx_int8",),
+}
+_ARM = {
+    "NEON": ("asimd",),
+    "ARM_FMA": ("asimd",),
+    "FP16_VA": ("asimdhp",),
+    "DOTPROD": ("asimddp",),
+    "MATMUL_INT8": ("i8mm",),
+    "SVE": ("sve",),
+    "SME": ("sme",),
+}
+# What `sysctl hw.optional` calls them on macOS.
+_APPLE_ARM = {
+    "NEON": "hw.optional.neon",
+    "ARM_FMA": "hw.optional.neon",
+    "FP16_VA": "hw.optional.arm.FEAT_FP16",
+    "DOTPROD": "hw.optional.arm.FEAT_DotProd",
+    "MATMUL_INT8": "hw.optional.arm.FEAT_I8MM",
+    "SME": "hw.optional.arm.FEAT_SME",
+}
+_APPLE_X86 = {
+    "SSE3": "hw.optional.sse3",
+    "SSSE3": "hw.optional.supplementalsse3",
+    "AVX": "hw.optional.avx1_0",
+    "AVX2": "hw.optional.avx2_0",
+    "F16C": "hw.optional.f16c",
+    "FMA": "hw.optional.fma",
+    "BMI2": "hw.optional.bmi2",
+    "AVX512": "hw.optional.avx512bw",
+}
+_WINDOWS = {"AVX": 39, "AVX2": 40, "AVX512": 41, "NEON": 19, "DOTPROD": 43}
+"""Arguments of IsProcessorFeaturePresent. It knows none of the others."""
+
+SPEED = ("AVX", "AVX2", "F16C", "FMA", "AVX512", "AVX512_VNNI", "AVX_VNNI", "AMX_INT8", "DOTPROD", "MATMUL_INT8")
+"""Those that make ggml's products of quantized matrices faster, the most ordinary first."""
+
+
+def instructions(root: Path = Path("/"), system: str = "") -> list[str]:
+    """Return the instruction sets that a CPU backend could use here; empty where the system does not tell.
+
+    Args:
+        root: where ``proc`` lies.
+        system: as :func:`platform.system` calls it; empty is this one.
+    """
+    system = system or platform.system()
+    if system == "Darwin":
+        names = _APPLE_X86 | _APPLE_ARM
+        told = (said_by(["sysctl", "hw.optional"]) or "").splitlines()
+        return [word for word, key in names.items() if f"{key}: 1" in told]
+    if system == "Windows":
+        return [word for word, number in _WINDOWS.items() if _windows_has(number)]
+    flags = cpu_flags(root)
+    return [word for word, needed in (_X86 | _ARM).items() if flags.issuperset(needed)]
+
+
+def cpu_flags(root: Path = Path("/")) -> frozenset[str]:
+    """Return Linux's flags of the first processor, lower case; empty elsewhere."""
+    for line in (text_in(root / "proc/cpuinfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in {"flags", "Features"}:
+            return frozenset(value.lower().split())
+    return frozenset()
+
+
+def _windows_has(number: int) -> bool:
+    kernel: Any = getattr(getattr(ctypes, "windll", None), "kernel32", None)
+    return bool(kernel is not None and kernel.IsProcessorFeaturePresent(number))

@@ -1,0 +1,100 @@
+"""What this machine is made of: processor, instruction sets, memory, GPUs, disks; knows no library and no bundle."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from aesedge.bundle.bundle import data_folder
+from aesedge.bundle.checksums import cache_folder
+from aesedge.system import machine
+from aesedge.system.commands import said_by, text_in
+from aesedge.system.cpu_features import cpu_flags, instructions
+from aesedge.system.gpus import Gpu, gpus
+
+
+class Hardware(msgspec.Struct, frozen=True):
+    """A machine, as it is now."""
+
+    system: str
+    """Name and release: ``Linux 6.1.0``."""
+    architecture: str
+    cpu: str
+    n_physical: int
+    """Cores; as many as logical ones where the system does not tell."""
+    n_logical: int
+    n_usable: int
+    """Logical cores that this process may use."""
+    instructions: list[str]
+    """In ggml's words; empty where the system does not tell."""
+    ram_bytes: int
+    """Of the machine, or of the container."""
+    ram_free_bytes: int
+    """That can be had without swapping."""
+    gpus: list[Gpu]
+    is_virtual: bool | None
+    """Whether it is a virtual machine; None where the system does not tell."""
+
+
+class Disk(msgspec.Struct, frozen=True):
+    """Where something lies, and what room is there."""
+
+    what: str
+    folder: str
+    free_bytes: int | None
+    """None where the system does not tell."""
+    total_bytes: int | None
+
+
+def hardware(root: Path = Path("/"), system: str = "") -> Hardware:
+    """Look at this machine; takes up to a second where nvidia-smi must wake a GPU.
+
+    Args:
+        root: where ``proc`` and ``sys`` lie.
+        system: as :func:`platform.system` calls it; empty is this one.
+    """
+    system = system or platform.system()
+    n_logical = psutil.cpu_count() or machine.n_cores()
+    flags = cpu_flags(root)
+    return Hardware(
+        system=f"{system} {platform.release()}",
+        architecture=platform.machine(),
+        cpu=_processor(root, system),
+        n_physical=psutil.cpu_count(logical=False) or n_logical,
+        n_logical=n_logical,
+        n_usable=machine.n_cores(),
+        instructions=instructions(root, system),
+        ram_bytes=machine.total_bytes(),
+        ram_free_bytes=machine.available_bytes(),
+        gpus=gpus(root, system),
+        is_virtual="hypervisor" in flags if {"fpu", "hypervisor"} & flags else None,  # Arm has no such flag
+    )
+
+
+def _processor(root: Path, system: str) -> str:
+    if system == "Darwin":
+        return said_by(["sysctl", "-n", "machdep.cpu.brand_string"]) or machine.cpu_name()
+    name = machine.cpu_name()
+    if system == "Linux" and name == platform.machine():  # Arm's /proc/cpuinfo has no model name; the board has one
+        return text_in(root / "sys/firmware/devicetree/base/model") or name
+    return name
+
+
+def disks() -> list[Disk]:
+    """Return all folders that aesedge writes to unasked: for bundles, caches and what lives as long as a process."""
+    temporary = Path(tempfile.gettempdir())
+    return [_disk("bundles", data_folder()), _disk("cache", cache_folder()), _disk("temporary", temporary)]
+
+
+def _disk(what: str, folder: Path) -> Disk:
+    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), None)
+    try:
+        usage = shutil.disk_usage(there) if there is not None else None
+    except OSError:
+        usage = None
+    return Disk(what, str(folder), usage and usage.free, usage and usage.total)

@@ -1,0 +1,162 @@
+"""From a photo to image embeddings: decode, resize, the vision tower, and the cache before it; knows no language model.
+
+Embeddings are rounded to float16 whether they are kept or not, so that a photo that is seen again is seen alike.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from aesedge.cache import EmbeddingCache, Hit, embeddings_key, pixels_digest
+from aesedge.config.options import WORTH_KEEPING_S
+from aesedge.errors import AesedgeError
+from aesedge.image import preprocess, read_image, remarks_of
+from aesedge.system.fair_lock import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from aesedge.bundle.manifest import ImageSpec
+    from aesedge.image import ImageSource
+    from aesedge.vision.tower import VisionTower
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the tower saw in a photo."""
+
+    rows: npt.NDArray[np.float16] | npt.NDArray[np.float32]
+    """Image embeddings [n_image_tokens, n_embd]; float32 only where float16 cannot hold them."""
+    key: str
+    """The same for the same pixels, seen by the same tower in the same way."""
+    was_known: bool
+    """Whether they come from the cache."""
+    decode_image_s: float
+    vision_s: float
+    remarks: tuple[str, ...] = ()
+    """What is to be said of the photo's file; told anew each time it is decoded, cached or not."""
+
+    def embeddings(self) -> npt.NDArray[np.float32]:
+        """Return the rows as the language model reads them."""
+        return self.rows.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A photo before the tower."""
+
+    pixel_values: npt.NDArray[np.float32]
+    key: str
+    decode_s: float
+    hit: Hit | None
+    remarks: tuple[str, ...]
+
+
+class Eye:
+    """One vision tower, and what it has seen. Safe for several threads.
+
+    Args:
+        tower: the vision tower.
+        spec: how photos are prepared for it.
+        tower_sha256: the graph file's SHA-256.
+        cache: where embeddings are kept.
+        turns: whom to wait for before the tower runs; two photos wait for each other in any case.
+        worth_keeping_s: how long the tower must take for its rows to be kept on disk.
+    """
+
+    def __init__(
+        self,
+        tower: VisionTower,
+        spec: ImageSpec,
+        *,
+        tower_sha256: str,
+        cache: EmbeddingCache,
+        turns: Turns | None = None,
+        worth_keeping_s: float = WORTH_KEEPING_S,
+    ) -> None:
+        self._tower = tower
+        self._spec = spec
+        self._sha256 = tower_sha256
+        self.cache = cache
+        self._worth_keeping_s = worth_keeping_s
+        self._turns = turns or Turns()  # two photos at once would only take cores and memory from each other
+
+    def see(self, source: ImageSource, n_image_tokens: int | None = None, *, name: str | None = None) -> Sight:
+        """Look at a photo.
+
+        Args:
+            source: where it is.
+            n_image_tokens: into how many rows; None makes as many as there are.
+            name: what messages call it.
+
+        Raises:
+            ImageError: it cannot be read.
+            InferenceError: ONNX Runtime failed.
+            UsageError: the tower cannot make so many rows.
+        """
+        (sight,) = self._seen([self._prepare(source, n_image_tokens, name)], n_image_tokens)
+        return sight
+
+    def see_many(self, sources: Sequence[ImageSource], n_image_tokens: int | None = None) -> list[Sight | AesedgeError]:
+        """Look at photos in one batch of the tower; one that cannot be read has its error in its place.
+
+        Raises:
+            InferenceError: ONNX Runtime failed.
+        """
+        outcomes: list[_Prepared | AesedgeError] = []
+        for source in sources:
+            try:
+                outcomes.append(self._prepare(source, n_image_tokens))
+            except AesedgeError as error:
+                outcomes.append(error)
+        seen = iter(self._seen([one for one in outcomes if isinstance(one, _Prepared)], n_image_tokens))
+        return [one if isinstance(one, AesedgeError) else next(seen) for one in outcomes]
+
+    def _prepare(self, source: ImageSource, n_image_tokens: int | None, name: str | None = None) -> _Prepared:
+        """Read a photo, and look up what is known of it."""
+        n = n_image_tokens or self._tower.n_image_tokens
+        started = time.perf_counter()
+        image = read_image(source, name=name, size_hint=self._spec.size)
+        pixel_values = preprocess(image, self._spec)
+        decoded = time.perf_counter()
+        key = embeddings_key(
+            pixels=pixels_digest(pixel_values),
+            tower_sha256=self._sha256,
+            provider=self._tower.provider,
+            runtime=self._tower.runtime,
+            image=self._spec,
+            n_image_tokens=n,
+            reduction="none" if n == self._tower.n_image_tokens else self._tower.reduction,
+        )
+        return _Prepared(pixel_values, key, decoded - started, self.cache.get(key), remarks_of(image))
+
+    def _seen(self, prepared: Sequence[_Prepared], n_image_tokens: int | None) -> list[Sight]:
+        new = [one for one in prepared if one.hit is None]
+        rows: Iterator[npt.NDArray[np.float32]] = iter(())
+        vision_s = 0.0
+        if new:
+            with self._turns.turn():
+                began = time.perf_counter()
+                rows = iter(self._tower.encode_batch(np.concatenate([one.pixel_values for one in new]), n_image_tokens))
+                vision_s = (time.perf_counter() - began) / len(new)
+        found = []
+        for one in prepared:
+            is_new = one.hit is None
+            keeps = vision_s >= self._worth_keeping_s
+            embeddings = self.cache.put(one.key, next(rows), on_disk=keeps) if one.hit is None else one.hit.rows
+            found.append(
+                Sight(
+                    embeddings,
+                    one.key,
+                    was_known=not is_new,
+                    decode_image_s=one.decode_s,
+                    vision_s=vision_s if is_new else 0.0,
+                    remarks=one.remarks,
+                )
+            )
+        return found

@@ -1,0 +1,228 @@
+"""Benchmark libmtmd, llama.cpp's own image path, on the photos, prompt and weights of a loaded bundle.
+
+What it opens are pairs of steps for :func:`aesedge.bench.baseline_runs.run_pairs`. The photos are new ones each time,
+and the same on both sides. Equal on both sides: the file of the language model, the number of threads, and the KV
+cache's type as far as the bundle's is f16. Whatever differs stands in what a pair says of itself.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aesedge.bench.baseline_runs import Pair
+from aesedge.bench.fixture import Watch
+from aesedge.bench.language_timing import depth_of, one_by_one, random_tokens
+from aesedge.errors import InferenceError, UsageError
+from aesedge.llm.gpu_offload import gpu_devices
+from aesedge.scheduling.requests import Append, Room, Work
+from aesedge.system.closing import Closing
+
+from .baseline_memory import configurations_that_fit, find_mmproj
+from .mtmd_process import MARKER, N_CTX, MtmdProcess, MtmdSettings, mtmd_version
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aesedge.bench.fixture import Subject
+    from aesedge.bench.rounds import Sample
+    from aesedge.bundle.bundle import Bundle
+    from aesedge.engine.model import Model
+
+_PHOTO, _DECODE, _VISION = "photo to score", "decode image", "vision"
+
+
+class MtmdBaseline(Closing):
+    """llama.cpp in processes of its own, and the steps that it does in turns with a model. Use it as a context manager.
+
+    Args:
+        subject: an open bundle that keeps nothing on disk, with a photo in its KV cache.
+        mmproj: the image encoder for llama.cpp; None looks beside the bundle's files.
+        n_prompt: tokens of the ``pp`` test; None takes as many as an image has.
+        n_gen: tokens of the ``tg`` test.
+        n_depth: positions in the cache before them; None takes those up to an image's end, rounded up.
+
+    Raises:
+        UsageError: the bundle has no form for llama.cpp, or libmtmd is not installed.
+        MemoryFitError: memory has no room for it beside the model; nothing was opened.
+        InferenceError: libmtmd refuses a file.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        *,
+        mmproj: Path | None = None,
+        n_prompt: int | None = None,
+        n_gen: int = 16,
+        n_depth: int | None = None,
+    ) -> None:
+        self._subject = subject
+        model = subject.model
+        encoder = self.require(model.bundle, mmproj)
+        self.reference = mtmd_version()
+        """Who it is, with version."""
+        self._model, self._plan = model, model.plan
+        manifest = model.manifest
+        self._n_most = manifest.image_tokens.max
+        self._n_prompt, self._n_gen = n_prompt or model.n_image_tokens, n_gen
+        self._n_depth = n_depth or depth_of(subject)
+        self._text = model.template.before_image + MARKER + model.template.after_image(manifest.rating.question)
+        ways, self.left_out = configurations_that_fit(model, encoder)
+        """What was not opened, and why."""
+        with ExitStack() as stack:
+            peers = [stack.enter_context(self._open(encoder, way.settings)) for way in ways]
+            self.pairs = [self._photo_pair(peers[0])]
+            """Steps, for :func:`aesedge.bench.baseline_runs.run_pairs`."""
+            for peer, way in reversed(list(zip(peers, ways, strict=True))):
+                self.pairs += self._token_pairs(peer, way.settings)
+            self._resources = stack.pop_all()
+
+    @staticmethod
+    def require(bundle: Bundle, mmproj: Path | None = None) -> Path:
+        """Return the image encoder for llama.cpp, before anything is opened.
+
+        Raises:
+            UsageError: the bundle has none, or libmtmd is not installed.
+        """
+        if not mtmd_version():
+            raise UsageError("--against mtmd: the installed llama-cpp-python brings no libmtmd; install it again")
+        return find_mmproj(bundle, mmproj)
+
+    def _open(self, encoder: Path, settings: MtmdSettings) -> MtmdProcess:
+        plan, is_default = self._plan, settings.repack is None
+        peer = MtmdProcess(
+            encoder if is_default else None,
+            self._model.bundle.path("llm", plan.gguf),
+            n_threads=plan.threads,
+            n_threads_batch=plan.threads_batch,
+            n_ctx=max(N_CTX, self._n_depth + self._n_gen, self._n_prompt),
+            gpu=settings.gpu_layers != 0 and bool(gpu_devices()),
+            settings=settings,
+        )
+        try:  # the first time wakes everything
+            peer.llama_bench(16, 1)
+            if is_default:
+                size = self._model.manifest.image.size
+                peer.encode(np.zeros((1, size, size, 3), np.uint8), self._model.manifest.n_embd)
+        except BaseException:
+            peer.close()
+            raise
+        return peer
+
+    def _photo_pair(self, peer: MtmdProcess) -> Pair:
+        """Return the way of a new photo from its file to the logits after the score question."""
+        model, n_most, n = self._model, self._n_most, self._model.n_image_tokens
+        photo = self._subject.new_photos.write()
+        how = (
+            f"a new photo; vision {model.vision} on our side; llama.cpp at its own defaults (weights repacked, flash "
+            f"attention where it can); threads: {self._plan.threads_batch}; KV {self._plan.kv_type} and f16"
+        )
+        prefix = "the text before the image is prefilled at loading by us, with every photo by libmtmd"
+        few = f"{_PHOTO}, {n} image tokens"
+        what = {
+            _PHOTO: f"file to the logits after the score question, {n_most} image tokens on both sides; {prefix}; {how}"
+        }
+        if n < n_most:
+            what[few] = f"the same, {n} image tokens on our side, {n_most} on theirs, which cannot do with fewer"
+        what |= {
+            _DECODE: "the photo's file to the tower's pixels: decoded, made square, resized, normalised",
+            _VISION: f"pixels to image embeddings; {model.vision} on our side; libmtmd's in f16",
+        }
+
+        def prepare() -> None:
+            nonlocal photo
+            photo.unlink(missing_ok=True)
+            photo = self._subject.new_photos.write()
+            self._subject.leave()
+
+        def ours() -> dict[str, int]:
+            if n == n_most:
+                return _our_way(model, photo, n)
+            # Another name of the same pixels would be known; the tower is asked anew with other numbers of tokens.
+            return {few: _our_way(model, photo, n)[_PHOTO]} | _our_way(model, photo, n_most)
+
+        def theirs() -> dict[str, int]:
+            found = peer.prompt(photo, self._text)
+            whole = _ns(found.total_s)
+            return {_PHOTO: whole, few: whole, _DECODE: _ns(found.decode_image_s), _VISION: _ns(found.vision_s)}
+
+        return Pair(what, ours, theirs, prepare)
+
+    def _token_pairs(self, peer: MtmdProcess, settings: MtmdSettings) -> list[Pair]:
+        """Return prefill and decode, by the calls of llama-bench on their side, behind a photo on ours."""
+        subject, n, n_gen, depth = self._subject, self._n_prompt, self._n_gen, self._n_depth
+        on = "repacked" if self._plan.repack else "not repacked"
+        flash = "flash attention" if self._plan.flash_attention else "no flash attention"
+        ours = f"ours: weights {on}, {flash}, {self._plan.chunk} rows a batch"
+        theirs = "llama-bench's calls at the same settings"
+        mark = ""
+        if settings.repack is None:
+            theirs, mark = "llama-bench's calls at llama.cpp's own defaults", ", their defaults"
+        threads = f"threads: {self._plan.threads_batch}"
+        pp, tg = f"pp{n}{mark}", f"tg{n_gen} @ d{depth}{mark}"
+        what_pp = f"{n} random tokens into an empty sequence; {theirs}; {ours}; {threads}"
+        what_tg = f"{n_gen} random tokens one by one behind {depth}; {theirs}; {ours}; threads: {self._plan.threads}"
+        return [
+            Pair(
+                {pp: what_pp},
+                lambda: {pp: subject.timed(_prefill(subject, n)).ns},
+                lambda: {pp: _ns(peer.llama_bench(n, 0).prompt_s)},
+            ),
+            Pair(
+                {tg: what_tg},
+                lambda: {tg: subject.timed(_decode_behind(subject, depth, n_gen)).ns},
+                lambda: {tg: _ns(peer.llama_bench(0, n_gen, depth).generate_s)},
+            ),
+        ]
+
+    def close(self) -> None:
+        """End the other processes. Closing twice does nothing."""
+        self._resources.close()
+
+
+def _our_way(model: Model, photo: Path, n_image_tokens: int) -> dict[str, int]:
+    started = time.perf_counter_ns()
+    with model.look(photo, image_tokens=n_image_tokens) as seen:
+        seen.score()
+        took = time.perf_counter_ns() - started
+        if seen.cache_state != "cold":
+            raise InferenceError(f"{photo}: this photo was known already, so its time says nothing")
+        return {_PHOTO: took, _DECODE: _ns(seen.timings.decode_image_s), _VISION: _ns(seen.timings.vision_s)}
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)
+
+
+def _prefill(subject: Subject, n: int) -> Work[Sample]:
+    """Prefill random tokens into an empty sequence, by the engine."""
+    tokens = random_tokens(subject, n)
+    (seq_id,) = yield Room(1, n)
+    try:
+        watch = Watch()
+        yield Append([(seq_id, tokens)])
+        subject.finish()
+        return watch.sample()
+    finally:
+        subject.model.residents.give_back([seq_id])
+
+
+def _decode_behind(subject: Subject, depth: int, n: int) -> Work[Sample]:
+    """Decode random tokens one by one, by the engine, behind the image, filled up to the depth untimed."""
+    residents, image = subject.model.residents, subject.photo.image
+    n_fill = depth - subject.n_resident
+    seq_ids, _ = yield from residents.bring(image, n_forks=1, n_cells=n_fill + n)
+    try:
+        with residents.using(image):
+            if n_fill:
+                yield Append([(seq_ids[0], random_tokens(subject, n_fill))])
+            subject.finish()
+            watch = Watch()
+            yield from one_by_one(subject, seq_ids, n)
+            return watch.sample()
+    finally:
+        residents.give_back(seq_ids)
