@@ -7,9 +7,10 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from aesedge.bundle.bundle import data_folder, open_bundle
+from aesedge.bundle.bundle import open_bundle
 from aesedge.errors import UsageError
 from aesedge.image.find_photos import photos_in
+from aesedge.system.paths import data_folder
 
 from . import export_checkpoint
 from .plan import DEFAULT_GGUF, DEFAULT_VISION, listed

@@ -19,7 +19,6 @@ from aesedge.bundle.manifest import (
     MANIFEST_NAME,
     BundleFile,
     Defaults,
-    ImageSpec,
     ImageTokens,
     Manifest,
     PromptSpec,
@@ -27,6 +26,7 @@ from aesedge.bundle.manifest import (
     Source,
     format_manifest,
 )
+from aesedge.image.image_spec import ImageSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aesedge.bundle.checksums import cache_folder
 from aesedge.errors import MissingExtraError
 from aesedge.system.atomic_file import write_whole
+from aesedge.system.paths import cache_folder
 from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aesedge.bench.result import RANDOM_WEIGHTS, Quality
+from aesedge.config.planning import make_plan
 from aesedge.engine.likelihood import Changes, Reading, read_photo
 from aesedge.engine.model import Model
 from aesedge.samples import SAMPLE_PHOTOS
@@ -86,7 +87,7 @@ def read_reference(
     """
     manifest = bundle.manifest
     chosen = reference_options(manifest, options)
-    plan, measured = chosen.plan(bundle), options.plan(bundle)
+    plan, measured = make_plan(chosen, bundle), make_plan(options, bundle)
     name, is_random = setting_name(plan), manifest.source.checkpoint == RANDOM_WEIGHTS
     if name == setting_name(measured):
         return _same(name, is_random=is_random)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import platformdirs
-
 from aesedge.bundle import checksums
 from aesedge.bundle.first_load import ModelFile, check_files, file_state, is_known
 from aesedge.bundle.manifest import (
@@ -23,6 +21,7 @@ from aesedge.bundle.manifest import (
 from aesedge.errors import BundleError, BundleFormatError, BundleIntegrityError, BundleNotFoundError
 from aesedge.system.atomic_file import write_whole
 from aesedge.system.git_lfs import git_lfs_problem, is_git_lfs_pointer, refuse_git_lfs_pointer
+from aesedge.system.paths import data_folder
 from aesedge.system.regular_file import check_regular, read_regular
 
 if TYPE_CHECKING:
@@ -35,11 +34,6 @@ _POCKET_FOLDER = Path(__file__).parent.parent / POCKET
 _TEXT_MAX_BYTES = 1 << 24
 _STEPS: dict[Role, Step] = {"vision": "vision", "llm": "llm"}
 """What is loaded of a bundle."""
-
-
-def data_folder() -> Path:
-    """Where bundles live: ``AESEDGE_HOME``, or the platform's folder for user data."""
-    return Path(os.environ.get("AESEDGE_HOME") or platformdirs.user_data_dir("aesedge", appauthor=False))
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-import platformdirs
 
 from aesedge.errors import BundleIntegrityError
 from aesedge.system.atomic_file import write_whole
+from aesedge.system.paths import cache_folder
 from aesedge.system.regular_file import open_regular, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
 _MEMORY_NAME = "hashes.json"
@@ -25,11 +24,6 @@ _MEMORY_MAX_BYTES = 1 << 24
 _Known = tuple[int, int, int, int, Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]]
 """Size, times of content and inode, inode, SHA-256."""
 _log = logging.getLogger("aesedge")
-
-
-def cache_folder() -> Path:
-    """Where aesedge keeps what it can compute again: ``AESEDGE_CACHE``, or the platform's folder for caches."""
-    return Path(os.environ.get("AESEDGE_CACHE") or platformdirs.user_cache_dir("aesedge", appauthor=False))
 
 
 def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:

@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 import psutil
 
-from aesedge.bundle.checksums import cache_folder, remark_unwritable
+from aesedge.bundle.checksums import remark_unwritable
 from aesedge.bundle.llama_gguf import check_language_file
 from aesedge.bundle.onnx_header import check_vision_file
 from aesedge.errors import BundleFormatError, InferenceError, ModelLoadError
+from aesedge.system.paths import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,6 +13,7 @@ import msgspec
 
 from aesedge.bundle.fidelity import Fidelity
 from aesedge.errors import BundleFormatError
+from aesedge.image.image_spec import ImageSpec
 from aesedge.llm.prompt import TEMPLATES
 
 FORMAT_VERSION = 1
@@ -35,9 +36,6 @@ TypeName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39
 """Part of the names of files in the cache folder."""
 Positions = Annotated[int, msgspec.Meta(gt=0, le=8192)]
 """Image tokens: each takes a position of the context."""
-Level = Annotated[int, msgspec.Meta(ge=0, le=255)]
-Mean = Annotated[float, msgspec.Meta(ge=-10.0, le=10.0)]
-Deviation = Annotated[float, msgspec.Meta(ge=0.0, le=10.0)]
 Points = Annotated[float, msgspec.Meta(ge=0.0, le=10.0)]
 Count = Annotated[int, msgspec.Meta(gt=0, le=2**53)]
 
@@ -67,17 +65,6 @@ class BundleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Precision of a vision graph (``fp32``), quantization type of a language model (``Q4_K_M``), format of a card."""
     n_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = msgspec.field(name="bytes")
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-
-
-class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Preprocessing that turns a photo into the tower's pixels: pad to square, resize bicubically, normalise."""
-
-    size: Annotated[int, msgspec.Meta(gt=0, le=2048)]
-    """Side of the square that the tower sees, in pixels."""
-    mean: tuple[Mean, Mean, Mean]
-    std: tuple[Deviation, Deviation, Deviation]
-    pad_color: tuple[Level, Level, Level]
-    """RGB 0..255 of the border that makes a photo square."""
 
 
 class TokenPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -14,13 +14,13 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from aesedge.bundle.checksums import cache_folder
 from aesedge.cache.entry_file import DamagedEntry, Draft, Entry, read_entry, read_header
 from aesedge.cache.locks import FolderLock
 from aesedge.cache.lru_index import Listing, Occupancy, UseClock, entry_path, scan
 from aesedge.cache.part_file import part_file, sweep
 from aesedge.cache.size_limit import parse_budget
 from aesedge.errors import UsageError
+from aesedge.system.paths import cache_folder
 from aesedge.system.regular_file import NotRegularError, open_regular
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from aesedge.bundle.manifest import ImageSpec
+    from aesedge.image.image_spec import ImageSpec
 
     Setting = str | int | float | bool | None
 

@@ -108,8 +108,9 @@ def bench(
     if shape is not None:
         with imports_of_extra("bench --shape", "convert"):
             from aesedge_export.random_weights.type_costs import type_measurer
+        from aesedge.config.planning import make_plan
 
-        measure_types = type_measurer(bundle, options.plan(bundle).gguf)
+        measure_types = type_measurer(bundle, make_plan(options, bundle).gguf)
     baseline = None
     if against is not None:
         with imports_of_extra("bench --against", "convert"):

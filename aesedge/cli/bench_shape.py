@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aesedge.bundle.checksums import cache_folder
 from aesedge.cli.extras import imports_of_extra
 from aesedge.config.memory import fit
 from aesedge.errors import MemoryFitError, UsageError
 from aesedge.system.byte_sizes import size_text
+from aesedge.system.paths import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

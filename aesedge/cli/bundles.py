@@ -106,9 +106,10 @@ def _memory(bundle: Bundle) -> str:
     """Return what the bundle takes with default options, in all and by part."""
     from aesedge.config.memory import estimate
     from aesedge.config.options import Options
+    from aesedge.config.planning import make_plan
 
     try:
-        plan = Options().plan(bundle)
+        plan = make_plan(Options(), bundle)
         needed = estimate(bundle, plan)
     except AesedgeError as error:
         return shown(f"memory: unknown: {error}")

@@ -28,9 +28,9 @@ def cache(
     printing: Printing = Printing(),
 ) -> None:
     """Show what is kept of photos that were seen, and of bench --shape, or remove it. It is made again when needed."""
-    from aesedge.bundle.checksums import cache_folder
     from aesedge.cache import open_store
     from aesedge.cli.bench_shape import shapes_folder
+    from aesedge.system.paths import cache_folder
 
     rows: list[list[str]] = []
     summary: dict[str, dict[str, int]] = {}

@@ -12,8 +12,6 @@ from aesedge.system.machine import most_threads, n_cores
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aesedge.bundle.bundle import Bundle
-    from aesedge.config.plan import Plan
     from aesedge.config.profile import Purpose
     from aesedge.vision.tower import Device
 
@@ -91,14 +89,3 @@ class Options:
         if self.threads is not None:
             n = n_cores()
             check_whole("threads", self.threads, 1, most_threads(), f"on {n} processor{'s' if n > 1 else ''}")
-
-    def plan(self, bundle: Bundle) -> Plan:
-        """Return how a bundle is loaded: as the user wants it, else as measured here, else by what the hardware is.
-
-        Raises:
-            ProviderError: the device that was asked for is not there.
-            UsageError: the bundle has no such number of image tokens, or there is no such KV type.
-        """
-        from aesedge.config.planning import make_plan  # which loads runtimes; the command line's help does without
-
-        return make_plan(self, bundle)

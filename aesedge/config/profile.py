@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from aesedge.bundle.checksums import cache_folder
 from aesedge.config.plan import Settings
 from aesedge.llm.context import KV_TYPES
 from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.system.atomic_file import write_whole
 from aesedge.system.machine import cpu_name, most_threads, n_cores, package_version
+from aesedge.system.paths import cache_folder
 from aesedge.system.regular_file import read_regular
 from aesedge.vision.tower import vision_devices
 

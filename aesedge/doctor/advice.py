@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aesedge.config.memory import estimate
 from aesedge.config.memory.fit import limits_now
+from aesedge.config.planning import make_plan
 from aesedge.config.profile import load_profile
 from aesedge.doctor.build_advice import Advice, quoted, rebuilding
 from aesedge.errors import AesedgeError
@@ -49,7 +50,7 @@ def advice(
     """
     found = rebuilding(machine, built)
     try:
-        plan = options.plan(bundle)
+        plan = make_plan(options, bundle)
     except AesedgeError:  # the examination says why
         return found
     found += _vision(bundle, plan, built)

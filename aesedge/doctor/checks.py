@@ -6,15 +6,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aesedge.bundle.checksums import cache_folder
 from aesedge.cache import DiskStore
 from aesedge.config.memory import check_fit
+from aesedge.config.planning import make_plan
 from aesedge.doctor.network import check_network
 from aesedge.doctor.probe import caught_warnings
 from aesedge.errors import AesedgeError, BundleIntegrityError, InferenceError
 from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.system import machine
 from aesedge.system.byte_sizes import size_text
+from aesedge.system.paths import cache_folder
 from aesedge.vision.tower import runtime_build
 
 if TYPE_CHECKING:
@@ -77,11 +78,11 @@ def _llama_cpp() -> str:
 
 def _vision(bundle: Bundle, options: Options) -> str:
     version = runtime_build().version  # a bundle with one graph only is planned without ONNX Runtime
-    return f"onnxruntime {version}, graph {options.plan(bundle).vision.lower()}"
+    return f"onnxruntime {version}, graph {make_plan(options, bundle).vision.lower()}"
 
 
 def _memory(bundle: Bundle, options: Options) -> str:
-    needed = check_fit(bundle, options.plan(bundle), options.memory).estimate
+    needed = check_fit(bundle, make_plan(options, bundle), options.memory).estimate
     free = machine.process_bytes() + machine.available_bytes()
     return f"{size_text(needed.needed_bytes)} needed, {size_text(free)} free"
 

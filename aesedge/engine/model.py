@@ -16,18 +16,19 @@ from aesedge.cache import EmbeddingCache, open_store
 from aesedge.config.memory import check_fit
 from aesedge.config.options import Options
 from aesedge.config.plan import MOST_PHOTOS, ROOM_FOR_ONE_ANSWER, Plan
-from aesedge.config.planning import check_image_tokens
+from aesedge.config.planning import check_image_tokens, make_plan
 from aesedge.engine.batch import score_many
 from aesedge.engine.photo import Photo
 from aesedge.engine.rating import label_tokens
 from aesedge.errors import AesedgeError, BundleFormatError, ContextFullError, UsageError
 from aesedge.image import name_of
 from aesedge.llm import Context, LanguageModel
+from aesedge.llm.context import N_SEQ_MAX
 from aesedge.llm.prompt import prompt_template
 from aesedge.scheduling.kv_store import KeptKV
 from aesedge.scheduling.requests import Priority
 from aesedge.scheduling.scheduler import Scheduler
-from aesedge.scheduling.sequences import N_SEQ_MAX, Residents
+from aesedge.scheduling.sequences import Residents
 from aesedge.system.closing import Closing
 from aesedge.system.fair_lock import Turns
 from aesedge.system.machine import give_back_freed, n_cores
@@ -77,7 +78,7 @@ class Model(Closing):
         options = options or Options()
         self.bundle = bundle
         manifest = self.manifest = bundle.manifest
-        plan = options.plan(bundle)
+        plan = make_plan(options, bundle)
         self.gguf, self.vision, self.n_image_tokens = plan.gguf, plan.vision, plan.n_image_tokens
         self.template = prompt_template(manifest.prompt.template)
         files: list[tuple[Role, str]] = [("vision", self.vision), ("llm", self.gguf)]

@@ -14,7 +14,7 @@ from aesedge.image.color import FULL_SIZE
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from aesedge.bundle.manifest import ImageSpec
+    from aesedge.image.image_spec import ImageSpec
 
 _STRIP_ROWS = 256
 

@@ -27,7 +27,17 @@ KV_TYPES = {"f16": 1, "q8_0": 8}  # ggml_type
 _PAD = 256  # llama.cpp rounds the number of cells up to this
 FLASH_AUTO = -1  # llama_flash_attn_type
 _ABORTED = 2  # llama_decode's answer when the abort callback said so
+N_SEQ_MAX = 64  # sequences cost llama.cpp next to nothing in a unified cache
 N_BATCH_MAX = 1024  # enough for LLaVA-1.5's 576 image tokens and the text around them in one graph
+
+
+def even_chunk(n: int, chunk: int) -> int:
+    """Return the size of the parts of n rows, which is at most a chunk.
+
+    Even parts, because llama.cpp computes attention otherwise (sums in float16) where a batch has fewer than 64 rows:
+    what is cut off at the end should not be such a remainder.
+    """
+    return -(-n // -(-n // chunk))
 
 
 class Aborted(Exception):  # noqa: N818 (no error: somebody wanted it)

@@ -14,7 +14,7 @@ import numpy as np
 
 from aesedge.errors import InferenceError
 from aesedge.llm import binding
-from aesedge.scheduling.requests import even
+from aesedge.llm.context import even_chunk
 from aesedge.system.closing import Closing
 from aesedge.system.interrupt import result_unless_stopped
 
@@ -80,7 +80,7 @@ class RawTimer(Closing):
 
     def prefill(self, n: int) -> int:
         """Prefill random tokens into the empty sequence; return nanoseconds."""
-        return self._do(lambda: self._append(n, even(n, self._n_batch)))
+        return self._do(lambda: self._append(n, even_chunk(n, self._n_batch)))
 
     def prefill_rows(self, rows: npt.NDArray[np.float32]) -> int:
         """Prefill embeddings, float32 [n, n_embd], into the empty sequence; return nanoseconds."""
@@ -142,6 +142,6 @@ class RawTimer(Closing):
 
 def append_rows(context: Context, seq_id: int, rows: npt.NDArray[np.float32], n_batch: int) -> None:
     """Append embeddings to a sequence in even batches, as the engine does."""
-    n = even(len(rows), n_batch)
+    n = even_chunk(len(rows), n_batch)
     for start in range(0, len(rows), n):
         context.prefill_embeddings(seq_id, rows[start : start + n])

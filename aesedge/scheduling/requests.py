@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from aesedge.llm.context import even_chunk
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -56,7 +58,7 @@ class _Parts:
 
     def n_next(self, chunk: int) -> int:
         """Return how many rows are for the next batch."""
-        return min(self.n_left, even(self.n_rows, chunk))
+        return min(self.n_left, even_chunk(self.n_rows, chunk))
 
     def slices(self, n: int) -> list[Slice]:
         """Return the next n rows."""
@@ -111,12 +113,3 @@ Work = Generator[Request, Any, T]
 
 class Preempted(Exception):  # noqa: N818 (no error: the work goes on later)
     """Thrown into work that must make room: what it appended is to go, and to be appended again after new room."""
-
-
-def even(n: int, chunk: int) -> int:
-    """Return the size of the parts of n rows, which is at most a chunk.
-
-    Even parts, because llama.cpp computes attention otherwise (sums in float16) where a batch has fewer than 64 rows:
-    what is cut off at the end should not be such a remainder.
-    """
-    return -(-n // -(-n // chunk))

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from aesedge.llm import Context
 
-N_SEQ_MAX = 64  # sequences cost llama.cpp next to nothing in a unified cache
 _PREFIX_SEQ = 0
 
 

@@ -10,12 +10,11 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from aesedge.bundle.bundle import data_folder
-from aesedge.bundle.checksums import cache_folder
 from aesedge.system import machine
 from aesedge.system.commands import said_by, text_in
 from aesedge.system.cpu_features import cpu_flags, instructions
 from aesedge.system.gpus import Gpu, gpus
+from aesedge.system.paths import cache_folder, data_folder
 
 
 class Hardware(msgspec.Struct, frozen=True):

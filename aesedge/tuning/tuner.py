@@ -13,6 +13,7 @@ import psutil
 from aesedge.config.memory import check_fit
 from aesedge.config.options import Options
 from aesedge.config.plan import Settings
+from aesedge.config.planning import make_plan
 from aesedge.config.profile import FORMAT, Profile, machine_facts, profile_key
 from aesedge.errors import UsageError
 from aesedge.tuning.candidates import hardware, is_possible, language_changes, most_precise, usable, vision_changes
@@ -62,7 +63,7 @@ def tune(
         raise UsageError(f"--seconds {seconds:g}: it must be above 0 and at most 10000000")
     started = time.perf_counter()
     defaults = {
-        purpose: Options(gguf=gguf, device=device, memory=memory, tuned=False, purpose=purpose).plan(bundle)
+        purpose: make_plan(Options(gguf=gguf, device=device, memory=memory, tuned=False, purpose=purpose), bundle)
         for purpose in PURPOSES
     }
     plan = check_fit(bundle, defaults["score"], memory).estimate.plan

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from aesedge.cache import EmbeddingCache, Hit, embeddings_key, pixels_digest
-from aesedge.config.options import WORTH_KEEPING_S
 from aesedge.errors import AesedgeError
 from aesedge.image import preprocess, read_image, remarks_of
 from aesedge.system.fair_lock import Turns
@@ -21,8 +20,8 @@ from aesedge.system.fair_lock import Turns
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from aesedge.bundle.manifest import ImageSpec
     from aesedge.image import ImageSource
+    from aesedge.image.image_spec import ImageSpec
     from aesedge.vision.tower import VisionTower
 
 
@@ -77,7 +76,7 @@ class Eye:
         tower_sha256: str,
         cache: EmbeddingCache,
         turns: Turns | None = None,
-        worth_keeping_s: float = WORTH_KEEPING_S,
+        worth_keeping_s: float,
     ) -> None:
         self._tower = tower
         self._spec = spec

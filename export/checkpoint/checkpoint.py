@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from aesedge.bundle.manifest import ImageSpec
 from aesedge.errors import CheckpointError
+from aesedge.image.image_spec import ImageSpec
 
 from .architecture import Architecture, is_hf, read_architecture
 from .json_file import read_config, read_json_object

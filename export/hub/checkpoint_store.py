@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import filelock
 import msgspec
 
-from aesedge.bundle.bundle import data_folder
 from aesedge.errors import DownloadError
+from aesedge.system.paths import data_folder
 
 from .checkpoint_files import needed_files
 from .hub import Listing, download, n_partial_bytes

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from aesedge.bundle.bundle import data_folder, open_bundle
+from aesedge.bundle.bundle import open_bundle
 from aesedge.errors import BundleIntegrityError, DownloadError, MissingExtraError, UsageError
 from aesedge.image import read_image
+from aesedge.system.paths import data_folder
 
 from ..disk_space import bundle_bytes, on_one_disk, require_space, shown_bytes
 from ..language.tensor_types import parse_type

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-    from aesedge.bundle.manifest import ImageSpec, PromptSpec, RatingSpec
+    from aesedge.bundle.manifest import PromptSpec, RatingSpec
+    from aesedge.image.image_spec import ImageSpec
     from aesedge.vision.tower import VisionTower
 
 Progress = Callable[[float], None]

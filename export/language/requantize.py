@@ -17,11 +17,12 @@ import msgspec
 import psutil
 
 import aesedge
-from aesedge.bundle.bundle import Bundle, data_folder, open_bundle
+from aesedge.bundle.bundle import Bundle, open_bundle
 from aesedge.bundle.checksums import sha256
 from aesedge.bundle.manifest import MANIFEST_NAME, NAME_PATTERN, BundleFile, Manifest, format_manifest, parse_manifest
 from aesedge.errors import AesedgeError, BundleError, UsageError
 from aesedge.system.machine import default_n_threads
+from aesedge.system.paths import data_folder
 
 from ..bundle_files import typed
 from ..disk_space import require_space

@@ -7,10 +7,11 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aesedge.bundle.bundle import data_folder, open_bundle
+from aesedge.bundle.bundle import open_bundle
 from aesedge.bundle.gguf_header import read_header
 from aesedge.bundle.manifest import NAME_PATTERN
 from aesedge.errors import AesedgeError, UsageError
+from aesedge.system.paths import data_folder
 
 from ..shown import shown_steps
 from .importer import import_pair

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from aesedge.bundle.manifest import ImageSpec
+    from aesedge.image.image_spec import ImageSpec
 
     from ..progress import Report
     from ..proof.proof_inputs import Files, Inputs

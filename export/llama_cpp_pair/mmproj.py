@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from aesedge.bundle.manifest import ImageSpec
 from aesedge.errors import CheckpointError
+from aesedge.image.image_spec import ImageSpec
 
 from ..vision.vision_builder import VisionShape
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from aesedge.bundle.manifest import ImageSpec, PromptSpec, RatingSpec
+    from aesedge.bundle.manifest import PromptSpec, RatingSpec
+    from aesedge.image.image_spec import ImageSpec
 
     from .forced import Prompts
     from .gguf_runtime import GgufRuntime

@@ -24,8 +24,9 @@ from aesedge_export.questions import default_rating
 from aesedge_export.work_folder import check_target, work_folder
 
 import aesedge
-from aesedge.bundle.manifest import FORMAT_VERSION, Defaults, ImageSpec, ImageTokens, Manifest, PromptSpec, Source
+from aesedge.bundle.manifest import FORMAT_VERSION, Defaults, ImageTokens, Manifest, PromptSpec, Source
 from aesedge.image import read_image
+from aesedge.image.image_spec import ImageSpec
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.system.machine import default_n_threads
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from aesedge.bundle.manifest import ImageSpec
+    from aesedge.image.image_spec import ImageSpec
 
     from .tower import Tower
 

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
-from aesedge.bundle.manifest import ImageSpec
+from aesedge.image.image_spec import ImageSpec
 
 from ..vision.vision_builder import VisionShape
 

@@ -24,13 +24,14 @@ from aesedge.bench.rounds import Measurement, Sample, run_rounds
 from aesedge.bundle.bundle import open_bundle
 from aesedge.cli import main
 from aesedge.config.options import Options
+from aesedge.config.planning import make_plan
 from aesedge.engine.model import open_model
 from aesedge.errors import UsageError
 from aesedge.image import read_image
 from aesedge.samples import SAMPLE_PHOTOS
 
 MANIFEST = open_bundle("pocket").manifest
-PLAN = Options().plan(open_bundle("pocket"))
+PLAN = make_plan(Options(), open_bundle("pocket"))
 N = MANIFEST.image_tokens.max
 VISION = f"vision {PLAN.vision.lower()}"
 ROWS = {

@@ -18,9 +18,9 @@ from aesedge.bench.ceilings import Ceilings
 from aesedge.bench.chart import save_chart
 from aesedge.bench.plot import Chart, clean
 from aesedge.bench.result import Row, save_result
-from aesedge.bundle.checksums import cache_folder
 from aesedge.cli import main
 from aesedge.errors import UsageError
+from aesedge.system.paths import cache_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,6 +16,7 @@ from aesedge.bundle import checksums
 from aesedge.bundle.manifest import MANIFEST_NAME, format_manifest, parse_manifest
 from aesedge.errors import AesedgeError, BundleFormatError, BundleIntegrityError, BundleNotFoundError, UsageError
 from aesedge.system.atomic_file import write_whole
+from aesedge.system.paths import cache_folder, data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,8 +139,8 @@ def test_hash_is_remembered_and_not_computed_twice(folder: Path, monkeypatch: py
 @pytest.mark.parametrize("memory", [b"", b"[]", b"\xff", b'{"x": 1}', b'{"x": [1, 2]}'])
 def test_damaged_memory_of_hashes_is_only_forgotten(folder: Path, memory: bytes) -> None:
     path = folder / "llm-f32.gguf"
-    checksums.cache_folder().mkdir(parents=True, exist_ok=True)
-    (checksums.cache_folder() / "hashes.json").write_bytes(memory)
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    (cache_folder() / "hashes.json").write_bytes(memory)
     assert checksums.remembered_sha256(path) == checksums.sha256(path)
 
 
@@ -163,7 +164,7 @@ def test_unwritable_cache_costs_a_remark_and_nothing_else(
 
 
 def test_names_are_found_at_home_and_folders_anywhere(bundle_folder: Path, tmp_path: Path) -> None:
-    home = bundles.data_folder()
+    home = data_folder()
     shutil.copytree(bundle_folder, home / "mine")
     assert bundles.open_bundle("mine").folder == home / "mine"
     assert bundles.open_bundle(bundle_folder).folder == bundle_folder

@@ -13,6 +13,7 @@ from aesedge.bundle import bundle as bundles
 from aesedge.bundle.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME
 from aesedge.cli import main
 from aesedge.errors import BundleError, BundleFormatError, BundleIntegrityError, BundleNotFoundError
+from aesedge.system.paths import data_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,7 +200,7 @@ def test_a_card_in_another_encoding_is_shown(folder: Path, capsys: Any) -> None:
 @pytest.fixture
 def home(bundle_folder: Path) -> Path:
     """Three bundles: one whose manifest is broken, one that was altered, one that is whole."""
-    home = bundles.data_folder()
+    home = data_folder()
     for name in ("a-broken", "b-flipped", "c-good"):
         shutil.copytree(bundle_folder, home / name)
     (home / "a-broken" / MANIFEST_NAME).write_text("{")
@@ -250,7 +251,7 @@ def test_bundles_shows_the_names_that_open_it(home: Path, capsys: Any) -> None:
 
 
 def test_a_bundle_behind_a_name_that_is_taken_is_shown_by_its_folder(bundle_folder: Path, capsys: Any) -> None:
-    hidden = shutil.copytree(bundle_folder, bundles.data_folder() / "pocket")
+    hidden = shutil.copytree(bundle_folder, data_folder() / "pocket")
     assert main(["bundles", "--json"]) == 0
     names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
     assert names == ["pocket", str(hidden)]

@@ -17,8 +17,10 @@ from aesedge.cli import main
 from aesedge.config import profile as profiles
 from aesedge.config.options import Options
 from aesedge.config.plan import Settings
+from aesedge.config.planning import make_plan
 from aesedge.config.profile import FORMAT, Profile, machine_facts, profile_key, profile_path, save_profile
 from aesedge.doctor.probe import caught_warnings
+from aesedge.system.paths import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +86,7 @@ def test_whatever_stands_in_place_of_a_file_answers_stay(
     bundle_folder: Path, photo_path: Path, put: Callable[[Path], None]
 ) -> None:
     before = scored(bundle_folder, photo_path)
-    caches = checksums.cache_folder()
+    caches = cache_folder()
     files = [path for path in caches.rglob("*") if path.is_file() and path.parent.name != "proven"]
     assert {path.name for path in files} >= {"hashes.json", ".lock"}
     assert any(path.suffix == ".entry" for path in files)
@@ -106,7 +108,7 @@ def test_whatever_stands_in_place_of_a_file_answers_stay(
 def test_a_remembered_hash_that_was_altered_is_no_verdict(bundle_folder: Path) -> None:
     opened = open_bundle(bundle_folder)
     opened.path("llm", "f32")
-    memory = checksums.cache_folder() / "hashes.json"
+    memory = cache_folder() / "hashes.json"
     known = json.loads(memory.read_bytes())
     for value in known.values():
         value[-1] = "0" * 64
@@ -154,7 +156,7 @@ def test_settings_that_this_machine_has_not_are_dropped_with_one_remark(
     bundle_folder: Path, photo_path: Path, change: dict[str, Any]
 ) -> None:
     bundle = open_bundle(bundle_folder)
-    before = Options(device="cpu").plan(bundle)
+    before = make_plan(Options(device="cpu"), bundle)
     key = profile_key(bundle.manifest, "F32", "cpu")
     profile = Profile(
         format=FORMAT, key=key, measured_at="2026", took_s=1.0, machine=machine_facts(), settings={}, expected_s={},
@@ -162,13 +164,13 @@ def test_settings_that_this_machine_has_not_are_dropped_with_one_remark(
     )  # fmt: skip
     path = profile_path(bundle.manifest, "F32", key)
     save_profile(msgspec.structs.replace(profile, settings={"critique": msgspec.convert(SETTINGS, Settings)}), path)
-    assert Options(device="cpu").plan(bundle).chunk == 64  # it is believed as it is
+    assert make_plan(Options(device="cpu"), bundle).chunk == 64  # it is believed as it is
     written = json.loads(path.read_bytes())
     written["settings"]["critique"].update(change)
     path.write_text(json.dumps(written))
     with caught_warnings() as remarks:
-        assert Options(device="cpu").plan(bundle) == before
-        assert Options(device="cpu").plan(bundle) == before
+        assert make_plan(Options(device="cpu"), bundle) == before
+        assert make_plan(Options(device="cpu"), bundle) == before
         assert 0 <= scored(bundle_folder, photo_path) <= 10
     (remark,) = remarks
     assert path.name in remark

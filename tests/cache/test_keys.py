@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from aesedge.bundle.manifest import ImageSpec
 from aesedge.cache import embeddings_key, kv_key, pixels_digest
 from aesedge.cache import keys as identity_module
 from aesedge.cache.keys import _encoded
 from aesedge.errors import UsageError
 from aesedge.image import preprocess
+from aesedge.image.image_spec import ImageSpec
 
 A, B, C, D = (digit * 64 for digit in "abcd")
 SPEC = ImageSpec(size=8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), pad_color=(1, 2, 3))

@@ -16,9 +16,9 @@ from cli_runner import Cli, photos, send
 from conftest import drawn_photo
 from image_files import stored
 
-from aesedge.bundle.bundle import data_folder
 from aesedge.cli import main
 from aesedge.engine.results import PhotoResult
+from aesedge.system.paths import data_folder
 from aesedge.system.sanitize import sanitize
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "photo-result.schema.json"

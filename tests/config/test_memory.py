@@ -19,15 +19,17 @@ from llama_quantize import Job, quantize_with_llama
 
 from aesedge.bundle.bundle import Bundle, open_bundle
 from aesedge.bundle.gguf_tensors import read_weights
-from aesedge.bundle.manifest import ImageSpec, ImageTokens
+from aesedge.bundle.manifest import ImageTokens
 from aesedge.cli import main
 from aesedge.config.memory import MemoryEstimate, check_fit, estimate, fit, parse_memory
 from aesedge.config.memory.dry_run import DryRun
 from aesedge.config.options import Options
 from aesedge.config.plan import Plan
+from aesedge.config.planning import make_plan
 from aesedge.engine import model as engine
 from aesedge.engine.model import open_model
 from aesedge.errors import MemoryFitError, ModelLoadError, ProviderError, UsageError
+from aesedge.image.image_spec import ImageSpec
 from aesedge.llm import Context, LanguageModel, binding, gpu_offload
 from aesedge.llm.gpu_offload import ALL_LAYERS, GpuDevice, LayerSizes, bytes_on_gpu, gpu_layers_for, layers_that_fit
 from aesedge.system import machine
@@ -403,7 +405,7 @@ def test_what_a_budget_leaves_is_for_embeddings_of_photos_that_were_seen(
     bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = open_bundle(bundle_folder)
-    needed = estimate(bundle, Options(device="cpu").plan(bundle)).needed_bytes
+    needed = estimate(bundle, make_plan(Options(device="cpu"), bundle)).needed_bytes
     limit_ram(monkeypatch, 8 * GB)
     for spare, kept in ((0, 0), (3 * 10**6, 3 * 10**6), (GB, engine.RAM_BYTES)):
         with open_model(bundle_folder, memory=f"{needed + spare}B", device="cpu") as model:

@@ -13,6 +13,7 @@ from aesedge.bundle.bundle import Bundle, open_bundle
 from aesedge.config import profile as profiles
 from aesedge.config.options import Options
 from aesedge.config.plan import Settings
+from aesedge.config.planning import make_plan
 from aesedge.config.profile import (
     FORMAT,
     Profile,
@@ -77,21 +78,21 @@ def test_what_is_kept_is_read_back(bundle: Bundle) -> None:
 
 def test_plan_takes_the_settings_of_its_purpose(bundle: Bundle) -> None:
     keep(bundle, profile_of(bundle))
-    plan = Options(device="cpu", purpose="score").plan(bundle)
+    plan = make_plan(Options(device="cpu", purpose="score"), bundle)
     assert plan.settings == SETTINGS
-    assert Options(device="cpu", purpose="critique").plan(bundle).chunk == 64
+    assert make_plan(Options(device="cpu", purpose="critique"), bundle).chunk == 64
 
 
 def test_untuned_is_as_if_there_were_none(bundle: Bundle) -> None:
-    before = Options(device="cpu").plan(bundle)
+    before = make_plan(Options(device="cpu"), bundle)
     keep(bundle, profile_of(bundle))
-    assert Options(device="cpu").plan(bundle) != before
-    assert Options(device="cpu", tuned=False).plan(bundle) == before
+    assert make_plan(Options(device="cpu"), bundle) != before
+    assert make_plan(Options(device="cpu", tuned=False), bundle) == before
 
 
 def test_what_the_user_says_goes_first(bundle: Bundle) -> None:
     keep(bundle, profile_of(bundle))
-    plan = Options(device="cpu", purpose="score", threads=7, kv_type="f16", gpu_layers=0).plan(bundle)
+    plan = make_plan(Options(device="cpu", purpose="score", threads=7, kv_type="f16", gpu_layers=0), bundle)
     assert (plan.threads, plan.threads_batch, plan.threads_vision) == (7, 7, 7)
     assert (plan.kv_type, plan.gpu_layers) == ("f16", 0)
     assert plan.chunk == 128  # the rest is as it was tuned
@@ -100,8 +101,8 @@ def test_what_the_user_says_goes_first(bundle: Bundle) -> None:
 def test_8_bit_kv_has_flash_attention_whatever_was_tuned(bundle: Bundle) -> None:
     slow = replace(SETTINGS, kv_type="f16", flash_attention=False)
     keep(bundle, profile_of(bundle, settings={"score": slow}))
-    assert not Options(device="cpu", purpose="score").plan(bundle).flash_attention
-    assert Options(device="cpu", purpose="score", kv_type="q8_0").plan(bundle).flash_attention
+    assert not make_plan(Options(device="cpu", purpose="score"), bundle).flash_attention
+    assert make_plan(Options(device="cpu", purpose="score", kv_type="q8_0"), bundle).flash_attention
 
 
 def test_model_runs_with_it(bundle: Bundle, bundle_folder: Path, photo_path: Path) -> None:
@@ -141,11 +142,11 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_damaged_profile_is_one_remark_and_the_defaults(bundle: Bundle, damage: bytes) -> None:
-    before = Options(device="cpu").plan(bundle)
+    before = make_plan(Options(device="cpu"), bundle)
     path = keep(bundle, profile_of(bundle))
     path.write_bytes(damage)
     with caught_warnings() as remarks:
-        assert Options(device="cpu").plan(bundle) == before
+        assert make_plan(Options(device="cpu"), bundle) == before
     (remark,) = remarks
     assert str(path) in remark
     assert "aesedge tune" in remark
@@ -186,7 +187,7 @@ def test_where_nobody_measured_the_hardware_decides(
     others = [file for file in bundle.manifest.files if file.type.lower() != gguf.lower()]
     manifest = msgspec.structs.replace(bundle.manifest, files=[*others, llm])
     options = Options(gguf=gguf, purpose=purpose, device="cpu", tuned=False)
-    plan = options.plan(Bundle(bundle.folder, manifest))
+    plan = make_plan(options, Bundle(bundle.folder, manifest))
     assert (plan.repack, plan.flash_attention) == (repack, flash)
     small = Options(gguf=gguf, purpose=purpose, device="cpu", tuned=False, kv_type="q8_0")
-    assert small.plan(Bundle(bundle.folder, manifest)).flash_attention  # which that type needs
+    assert make_plan(small, Bundle(bundle.folder, manifest)).flash_attention  # which that type needs

@@ -24,10 +24,10 @@ from hypothesis.stateful import (
 )
 from PIL import Image
 
-from aesedge.bundle import checksums
 from aesedge.cli import main
 from aesedge.cli.bench_shape import shapes_folder
 from aesedge.engine.completion import Writing
+from aesedge.system.paths import cache_folder
 
 if TYPE_CHECKING:
     from aesedge.engine.model import Model
@@ -72,7 +72,7 @@ class Reuse(RuleBasedStateMachine):
     @initialize(ctx=st.sampled_from([700, 2048]))
     def begin(self, ctx: int) -> None:
         self.ctx = ctx
-        shutil.rmtree(checksums.cache_folder(), ignore_errors=True)
+        shutil.rmtree(cache_folder(), ignore_errors=True)
         self.open()
 
     def open(self) -> None:
@@ -226,7 +226,7 @@ def test_damaged_files_are_dropped_and_recomputed(kind: str, damage: str, caplog
         for image in PHOTOS[:2]:
             with model.look(image) as photo:
                 photo.pin()
-    folder = checksums.cache_folder() / kind
+    folder = cache_folder() / kind
     files = sorted(path for path in folder.iterdir() if path.suffix in {".entry", ".pinned"})
     assert len(files) >= 2
     contents = [path.read_bytes() for path in files]

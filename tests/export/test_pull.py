@@ -23,9 +23,10 @@ from aesedge_export.hub.checkpoint_store import store_folder
 from pulling import WEIGHTS, Exports, checkpoint_files, command, last_line, run
 from safetensors.numpy import save
 
-from aesedge.bundle.bundle import data_folder, installed_folders, open_bundle
+from aesedge.bundle.bundle import installed_folders, open_bundle
 from aesedge.cli import main
 from aesedge.errors import ParityError
+from aesedge.system.paths import data_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,6 +27,7 @@ from aesedge.bundle.gguf_tensors import read_weights
 from aesedge.cli.bench_shape import bundle_of_shape, shapes_folder
 from aesedge.config.memory import estimate, fit
 from aesedge.config.options import Options
+from aesedge.config.planning import make_plan
 from aesedge.errors import BundleError, CheckpointError, MemoryFitError, UsageError
 from aesedge.llm import LanguageModel
 
@@ -220,7 +221,7 @@ def test_the_estimate_is_near_that_of_the_files() -> None:
     weights = sum(weight_bytes(parse_shape(TINY), "Q4_K_M").values())
     assert weights == sum(w.n_bytes for w in read_weights(made.path("llm", "q4_k_m")))
     whole = sum(memory_parts(SHAPES["pocket"], "Q8_0", ["fp32"]).values())
-    exact = estimate(open_bundle(POCKET), Options(threads=1, device="cpu", tuned=False).plan(open_bundle(POCKET)))
+    exact = estimate(open_bundle(POCKET), make_plan(Options(threads=1, device="cpu", tuned=False), open_bundle(POCKET)))
     assert whole == pytest.approx(exact.needed_bytes, abs=150e6)
 
 
@@ -243,7 +244,7 @@ def test_a_probe_is_as_wide_as_the_bundle_s_model(tmp_path: Path) -> None:
     with LanguageModel(tmp_path / "probe.gguf") as model:
         assert (model.n_embd, model.n_vocab) == (256, 2048)
         assert model.metadata("llama.block_count") == "4"  # all that there are: they are small
-    plan = dataclasses.replace(Options(threads=1, device="cpu", tuned=False).plan(made), n_image_tokens=36)
+    plan = dataclasses.replace(make_plan(Options(threads=1, device="cpu", tuned=False), made), n_image_tokens=36)
     with ThreadPoolExecutor(1) as pool:
         costs = measure_types(Workshop(plan, write, tmp_path, pool.submit), types=["q8_0"], seconds=60)
     assert [cost.gguf for cost in costs.costs] == ["q8_0"]

@@ -24,8 +24,9 @@ from aesedge_export.vision.vision_precision import optimize, write_fp16, write_i
 from PIL import Image
 from reduction_in_numpy import EXPECTED, Seen, best_cells, seen
 
-from aesedge.bundle.manifest import ImageSpec, ImageTokens
+from aesedge.bundle.manifest import ImageTokens
 from aesedge.errors import ParityError, UsageError
+from aesedge.image.image_spec import ImageSpec
 from aesedge.vision.tower import INPUT, N_INPUT, OUTPUT, VisionTower
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import pytest
 from image_files import ORIENTATION, encoded, scene, stored
 from PIL import Image, ImageOps
 
-from aesedge.bundle.manifest import ImageSpec
 from aesedge.image import preprocess, read_image
+from aesedge.image.image_spec import ImageSpec
 
 SPEC = ImageSpec(size=56, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), pad_color=(122, 116, 104))
 PHOTOS = Path(__file__).parents[3] / "shared" / "photos" / "exif-orientation"

@@ -7,9 +7,9 @@ import pytest
 from image_files import scene
 from PIL import Image
 
-from aesedge.bundle.manifest import ImageSpec
 from aesedge.errors import ImageError, UsageError
 from aesedge.image import preprocess
+from aesedge.image.image_spec import ImageSpec
 from aesedge.image.preprocess import _STRIP_ROWS
 
 TOLERANCE = 1e-5  # of the normalised values; the pixels before them are the same to the bit

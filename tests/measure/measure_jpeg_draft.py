@@ -25,8 +25,8 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from aesedge.bundle.manifest import ImageSpec
 from aesedge.image import OVERSAMPLING, preprocess, read_image
+from aesedge.image.image_spec import ImageSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

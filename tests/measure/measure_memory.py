@@ -16,6 +16,7 @@ from pathlib import Path
 from aesedge.bundle.bundle import open_bundle
 from aesedge.config.memory import estimate
 from aesedge.config.options import Options
+from aesedge.config.planning import make_plan
 from aesedge.engine.completion import Writing
 from aesedge.engine.model import Model
 from aesedge.samples import SAMPLE_PHOTOS
@@ -64,7 +65,7 @@ def main() -> None:
         device="cpu",
         threads=args.threads,
     )
-    plan = options.plan(bundle)
+    plan = make_plan(options, bundle)
     expected = estimate(bundle, plan)
     with Model(bundle, options) as model, model.look(args.photo) as photo:
         photo.score()

@@ -31,6 +31,7 @@ from aesedge_export.llama_cpp_pair.mtmd_process import MARKER, MtmdProcess, Mtmd
 from PIL import Image
 
 from aesedge.config.options import Options
+from aesedge.config.planning import make_plan
 from aesedge.engine.model import Model, open_model
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.scheduling.requests import Append, AppendRows, Room, Work
@@ -122,7 +123,7 @@ def engine_seconds(model: Model, n_rows: int, n_tokens: int) -> float:
 
 def rates(model: Model, llm: Path, options: Options, runs: int) -> dict[str, list[tuple[float, float]]]:
     """Return seconds of the engine and of llama-bench's calls, in pairs."""
-    plan, n = options.plan(model.bundle), model.n_image_tokens
+    plan, n = make_plan(options, model.bundle), model.n_image_tokens
     settings = MtmdSettings(repack=plan.repack, flash_attention=plan.flash_attention, n_ubatch=plan.chunk)
     found: dict[str, list[tuple[float, float]]] = {f"pp{n}": [], f"tg{N_DECODED}": []}
     with MtmdProcess(None, llm, n_threads=plan.threads, settings=settings) as peer:
@@ -160,7 +161,7 @@ def main() -> None:
         options: dict[str, object] = {"cache": "0", "purpose": "score", "threads": given.threads}
         with open_model(given.bundle, **options) as model:
             chosen = Options(**options)  # type: ignore[arg-type]
-            plan, llm = chosen.plan(model.bundle), model.bundle.path("llm", model.gguf)
+            plan, llm = make_plan(chosen, model.bundle), model.bundle.path("llm", model.gguf)
             budgets = [model.n_image_tokens, *map(int, given.tokens.split(","))]
             print(f"{plan}\n")
             if not given.only_rates:

@@ -21,11 +21,12 @@ from test_ctrl_c import START as START_COMMAND
 from tuning_stand import BIG, START, Stand, speeds
 
 from aesedge.bundle.bundle import open_bundle
-from aesedge.bundle.checksums import cache_folder
 from aesedge.cli import main
 from aesedge.config.options import Options
+from aesedge.config.planning import make_plan
 from aesedge.config.profile import load_profile
 from aesedge.errors import MemoryFitError, ModelLoadError, UsageError
+from aesedge.system.paths import cache_folder
 from aesedge.tuning import search as searching
 from aesedge.tuning import tune
 from aesedge.tuning.candidates import Change, Hardware, is_possible, language_changes, most_precise, usable
@@ -363,7 +364,7 @@ def test_tune_keeps_what_loads_from_then_on(
     for trial in profile.trials:
         assert trial.get("skipped") or set(trial["verdict"]) == set(trial["purposes"])
     for purpose, settings in profile.settings.items():
-        plan = Options(purpose=purpose).plan(bundle)
+        plan = make_plan(Options(purpose=purpose), bundle)
         assert plan.settings == settings
     with open_tiny(bundle_folder, device="auto") as model, model.look(photo_path) as photo:
         assert 0 <= photo.score().score <= 10
@@ -427,7 +428,7 @@ def test_memory_has_room_for_both_caches_and_for_weights_that_lie_otherwise(
     bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = open_bundle(bundle_folder)
-    plan = Options(device="cpu", threads=1, tuned=False).plan(bundle)
+    plan = make_plan(Options(device="cpu", threads=1, tuned=False), bundle)
     base = plan.settings
     with Runners(bundle, plan, None, 60) as runners:
         need = runners.estimate(base, runners._n_ctx)

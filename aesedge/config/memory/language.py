@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from aesedge.bundle.gguf_tensors import Weight, read_weights
 from aesedge.config.memory.dry_run import Buffers, DryRun
-from aesedge.llm.context import N_BATCH_MAX
+from aesedge.llm.context import N_BATCH_MAX, N_SEQ_MAX
 from aesedge.llm.gpu_offload import ALL_LAYERS, LayerSizes, gpu_devices, gpu_layers_for
-from aesedge.scheduling.sequences import N_SEQ_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
