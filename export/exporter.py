@@ -25,6 +25,9 @@ from .language.checkpoint_source import CheckpointSource
 from .language.importance import Calibration, gather
 from .language.language_files import keep_the_better, language_files, work_bytes
 from .language.tensor_types import parse_type
+from .parity.proof import prove
+from .parity.proof_inputs import Files, Inputs
+from .parity.self_proof import not_proven
 from .plan import (
     DEFAULT_GGUF,
     DEFAULT_VISION,
@@ -39,9 +42,6 @@ from .plan import (
     listed,
 )
 from .progress import silent
-from .proof.proof import prove
-from .proof.proof_inputs import Files, Inputs
-from .proof.self_proof import not_proven
 from .questions import default_prompt, default_rating
 from .vision.reduction import BEST, checked_method
 from .vision.vision_files import note_making, vision_bytes, vision_files
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from aesedge.bundle.manifest import BundleFile, Role
 
     from .language.language_files import LanguageFiles
+    from .parity.reference import ReferenceMode
     from .progress import Report
-    from .proof.reference import ReferenceMode
     from .vision.vision_files import VisionFiles
 
 _log = logging.getLogger("aesedge")

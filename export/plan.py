@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aesedge.bundle.manifest import PromptSpec, RatingSpec
 
     from .checkpoint.checkpoint import Checkpoint
-    from .proof.reference import ReferenceMode
+    from .parity.reference import ReferenceMode
 
 DEFAULT_GGUF = "q8_0,q4_k_m"
 DEFAULT_VISION = "fp32,int8"

@@ -15,7 +15,7 @@ import msgspec
 from aesedge.bench import quality
 from aesedge.bench.baseline_runs import run_pairs
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
-from aesedge.bench.fixture import NewPhotos, Subject, Watch
+from aesedge.bench.fixture import NewPhotos, Stopwatch, Subject
 from aesedge.bench.image_timing import image_tests
 from aesedge.bench.kernels import require_kernels, time_kernels
 from aesedge.bench.language_timing import language_tests, open_raw_timer
@@ -30,7 +30,7 @@ from aesedge.engine.model import Model
 from aesedge.errors import UsageError
 from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.samples import SAMPLE_PHOTOS
-from aesedge.system.machine import give_back_freed
+from aesedge.system.machine import trim_heap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -168,7 +168,7 @@ class Benchmark:
         left = _LOADING_S
         peak = PeakMemory()
         while True:
-            watch = Watch()
+            watch = Stopwatch()
             with Model(self.bundle, self.options) as model:
                 row.samples_ns.append(watch.sample().ns)
                 left -= 2 * watch.seconds  # as long again, as far as is known
@@ -180,10 +180,10 @@ class Benchmark:
             show(len(row.samples_ns) / _MOST_LOADS)
             if len(row.samples_ns) >= _MOST_LOADS or (left < 0 and row.samples_ns):
                 break
-        give_back_freed()
+        trim_heap()
 
     def _see(self, model: Model) -> None:
-        watch = Watch()
+        watch = Stopwatch()
         with model.look(self.photos[0]) as photo:
             photo.score()
             self._photo_s = watch.seconds

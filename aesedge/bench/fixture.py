@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from aesedge.engine.model import Model
     from aesedge.engine.photo import Photo
-    from aesedge.scheduling.requests import Work
+    from aesedge.scheduling.requests import Job
 
 _CUT = 8
 """A new photo lacks up to the eighth part of each side, somewhere."""
@@ -76,7 +76,7 @@ class Subject(Closing):
         self.photos = photos
         self.new_photos = new_photos
         self._synchronize = binding.load().llama_synchronize
-        watch = Watch()
+        watch = Stopwatch()
         with ExitStack() as stack:
             self.photo: Photo = stack.enter_context(model.look(photos[0]))
             self.photo.score()
@@ -87,53 +87,53 @@ class Subject(Closing):
             self.photo.image.restore = self._restore
             self._resources = stack.pop_all()
 
-    def bring(self) -> None:
+    def prefill(self) -> None:
         """Have the photo in the KV cache; where it left, it is copied there again."""
 
-        def work() -> Work[None]:
-            yield from self.model.residents.bring(self.photo.image)
+        def work() -> Job[None]:
+            yield from self.model.sequences.acquire(self.photo.image)
 
         self.model.scheduler.submit(work()).wait()
 
     def leave(self) -> None:
         """Have the photo leave the KV cache: attention reads what stands there of others, and users have one photo."""
-        self.model.scheduler.call(lambda: self.model.residents.evict(self.photo.image)).wait()
+        self.model.scheduler.call(lambda: self.model.sequences.evict(self.photo.image)).wait()
 
     @property
     def n_resident(self) -> int:
         """Positions up to the end of the image."""
-        return self.model.residents.n_positions(self.photo.image)
+        return self.model.sequences.n_positions(self.photo.image)
 
-    def timed(self, work: Work[Sample]) -> Sample:
+    def timed(self, work: Job[Sample]) -> Sample:
         """Have work done by the scheduler."""
         return self.model.scheduler.submit(work).wait()
 
     def _save(self) -> npt.NDArray[np.uint8]:
-        residents, image = self.model.residents, self.photo.image
+        sequences, image = self.model.sequences, self.photo.image
 
-        def work() -> Work[npt.NDArray[np.uint8]]:
-            seq_ids, _ = yield from residents.bring(image, n_forks=1)
+        def work() -> Job[npt.NDArray[np.uint8]]:
+            seq_ids, _ = yield from sequences.acquire(image, n_forks=1)
             try:
-                return residents.context.save(seq_ids[0])
+                return sequences.context.save(seq_ids[0])
             finally:
-                residents.give_back(seq_ids)
+                sequences.release(seq_ids)
 
         return self.model.scheduler.submit(work()).wait()
 
     def _restore(self, seq_id: int) -> bool:
-        self.model.residents.context.restore(seq_id, self.state, self.n_resident)
+        self.model.sequences.context.restore(seq_id, self.state, self.n_resident)
         return True
 
     def finish(self) -> None:
         """Wait for a GPU, which works on after llama_decode has returned; for work, on the scheduler's thread."""
-        self._synchronize(self.model.residents.context.handle)
+        self._synchronize(self.model.sequences.context.handle)
 
     def close(self) -> None:
         """Let the photo leave the KV cache. Closing twice does nothing."""
         self._resources.close()
 
 
-class Watch:
+class Stopwatch:
     """A clock that starts when it is made."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from aesedge.bench.fixture import Subject, Watch
+from aesedge.bench.fixture import Stopwatch, Subject
 from aesedge.bench.result import Row
 from aesedge.bench.rounds import Measurement, Sample
 from aesedge.image import preprocess, read_image
@@ -28,18 +28,18 @@ def image_tests(subject: Subject) -> list[Measurement]:
     pixel_values = preprocess(picture, spec)
 
     def decode(path: Path) -> Sample:
-        watch = Watch()
+        watch = Stopwatch()
         read_image(path, size_hint=spec.size)
         return watch.sample()
 
     def prepare() -> Sample:
         copy = picture.copy()
-        watch = Watch()
+        watch = Stopwatch()
         preprocess(copy, spec)
         return watch.sample()
 
     def look() -> Sample:
-        watch = Watch()
+        watch = Stopwatch()
         tower.encode(pixel_values, n_image_tokens)
         return watch.sample()
 

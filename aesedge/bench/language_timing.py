@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aesedge.bench.fixture import Subject, Watch
+from aesedge.bench.fixture import Stopwatch, Subject
 from aesedge.bench.result import Row
 from aesedge.bench.rounds import Measurement, Sample
 from aesedge.llm import Context
 from aesedge.llm.raw_timing import RawTimer
-from aesedge.scheduling.requests import Append, Work
+from aesedge.scheduling.requests import DecodeTokens, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,25 +95,25 @@ def random_tokens(subject: Subject, n: int) -> list[int]:
     return [int(token) for token in np.random.default_rng().integers(subject.model.llm.n_vocab, size=n)]
 
 
-def _answers(subject: Subject, questions: Sequence[Sequence[int]]) -> Work[Sample]:
+def _answers(subject: Subject, questions: Sequence[Sequence[int]]) -> Job[Sample]:
     """Prefill questions about the image, and decode an answer to each, all at once (llama-batched-bench's ``-pps``)."""
-    residents, image = subject.model.residents, subject.photo.image
+    sequences, image = subject.model.sequences, subject.photo.image
     n_cells = sum(map(len, questions)) + N_ANSWER * len(questions)
-    seq_ids, _ = yield from residents.bring(image, n_forks=len(questions), n_cells=n_cells)
+    seq_ids, _ = yield from sequences.acquire(image, n_forks=len(questions), n_cells=n_cells)
     try:
-        with residents.using(image):
-            watch = Watch()
-            yield Append(list(zip(seq_ids, questions, strict=True)), fetch=True)
+        with sequences.pinned(image):
+            watch = Stopwatch()
+            yield DecodeTokens(list(zip(seq_ids, questions, strict=True)), fetch=True)
             prefill_s = watch.seconds
             yield from one_by_one(subject, seq_ids, N_ANSWER)
             return watch.sample(prefill_s=prefill_s, decode_s=watch.seconds - prefill_s)
     finally:
-        residents.give_back(seq_ids)
+        sequences.release(seq_ids)
 
 
-def one_by_one(subject: Subject, seq_ids: Sequence[int], n: int) -> Work[None]:
+def one_by_one(subject: Subject, seq_ids: Sequence[int], n: int) -> Job[None]:
     """Append so many tokens to each sequence, one to each at a time, with the logits that a sampler would read."""
     tokens: Iterator[int] = iter(random_tokens(subject, n * len(seq_ids)))
     for _ in range(n):
-        yield Append([(seq_id, [next(tokens)]) for seq_id in seq_ids], fetch=len(seq_ids) > 1)
+        yield DecodeTokens([(seq_id, [next(tokens)]) for seq_id in seq_ids], fetch=len(seq_ids) > 1)
     subject.finish()

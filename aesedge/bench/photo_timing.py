@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aesedge.bench.fixture import Subject, Watch
+from aesedge.bench.fixture import Stopwatch, Subject
 from aesedge.bench.result import Row
 from aesedge.bench.rounds import Measurement, Sample
 from aesedge.engine.completion import Writing
@@ -34,8 +34,8 @@ def photo_tests(subject: Subject) -> list[Measurement]:
 
     def asked(do: Callable[[Photo], object]) -> Callable[[], Sample]:
         def repeat() -> Sample:
-            subject.bring()
-            watch = Watch()
+            subject.prefill()
+            watch = Stopwatch()
             do(subject.photo)
             return watch.sample()
 
@@ -60,9 +60,9 @@ def _first_token(subject: Subject, state: CacheState) -> Measurement:
     model = subject.model
     again = subject.new_photos.write()
 
-    def ask(photo: Photo, watch: Watch) -> Sample:
+    def ask(photo: Photo, watch: Stopwatch) -> Sample:
         """Ask for one token; what looking took is in the photo's timings."""
-        asked = Watch()
+        asked = Stopwatch()
         photo.critique(_ONE).read()
         seen = photo.timings
         return watch.sample(
@@ -77,17 +77,17 @@ def _first_token(subject: Subject, state: CacheState) -> Measurement:
         if state == "cold":
             path = subject.new_photos.write()
         else:
-            model.eye.see(path, model.n_image_tokens)  # so that its embeddings are there, whatever came since
+            model.encoder.encode(path, model.n_image_tokens)  # so that its embeddings are there, whatever came since
         subject.leave()
-        watch = Watch()
+        watch = Stopwatch()
         with model.look(path) as photo:
             if photo.cache_state != state:
                 raise InferenceError(f"TTFT {state}: the caches say that the photo was {photo.cache_state}")
             return ask(photo, watch)
 
     def stay() -> Sample:
-        subject.bring()
-        watch = Watch()
+        subject.prefill()
+        watch = Stopwatch()
         subject.photo.critique(_ONE).read()
         return watch.sample(first_token_s=watch.seconds)
 
@@ -107,7 +107,7 @@ def _in_a_row(subject: Subject) -> list[Measurement]:
     def score() -> Sample:
         paths = [subject.new_photos.write() for _ in range(n)]
         subject.leave()
-        watch = Watch()
+        watch = Stopwatch()
         _check([outcome for _, outcome in model.score_many(paths, attributes=False)])
         return watch.sample()
 
@@ -120,7 +120,7 @@ def _in_a_row(subject: Subject) -> list[Measurement]:
     def write() -> Sample:
         paths = [subject.new_photos.write() for _ in range(n)]
         subject.leave()
-        watch = Watch()
+        watch = Stopwatch()
         outcomes = [outcome for _, outcome in model.each(paths, criticise)]
         sample = watch.sample()
         _check(outcomes)

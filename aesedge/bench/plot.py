@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aesedge.errors import MissingExtraError
-from aesedge.system.atomic_file import write_whole
+from aesedge.system.atomic_file import write_atomic
 from aesedge.system.paths import cache_folder
 from aesedge.system.sanitize import sanitize
 
@@ -69,7 +69,7 @@ def new_figure(path: Path, *, width: int = 1240, height: int = 640) -> Iterator[
         figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, layout="constrained")
         yield figure
         figure.savefig(data, format="png")
-    write_whole(path, data.getvalue())
+    write_atomic(path, data.getvalue())
 
 
 def clean(text: str, longest: int) -> str:

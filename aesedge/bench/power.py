@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from aesedge.system.commands import number_in, said_by, text_in
+from aesedge.system.commands import command_output, number_in, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,7 +106,7 @@ class _Rapl:
         packages: dict[str, list[Path]] = {}
         # Only packages: cores and memory are parts of them. The MMIO driver counts the same ones a second time.
         for folder in sorted((root / _POWERCAP).glob("*"), key=lambda f: ("mmio" in f.name, f.name)):
-            name = text_in(folder / "name") or ""
+            name = read_text(folder / "name") or ""
             if name.startswith("package"):
                 packages.setdefault(" ".join(name.split())[:30], []).append(folder)
         for name, folders in packages.items():
@@ -223,7 +223,7 @@ class _Command:
         try:
             process.terminate()
         except PermissionError:  # what sudo runs is root's
-            said_by(["sudo", "-n", "kill", str(process.pid)])
+            command_output(["sudo", "-n", "kill", str(process.pid)])
         try:
             process.wait(_END_WITHIN_S)
         except subprocess.TimeoutExpired:
@@ -269,6 +269,6 @@ def _powermetrics() -> _Command:
         found = _POWERMETRICS.fullmatch(line)
         return found and (found[1], float(found[2]) / (1000 if found[3] == "mW" else 1))
 
-    if said_by(["sudo", "-n", "true"]) is None:
+    if command_output(["sudo", "-n", "true"]) is None:
         return _Command(name, [], parse, f"{name}: needs root, and sudo would ask for a password")
     return _Command(name, ["sudo", "-n", name, "--samplers", "cpu_power,gpu_power", "-i", _INTERVAL_MS], parse)

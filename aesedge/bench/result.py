@@ -13,7 +13,7 @@ import msgspec
 
 from aesedge.engine.results import CacheState
 from aesedge.errors import UsageError
-from aesedge.system.atomic_file import write_whole
+from aesedge.system.atomic_file import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -266,7 +266,7 @@ def save_result(result: Result, path: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    write_whole(path, result_json(result).encode() + b"\n")
+    write_atomic(path, result_json(result).encode() + b"\n")
 
 
 def result_json(result: Result) -> str:

@@ -21,7 +21,7 @@ from aesedge.bench.result import RANDOM_WEIGHTS, Card
 from aesedge.bundle.checksums import sha256
 from aesedge.bundle.gguf_tensors import read_weights
 from aesedge.doctor.libraries import libraries
-from aesedge.system.commands import said_by
+from aesedge.system.commands import command_output
 from aesedge.system.environment import openmp_waiting
 from aesedge.system.hardware import hardware
 from aesedge.system.measurement_noise import disturbances
@@ -99,10 +99,10 @@ def _version() -> str:
     """Return the version, with the commit where this is a clone, in which nothing is written, not even git's index."""
     clone = Path(aesedge.__file__).parent.parent
     git = ["git", "--no-optional-locks", "-C", str(clone)]
-    commit = said_by([*git, "describe", "--always", "--exclude=*"]) if (clone / ".git").exists() else None
+    commit = command_output([*git, "describe", "--always", "--exclude=*"]) if (clone / ".git").exists() else None
     if not commit:
         return aesedge.__version__
-    dirty = "-dirty" if said_by([*git, "status", "--porcelain", "--untracked-files=no"]) else ""
+    dirty = "-dirty" if command_output([*git, "status", "--porcelain", "--untracked-files=no"]) else ""
     return f"{aesedge.__version__} ({commit}{dirty})"
 
 
@@ -114,7 +114,7 @@ def _backend(model: Model) -> str:
 
 
 def _settings(model: Model) -> dict[str, Any]:
-    context = model.residents.context
+    context = model.sequences.context
     return dataclasses.asdict(model.plan) | {
         "n_ctx": context.n_ctx,
         "n_batch": context.n_batch,

@@ -19,7 +19,7 @@ from aesedge.bundle.manifest import (
     parse_manifest,
 )
 from aesedge.errors import BundleError, BundleFormatError, BundleIntegrityError, BundleNotFoundError
-from aesedge.system.atomic_file import write_whole
+from aesedge.system.atomic_file import write_atomic
 from aesedge.system.git_lfs import git_lfs_problem, is_git_lfs_pointer, refuse_git_lfs_pointer
 from aesedge.system.paths import data_folder
 from aesedge.system.regular_file import check_regular, read_regular
@@ -73,7 +73,7 @@ class Bundle:
         files = [self._file(role, type_) for role, type_ in wanted]
         for file in files:
             _check_size(self.folder, file)
-            self._check_hash(file, checksums.remembered_sha256(self.folder / file.path, expected=file.sha256))
+            self._check_hash(file, checksums.cached_sha256(self.folder / file.path, expected=file.sha256))
         return [self.folder / file.path for file in files]
 
     def check_loads(self, *wanted: tuple[Role, str]) -> None:
@@ -190,7 +190,7 @@ def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
     """
     path = bundle.folder / MANIFEST_NAME
     try:
-        write_whole(path, format_manifest(manifest))
+        write_atomic(path, format_manifest(manifest))
     except OSError as error:
         raise BundleError(
             f"{path}: cannot be written: {error.strerror}; copy the bundle to a folder of your own and name that"

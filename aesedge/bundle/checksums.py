@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from aesedge.errors import BundleIntegrityError
-from aesedge.system.atomic_file import write_whole
+from aesedge.system.atomic_file import write_atomic
 from aesedge.system.paths import cache_folder
 from aesedge.system.regular_file import open_regular, read_regular
 
@@ -48,7 +48,7 @@ def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
     return digest.hexdigest()
 
 
-def remembered_sha256(path: Path, *, expected: str = "") -> str:
+def cached_sha256(path: Path, *, expected: str = "") -> str:
     """Return a file's SHA-256; a file with the same size, inode and times as before is not read again.
 
     What was remembered is only believed where it says what is expected: it may be wrong, the file may be right.
@@ -105,7 +105,7 @@ def _remember(memory: dict[str, _Known]) -> None:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / _MEMORY_NAME, msgspec.json.encode(memory), own=True)
+        write_atomic(folder / _MEMORY_NAME, msgspec.json.encode(memory), own=True)
     except OSError as error:
         remark_unwritable(folder, error.strerror or "unknown reason")
 

@@ -1,9 +1,9 @@
 """What need not be computed twice: image embeddings and KV, kept by content; knows bytes, keys and arrays, no models.
 
-    identity.py    what makes two results the same one: keys
+    keys.py        what makes two results the same one: keys
     entry_file.py  one result as a file that cannot be misread
-    disk_store.py  a folder of such files, shared by processes (folder_lock.py, part_file.py), within a budget
-                   (occupancy.py; budget.py reads "2GB" and "5%")
+    disk_store.py  a folder of such files, shared by processes (locks.py, part_file.py), within a budget
+                   (lru_index.py; size_limit.py reads "2GB" and "5%")
     embeddings.py  image embeddings in memory, over a disk store
 
 A cache never fails a photo: what cannot be kept or read back is computed again.

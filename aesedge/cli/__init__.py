@@ -24,7 +24,7 @@ from aesedge.cli.pull import pull
 from aesedge.cli.quantize import quantize
 from aesedge.cli.run_score import run, score
 from aesedge.cli.streams import OutputLostError, output_problem, standard_streams
-from aesedge.cli.terminal import complain, show_remarks
+from aesedge.cli.terminal import print_error, show_remarks
 from aesedge.cli.tune import tune
 from aesedge.errors import AesedgeError
 from aesedge.system.error_text import error_text
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         problem = output_problem(sys.stdout)
         if problem is not None and not isinstance(problem, BrokenPipeError):
-            complain(f"stdout: cannot be written: {problem.strerror}")
+            print_error(f"stdout: cannot be written: {problem.strerror}")
             code = SOME_FAILED
     return code
 
@@ -81,18 +81,18 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except AesedgeError as error:
-        complain(str(error))
+        print_error(str(error))
         return USAGE
     except typer.Exit as stop:
         return stop.exit_code
     except TyperException as error:
         if error.format_message():  # empty when no command was given: the help has been shown
-            complain(f"{error.format_message()} ('aesedge --help' shows what there is)")
+            print_error(f"{error.format_message()} ('aesedge --help' shows what there is)")
         return USAGE
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except OSError as error:  # a disk or a share that fails where nobody expects it
         where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-        complain(": ".join(filter(None, [where, error_text(error)])))
+        print_error(": ".join(filter(None, [where, error_text(error)])))
         return USAGE
     return code if isinstance(code, int) else 0

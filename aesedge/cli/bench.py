@@ -15,7 +15,7 @@ from aesedge.cli.bench_output import show as show_result
 from aesedge.cli.exit_codes import INTERRUPTED
 from aesedge.cli.extras import imports_of_extra
 from aesedge.cli.options import Loading, Printing, expand
-from aesedge.cli.terminal import complain, status
+from aesedge.cli.terminal import print_error, status
 
 if TYPE_CHECKING:
     from aesedge.bench.benchmark import Benchmark
@@ -125,7 +125,7 @@ def bench(
             result.complete = not stopped
             write_result(result, form, out, plot, quiet=printing.quiet)
     if stopped:
-        complain("stopped: " + ("what was measured by then was kept" if result else "nothing was measured yet"))
+        print_error("stopped: " + ("what was measured by then was kept" if result else "nothing was measured yet"))
         raise typer.Exit(INTERRUPTED)
 
 

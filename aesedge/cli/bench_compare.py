@@ -13,7 +13,7 @@ import typer
 from aesedge.bench.number_format import change_text, digits, interval_text, scaled, time_text
 from aesedge.cli.exit_codes import SOME_FAILED
 from aesedge.cli.streams import print_json_text
-from aesedge.cli.terminal import bold, complain, dim, table
+from aesedge.cli.terminal import bold, dim, print_error, table
 from aesedge.errors import UsageError
 from aesedge.system.sanitize import sanitize
 
@@ -63,7 +63,7 @@ def compare(
         raise UsageError(f"{before} and {after}: no ratio can be compared: {why}")
     _print(trends, format, _regression_cells(trends))
     for trend in trends.fallen:
-        complain(f"regression: {_fall(trend)}")
+        print_error(f"regression: {_fall(trend)}")
     if trends.fallen:
         raise typer.Exit(SOME_FAILED)
 

@@ -11,7 +11,7 @@ import typer
 
 from aesedge.cli.options import Printing, expand
 from aesedge.cli.streams import print_json_text
-from aesedge.cli.terminal import complain
+from aesedge.cli.terminal import print_error
 from aesedge.errors import UsageError
 from aesedge.system.error_text import error_text
 from aesedge.system.sanitize import sanitize
@@ -121,7 +121,7 @@ def write_result(result: Result, form: Format, out: Path | None, plot: Path | No
     """
     from aesedge.bench.output_formats import left_out, render
     from aesedge.cli.bench_text import result_text
-    from aesedge.system.atomic_file import write_whole
+    from aesedge.system.atomic_file import write_atomic
 
     text = result_text(result) if form is Format.table else render(result, form.value)
     put = print_json_text if form in {Format.json, Format.jsonl} else print
@@ -129,7 +129,7 @@ def write_result(result: Result, form: Format, out: Path | None, plot: Path | No
         put(text)
     else:
         try:
-            _save(out, lambda: write_whole(out, text.encode() + b"\n"))
+            _save(out, lambda: write_atomic(out, text.encode() + b"\n"))
         except UsageError:
             put(text)  # what took minutes is not lost
             raise
@@ -138,7 +138,7 @@ def write_result(result: Result, form: Format, out: Path | None, plot: Path | No
             print(f"\nWritten to {sanitize(str(out))}.")
     lost = "" if form is Format.table else left_out(result, form.value)
     if lost and not quiet:
-        complain(lost)
+        print_error(lost)
     if plot is not None:
         _save(plot, lambda: _draw(result, plot))
 

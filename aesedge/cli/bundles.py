@@ -13,7 +13,7 @@ from aesedge.cli.exit_codes import SOME_FAILED, USAGE
 from aesedge.cli.fidelity import fidelity_text
 from aesedge.cli.options import Printing, expand
 from aesedge.cli.streams import print_json
-from aesedge.cli.terminal import bold, complain, dim, shown, size, status, table
+from aesedge.cli.terminal import bold, dim, print_error, shown, size, status, table
 from aesedge.errors import AesedgeError
 
 
@@ -38,7 +38,7 @@ def bundles(printing: Printing = Printing()) -> None:
     else:
         print("no bundles are installed; 'aesedge export CHECKPOINT' makes one")
     for problem in broken:
-        complain(str(problem))
+        print_error(str(problem))
     if broken:
         raise typer.Exit(SOME_FAILED)
 
@@ -191,7 +191,7 @@ def _say_verified(name: str, path: str | None, problem: str, printing: Printing)
         found = {"bundle": name, "file": path, "ok": not problem, "problem": problem or None}
         print_json(found)
     elif problem:
-        complain(problem)
+        print_error(problem)
     elif not printing.quiet:
         print(f"ok  {shown(name)}  {path}", flush=True)
 

@@ -18,7 +18,7 @@ from aesedge.cli.options import Loading, Printing, WritingOptions, expand
 from aesedge.cli.photos import look_at
 from aesedge.cli.result_text import show_ratings, show_reply, show_report
 from aesedge.cli.streams import print_json
-from aesedge.cli.terminal import bold, complain, dim, shown, status
+from aesedge.cli.terminal import bold, dim, print_error, shown, status
 from aesedge.engine.results import photo_fields
 from aesedge.errors import AesedgeError, UsageError
 from aesedge.image.find_photos import PHOTO_SUFFIXES
@@ -106,7 +106,7 @@ class Session:
                 if line:
                     self._answer(line)
             except AesedgeError as error:
-                complain(str(error))
+                print_error(str(error))
             except Terminated:
                 raise
             except KeyboardInterrupt:
@@ -136,7 +136,7 @@ class Session:
             print(file=self._remarks)
             return None
         except OSError as error:  # a folder was given as stdin, or the terminal has gone
-            complain(f"stdin: cannot be read: {error.strerror or error}")
+            print_error(f"stdin: cannot be read: {error.strerror or error}")
             return None
 
     def _answer(self, line: str) -> None:
@@ -159,7 +159,7 @@ class Session:
             if self._rate_at_first:
                 self._rate()
         elif line.startswith("/"):
-            complain(f"there is no {line.split(maxsplit=1)[0]}; /help shows what there is")
+            print_error(f"there is no {line.split(maxsplit=1)[0]}; /help shows what there is")
         else:
             self._ask(line)
 

@@ -13,7 +13,7 @@ from aesedge.cli import doctor_text
 from aesedge.cli.exit_codes import SOME_FAILED
 from aesedge.cli.options import Loading, Printing, expand
 from aesedge.cli.streams import print_json
-from aesedge.cli.terminal import bold, complain, dim, status, table
+from aesedge.cli.terminal import bold, dim, print_error, status, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aesedge.doctor.difference import Limits
     from aesedge.doctor.libraries import Libraries
     from aesedge.system.hardware import Disk, Hardware
-    from aesedge.system.measurement_noise import Disturbance
+    from aesedge.system.measurement_noise import NoiseSource
 
 
 @expand
@@ -73,7 +73,7 @@ def _examine_machine(bundle: Bundle, options: Options, printing: Printing) -> bo
         return passed
     for finding in findings:
         if not finding.passed:
-            complain(f"{finding.name}: {finding.found}")
+            print_error(f"{finding.name}: {finding.found}")
     if not printing.quiet:
         found = _look_around(bundle, options, printing)
         sections = [
@@ -98,13 +98,14 @@ class _Surroundings:
     disks: list[Disk]
     libraries: Libraries
     faster: list[Advice]
-    disturbances: list[Disturbance]
+    disturbances: list[NoiseSource]
 
 
 def _look_around(bundle: Bundle, options: Options, printing: Printing) -> _Surroundings:
-    from aesedge.doctor import advice, disturbances, libraries
-    from aesedge.system import hardware
-    from aesedge.system.hardware import disks
+    from aesedge.doctor.advice import advice
+    from aesedge.doctor.libraries import libraries
+    from aesedge.system.hardware import disks, hardware
+    from aesedge.system.measurement_noise import disturbances
 
     with status("looking at this machine", quiet=printing.quiet):
         machine, built, disturbing = hardware(), libraries(), disturbances()
@@ -134,7 +135,7 @@ def _show_report(bundle: Bundle, report: CacheReport, *, quiet: bool) -> None:
         print(dim(_legend(report.floors)))
     for check in report.checks:
         if check.problem or check.skipped:
-            complain(f"{check.name}: {check.problem or f'not examined: {check.skipped}'}")
+            print_error(f"{check.name}: {check.problem or f'not examined: {check.skipped}'}")
     n_failed = sum(not check.passed for check in report.checks)
     n_skipped = sum(bool(check.skipped) for check in report.checks)
     if n_failed:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aesedge.doctor.libraries import Libraries
     from aesedge.system.gpus import Gpu
     from aesedge.system.hardware import Disk, Hardware
-    from aesedge.system.measurement_noise import Disturbance
+    from aesedge.system.measurement_noise import NoiseSource
 
 _NAME_WIDTH = 17
 _WORD_WIDTH = 8
@@ -96,7 +96,7 @@ def advice_section(advices: Sequence[Advice]) -> str:
     return _section("what would be faster", lines)
 
 
-def disturbances_section(found: Sequence[Disturbance]) -> str:
+def disturbances_section(found: Sequence[NoiseSource]) -> str:
     """Return what disturbs measurements, what does not, and what cannot be known here."""
     known = sorted((d for d in found if d.known), key=lambda d: not d.disturbs)
     rows = [_row(d.what, d.found, "disturbs" if d.disturbs else "ok") for d in known]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking:
+class PhotoTask:
     """What is asked, and how answers are written; None asks for none."""
 
     critique: Writing | None
@@ -28,18 +28,18 @@ class Asking:
     answers: Writing
     pin: bool
 
-    def ask(self, photo: Photo) -> Opinion:
+    def ask(self, photo: Photo) -> PhotoReport:
         """Rate a photo, and have all its texts written from now on."""
         score, attributes = photo.score_and_attributes()
         if self.pin:
             photo.pin()
         critique = photo.critique(self.critique).start() if self.critique else None
         answers = [(question, photo.ask(question, self.answers).start()) for question in self.questions]
-        return Opinion(photo, score, attributes, critique, answers, self.report)
+        return PhotoReport(photo, score, attributes, critique, answers, self.report)
 
 
 @dataclass
-class Opinion:
+class PhotoReport:
     """What came of it; texts may still be growing."""
 
     photo: Photo
@@ -50,7 +50,7 @@ class Opinion:
     report_writing: Writing | None
     report: Report | None = None
 
-    def finished(self) -> Opinion:
+    def finished(self) -> PhotoReport:
         """Wait until everything is written."""
         self.write_report()
         for reply in (self.critique, *(reply for _, reply in self.answers)):

@@ -16,7 +16,7 @@ import typer
 
 from aesedge.cli.exit_codes import SOME_FAILED, USAGE
 from aesedge.cli.streams import OutputLostError
-from aesedge.cli.terminal import complain, status
+from aesedge.cli.terminal import print_error, status
 from aesedge.errors import AesedgeError, ImageError, UsageError
 from aesedge.image.find_photos import photos_in
 from aesedge.system.sanitize import sanitize
@@ -100,7 +100,7 @@ def check_stdin_once(names: Sequence[str]) -> None:
 def complain_of(name: str, error: AesedgeError) -> None:
     """Say on stderr what is wrong with a photo."""
     text, shown_name = str(error), sanitize(name)
-    complain(text if name in text or shown_name in text or name == STDIN else f"{shown_name}: {text}")
+    print_error(text if name in text or shown_name in text or name == STDIN else f"{shown_name}: {text}")
 
 
 def look_at(model: Model, name: str) -> Photo:
@@ -170,7 +170,7 @@ def find_photos(named: Sequence[str]) -> Found:
     if not names and not unread:
         raise UsageError("; ".join(f"{name}: no photos in this folder" for name in empty))
     for name in empty:
-        complain(f"{name}: no photos in this folder")
+        print_error(f"{name}: no photos in this folder")
     if not names:
         raise typer.Exit(SOME_FAILED)
     return Found(names, len(unread) + len(empty))

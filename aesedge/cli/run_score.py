@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from aesedge.cli.exit_codes import SOME_FAILED
 from aesedge.cli.loading import constrained, load_model, writing
 from aesedge.cli.options import AnswerGrammar, AnswerSchema, Loading, Printing, WritingOptions, expand
-from aesedge.cli.photo_task import Asking, Opinion
+from aesedge.cli.photo_task import PhotoReport, PhotoTask
 from aesedge.cli.photos import STDIN, check_stdin_once, complain_of, each_photo, find_photos, look_at, sources
 from aesedge.cli.result_text import show_remarks
 from aesedge.cli.streams import print_json
@@ -61,7 +61,7 @@ def run(
         return
     if (schema or grammar) and not questions:
         raise UsageError("--schema and --grammar are about the answers to --ask; ask something")
-    asking = Asking(
+    asking = PhotoTask(
         critique=chosen if critique else None,
         report=chosen if report else None,
         questions=questions,
@@ -75,7 +75,7 @@ def run(
             ask_one(model, names[0], asking, quiet=printing.quiet)
             return
 
-        def show(opinion: Opinion) -> None:
+        def show(opinion: PhotoReport) -> None:
             if printing.json:
                 print_json(opinion.result().to_builtins())
             else:
@@ -88,7 +88,7 @@ def run(
         raise typer.Exit(SOME_FAILED)
 
 
-def ask_one(model: Model, name: str, asking: Asking, *, quiet: bool) -> None:
+def ask_one(model: Model, name: str, asking: PhotoTask, *, quiet: bool) -> None:
     """Look at one photo, and print its texts while they are written.
 
     Raises:

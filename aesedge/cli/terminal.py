@@ -60,7 +60,7 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
     return space + text if right else text + space
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Say on stderr, in one line, what went wrong."""
     over = _CLEAR_LINE if takes_escapes(sys.stderr) else ""  # what is being done may be shown there
     print(f"{over}aesedge: {sanitize(' '.join(text.split()))}", file=sys.stderr, flush=True)
@@ -76,7 +76,7 @@ def show_remarks(*, quiet: bool) -> None:
 
 class _Remarks(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        complain(record.getMessage())
+        print_error(record.getMessage())
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import typer
 from aesedge.bundle.bundle import POCKET, open_bundle
 from aesedge.cli.options import Device, Printing, QualityPhotos, expand
 from aesedge.cli.streams import print_json
-from aesedge.cli.terminal import bold, complain, dim, status, table
+from aesedge.cli.terminal import bold, dim, print_error, status, table
 from aesedge.errors import UsageError
 from aesedge.system.error_text import error_text
 from aesedge.system.sanitize import sanitize
@@ -66,7 +66,7 @@ def tune(
         path = profile_path(bundle.manifest, gguf or bundle.manifest.defaults.gguf, profile.key)
         save_profile(profile, path)
     except KeyboardInterrupt:
-        complain("stopped: nothing was kept")
+        print_error("stopped: nothing was kept")
         raise
     except OSError as error:
         raise UsageError(f"what was measured cannot be kept: {error_text(error)}") from None
@@ -81,10 +81,10 @@ def tune(
 
 
 def _forget(bundle: Bundle, gguf: str | None, device: Device, printing: Printing) -> None:
-    from aesedge.config.profile import forget_profile
+    from aesedge.config.profile import delete_profile
 
     try:
-        there = forget_profile(bundle.manifest, gguf or bundle.manifest.defaults.gguf, device.value)
+        there = delete_profile(bundle.manifest, gguf or bundle.manifest.defaults.gguf, device.value)
     except OSError as error:
         raise UsageError(f"what was measured cannot be removed: {error_text(error)}") from None
     if printing.json:

@@ -17,7 +17,7 @@ import msgspec
 from aesedge.config.plan import Settings
 from aesedge.llm.context import KV_TYPES
 from aesedge.llm.gpu_offload import gpu_devices
-from aesedge.system.atomic_file import write_whole
+from aesedge.system.atomic_file import write_atomic
 from aesedge.system.machine import cpu_name, most_threads, n_cores, package_version
 from aesedge.system.paths import cache_folder
 from aesedge.system.regular_file import read_regular
@@ -123,7 +123,7 @@ def _remark_once(path: Path, problem: str) -> None:
     _log.warning("%s: cannot be used: %s; 'aesedge tune' measures anew", path, problem)
 
 
-def forget_profile(manifest: Manifest, gguf: str, device: str) -> bool:
+def delete_profile(manifest: Manifest, gguf: str, device: str) -> bool:
     """Remove the profile of this bundle on this machine; returns whether there was one.
 
     Raises:
@@ -142,4 +142,4 @@ def save_profile(profile: Profile, path: Path) -> None:
         OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n", own=True)
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n", own=True)

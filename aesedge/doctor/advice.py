@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aesedge.config.plan import Plan
     from aesedge.doctor.libraries import Libraries
     from aesedge.system.hardware import Hardware
-    from aesedge.system.noise_source import Disturbance
+    from aesedge.system.noise_source import NoiseSource
 
 __all__ = ["Advice", "advice"]
 
@@ -37,7 +37,7 @@ def advice(
     options: Options,
     machine: Hardware,
     built: Libraries,
-    disturbed: Sequence[Disturbance] = (),
+    disturbed: Sequence[NoiseSource] = (),
 ) -> list[Advice]:
     """Say what would be faster, what gains most first: other builds, then the bundle, tuning, power, memory.
 
@@ -110,7 +110,7 @@ def _tuning(bundle: Bundle, options: Options, plan: Plan) -> Iterator[Advice]:
     yield Advice("tuning", why, f"aesedge tune {_named(bundle)}{gguf}{device}")
 
 
-def _power_saving(disturbed: Sequence[Disturbance]) -> Iterator[Advice]:
+def _power_saving(disturbed: Sequence[NoiseSource]) -> Iterator[Advice]:
     remedies: dict[str, str] = {}
     for sign in disturbed:
         command = remedy(sign.what, platform.system()) if sign.disturbs else ""

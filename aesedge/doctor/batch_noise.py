@@ -18,7 +18,7 @@ from aesedge.engine.completion import Writing
 from aesedge.engine.generation import forced
 from aesedge.engine.likelihood import likelihood_of
 from aesedge.engine.rating import rate
-from aesedge.scheduling.requests import Append, AppendRows, Room, Work
+from aesedge.scheduling.requests import DecodeTokens, Job, PrefillEmbeddings, Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from aesedge.doctor.bundle_under_test import Cold, Patient
+    from aesedge.doctor.bundle_under_test import BundleUnderTest, ColdReference
     from aesedge.engine.likelihood import Likelihood
     from aesedge.engine.model import Model
     from aesedge.engine.rating import Rating
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Logits = npt.NDArray[np.float32]
 
 
-class Composition(NamedTuple):
+class BatchLayout(NamedTuple):
     """How batches are put together; 0 is as the engine does it for one question about one photo."""
 
     n_image: int = 0
@@ -51,20 +51,22 @@ class Composition(NamedTuple):
     """Tokens of another sequence in the same batch."""
 
 
-SAME = (Composition(), Composition(n_between=50), Composition(n_before=27), Composition(n_before=250, n_between=50))
+SAME = (BatchLayout(), BatchLayout(n_between=50), BatchLayout(n_before=27), BatchLayout(n_before=250, n_between=50))
 """The batches are the cold reading's; where in the cache they lie is not."""
 OTHER = (
-    *(Composition(n_question=n) for n in (1, 4, 16, 32)),
-    *(Composition(n_question=n, n_beside=64) for n in (0, 16)),
-    Composition(n_beside=150, n_between=50),
-    Composition(n_image=48),
-    Composition(n_image=48, n_beside=64),
+    *(BatchLayout(n_question=n) for n in (1, 4, 16, 32)),
+    *(BatchLayout(n_question=n, n_beside=64) for n in (0, 16)),
+    BatchLayout(n_beside=150, n_between=50),
+    BatchLayout(n_image=48),
+    BatchLayout(n_image=48, n_beside=64),
 )
 """Single tokens, as in answers; rows below and above the 64 at which llama.cpp's flash attention on the CPU changes its
 way; each combined with another."""
 
 
-def noise_floors(patient: Patient, cold: Cold, photos: Sequence[Path], show: Callable[[float], None]) -> Floors:
+def noise_floors(
+    patient: BundleUnderTest, cold: ColdReference, photos: Sequence[Path], show: Callable[[float], None]
+) -> Floors:
     """Return the largest change between any two readings of a photo: in the same batches, and in any.
 
     A conversation has a floor of its own, measured on the first photo: more of it is computed in other batches.
@@ -87,100 +89,98 @@ def _spread(*seen: Seen) -> Difference:
     return largest(between(a, b) for a, b in combinations(seen, 2))
 
 
-def _readings(model: Model, path: Path, *, with_turns: bool) -> dict[Composition, tuple[Seen, Likelihood | None]]:
+def _readings(model: Model, path: Path, *, with_turns: bool) -> dict[BatchLayout, tuple[Seen, Likelihood | None]]:
     """Read a photo in all compositions: as it is read cold, and after the second question of a conversation."""
-    rows = model.eye.see(path).embeddings()
+    rows = model.encoder.encode(path).embeddings()
     turns: list[int] = []
     if with_turns:
         with model.look(path) as photo:
             said = photo.ask(model.manifest.rating.question, Writing(max_tokens=probe.N_SAID))
             said.read()
         turns = probe.second_turn(model, said.tokens)
-    found: dict[Composition, tuple[Seen, Likelihood | None]] = {}
+    found: dict[BatchLayout, tuple[Seen, Likelihood | None]] = {}
     ordered = sorted(SAME + OTHER, key=_image_of)
     for _, compositions in groupby(ordered, key=_image_of):  # the image is computed once for all of a group
         found |= model.scheduler.submit(_composed(model, rows, turns, list(compositions))).wait()
     return found
 
 
-def _image_of(composition: Composition) -> tuple[int, int]:
+def _image_of(composition: BatchLayout) -> tuple[int, int]:
     return composition.n_image, composition.n_before
 
 
 def _composed(
-    model: Model, rows: npt.NDArray[np.float32], turns: Sequence[int], compositions: Sequence[Composition]
-) -> Work[dict[Composition, tuple[Seen, Likelihood | None]]]:
+    model: Model, rows: npt.NDArray[np.float32], turns: Sequence[int], compositions: Sequence[BatchLayout]
+) -> Job[dict[BatchLayout, tuple[Seen, Likelihood | None]]]:
     """Compute an image, and read it in compositions that differ in the rest."""
-    residents, n_piece = model.residents, compositions[0].n_image or len(rows)
+    sequences, n_piece = model.sequences, compositions[0].n_image or len(rows)
     before = yield from _filled(model, compositions[0].n_before)
-    (image,) = yield Room(1, len(rows))
-    residents.context.fork(residents.prefix_seq_id, image)
+    (image,) = yield Reserve(1, len(rows))
+    sequences.context.fork(sequences.prefix_seq_id, image)
     for start in range(0, len(rows), n_piece):
-        yield AppendRows([(image, rows[start : start + n_piece])])
-    residents.give_back(before)
-    found: dict[Composition, tuple[Seen, Likelihood | None]] = {}
+        yield PrefillEmbeddings([(image, rows[start : start + n_piece])])
+    sequences.release(before)
+    found: dict[BatchLayout, tuple[Seen, Likelihood | None]] = {}
     for composition in compositions:
         filled = yield from _filled(model, composition.n_between)
         text = yield from _read_text(model, image, probe.prompt(model), composition)
         rating = yield from _read_rating(model, image, composition)
         later = (yield from _read_text(model, image, turns, composition)) if turns else None
         found[composition] = Seen(text, rating), later
-        residents.give_back(filled)
-    residents.give_back([image])
+        sequences.release(filled)
+    sequences.release([image])
     return found
 
 
-def _read_text(model: Model, image: int, tokens: Sequence[int], composition: Composition) -> Work[Likelihood]:
+def _read_text(model: Model, image: int, tokens: Sequence[int], composition: BatchLayout) -> Job[Likelihood]:
     answer = probe.answer(model)
     seq_id, rest = yield from _begun(model, image, tokens, composition)
     logits = yield from _beside(model, forced(seq_id, rest, answer).parts, composition)
-    model.residents.give_back([seq_id])
+    model.sequences.release([seq_id])
     return likelihood_of(logits, answer)
 
 
-def _read_rating(model: Model, image: int, composition: Composition) -> Work[Rating]:
+def _read_rating(model: Model, image: int, composition: BatchLayout) -> Job[Rating]:
     seq_id, rest = yield from _begun(model, image, probe.score_prompt(model), composition)
     (first,) = yield from _beside(model, [(seq_id, rest)], composition)
     after = {}
     for prefix in model.labels.prefixes:
-        (fork,) = yield Room(1, len(prefix))
-        model.residents.context.fork(seq_id, fork)
+        (fork,) = yield Reserve(1, len(prefix))
+        model.sequences.context.fork(seq_id, fork)
         (after[prefix],) = yield from _beside(model, [(fork, prefix)], composition)
-        model.residents.give_back([fork])
-    model.residents.give_back([seq_id])
+        model.sequences.release([fork])
+    model.sequences.release([seq_id])
     return rate(model.labels, first, after)
 
 
-def _begun(
-    model: Model, image: int, tokens: Sequence[int], composition: Composition
-) -> Work[tuple[int, Sequence[int]]]:
+def _begun(model: Model, image: int, tokens: Sequence[int], composition: BatchLayout) -> Job[tuple[int, Sequence[int]]]:
     """Begin a question about an image in pieces; return its sequence, and what is left of it."""
     n_piece = composition.n_question or len(tokens)
     n_begun = (len(tokens) - 1) // n_piece * n_piece
-    (seq_id,) = yield Room(1, len(tokens))
-    model.residents.context.fork(image, seq_id)
+    (seq_id,) = yield Reserve(1, len(tokens))
+    model.sequences.context.fork(image, seq_id)
     for start in range(0, n_begun, n_piece):
-        yield Append([(seq_id, tokens[start : start + n_piece])])
+        yield DecodeTokens([(seq_id, tokens[start : start + n_piece])])
     return seq_id, tokens[n_begun:]
 
 
-def _beside(model: Model, parts: Sequence[tuple[int, Sequence[int]]], composition: Composition) -> Work[Logits]:
+def _beside(model: Model, parts: Sequence[tuple[int, Sequence[int]]], composition: BatchLayout) -> Job[Logits]:
     """Append parts in one batch with another text, and return the logits of the parts."""
     if not composition.n_beside:
-        logits: Logits = yield Append(parts, fetch=True)
+        logits: Logits = yield DecodeTokens(parts, fetch=True)
         return logits
-    (other,) = yield Room(1, composition.n_beside)
-    both: Logits = yield Append([(other, _other_text(model, composition.n_beside)), *parts], fetch=True)
-    model.residents.give_back([other])
+    (other,) = yield Reserve(1, composition.n_beside)
+    both: Logits = yield DecodeTokens([(other, _other_text(model, composition.n_beside)), *parts], fetch=True)
+    model.sequences.release([other])
     return both[1:]
 
 
-def _filled(model: Model, n: int) -> Work[list[int]]:
+def _filled(model: Model, n: int) -> Job[list[int]]:
     """Fill cells with another text; return its sequence, if there is any."""
     if not n:
         return []
-    seq_ids: list[int] = yield Room(1, n)
-    yield Append([(seq_ids[0], _other_text(model, n))])
+    seq_ids: list[int] = yield Reserve(1, n)
+    yield DecodeTokens([(seq_ids[0], _other_text(model, n))])
     return seq_ids
 
 

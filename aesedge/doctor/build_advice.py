@@ -11,7 +11,7 @@ import msgspec
 import aesedge
 from aesedge.doctor.libraries import RUNTIME_PACKAGES
 from aesedge.llm.binding import build_again
-from aesedge.system.commands import text_in
+from aesedge.system.commands import read_text
 from aesedge.system.cpu_features import SPEED
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _install_runtime(extra: str) -> str:
 def _make(backend: str) -> str:
     """Return the command that builds llama.cpp for a backend: the clone's own, where it has one."""
     clone, target = _clone(), f"install-{backend}"
-    if clone and f"\n{target}:" in (text_in(clone / "Makefile") or ""):
+    if clone and f"\n{target}:" in (read_text(clone / "Makefile") or ""):
         return f"make -C {quoted(str(clone))} {target}"
     return build_again(f"-DGGML_{backend.upper()}=on")
 

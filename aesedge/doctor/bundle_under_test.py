@@ -32,7 +32,7 @@ N_PHOTOS = 3
 
 
 @dataclass(frozen=True)
-class Patient:
+class BundleUnderTest:
     """A bundle and how it is to be loaded.
 
     Args:
@@ -70,10 +70,10 @@ class Patient:
         return dataclasses.replace(self.options, cache_folder=folder, cache=cache, ctx=ctx, worth_keeping_s=0.0)
 
 
-class Cold:
+class ColdReference:
     """What a model says that has just been opened over empty caches and does this one thing; read once each."""
 
-    def __init__(self, patient: Patient) -> None:
+    def __init__(self, patient: BundleUnderTest) -> None:
         self._patient = patient
         self._texts: dict[tuple[Path, tuple[int, ...]], Likelihood] = {}
         self._ratings: dict[Path, Rating] = {}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aesedge.config.options import Options
-    from aesedge.doctor.bundle_under_test import Cold, Patient
+    from aesedge.doctor.bundle_under_test import BundleUnderTest, ColdReference
 
 GROUP = "processes"
 N_ROUNDS = 2
@@ -40,7 +40,7 @@ class WorkerFailed(Exception):  # noqa: N818 (no error: it is what is looked for
 
 
 def check_concurrency(
-    patient: Patient, cold: Cold, limits: Limits, photos: Sequence[Path], show: Callable[[float], None]
+    patient: BundleUnderTest, cold: ColdReference, limits: Limits, photos: Sequence[Path], show: Callable[[float], None]
 ) -> list[Check]:
     """Have two processes use a folder at once; then two more, of which one is killed."""
     checks = []
@@ -61,7 +61,9 @@ def check_concurrency(
     return checks
 
 
-def _run(patient: Patient, cold: Cold, photos: Sequence[Path], folder: Path, *, kill: bool) -> list[tuple[Path, Seen]]:
+def _run(
+    patient: BundleUnderTest, cold: ColdReference, photos: Sequence[Path], folder: Path, *, kill: bool
+) -> list[tuple[Path, Seen]]:
     """Return what both processes read of the photos."""
     n = len(photos) * N_ROUNDS
     deadline = time.monotonic() + _LEAST_PATIENCE_S + 20 * n * cold.took_s
@@ -89,7 +91,7 @@ class _Worker:
     """One process; ended at the end of the ``with``, whatever happens."""
 
     def __init__(
-        self, patient: Patient, photos: Sequence[Path], folder: Path, deadline: float, *, for_ever: bool
+        self, patient: BundleUnderTest, photos: Sequence[Path], folder: Path, deadline: float, *, for_ever: bool
     ) -> None:
         self._deadline = deadline
         context = multiprocessing.get_context("spawn")  # a fork of llama.cpp's threads would hang
@@ -133,7 +135,7 @@ def use_cache(connection: Connection, bundle: str, options: Options, photos: Seq
             connection.recv()
             for path in list(photos) * N_ROUNDS:
                 with model.look(path) as photo:
-                    seen = probe.see(model, photo)
+                    seen = probe.probe_photo(model, photo)
                     photo.pin()
                 connection.send((path, seen))
             while for_ever:  # write the same files anew, so that whoever ends this process ends it while it writes

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
-    from aesedge.doctor.bundle_under_test import Cold, Patient
+    from aesedge.doctor.bundle_under_test import BundleUnderTest, ColdReference
 
     Kind = Literal["embeddings", "kv"]
 
@@ -64,7 +64,7 @@ DAMAGES: dict[str, Callable[[Files], bytes]] = {
 
 
 def damaged(
-    patient: Patient, cold: Cold, limits: Limits, photos: Sequence[Path], show: Callable[[float], None]
+    patient: BundleUnderTest, cold: ColdReference, limits: Limits, photos: Sequence[Path], show: Callable[[float], None]
 ) -> list[Check]:
     """Do every damage to the files of the first photo, and see what becomes of them."""
     sound, other = (_keep(patient, path) for path in photos[:2])
@@ -80,7 +80,7 @@ def damaged(
     return checks
 
 
-def _keep(patient: Patient, path: Path) -> Path:
+def _keep(patient: BundleUnderTest, path: Path) -> Path:
     """Keep everything about a photo on disk; return where."""
     folder = patient.new_folder()
     with patient.kept(folder) as model, model.look(path) as photo:
@@ -110,11 +110,13 @@ def _damage(folder: Path, other: Path, damage: Callable[[Files], bytes]) -> dict
     return made
 
 
-def _ask(patient: Patient, cold: Cold, path: Path, folder: Path, made: dict[Path, str]) -> tuple[Difference, str]:
+def _ask(
+    patient: BundleUnderTest, cold: ColdReference, path: Path, folder: Path, made: dict[Path, str]
+) -> tuple[Difference, str]:
     """Ask about the photo over damaged files; return how far the answer is off, and what else is wrong."""
     with caught_warnings() as remarks, patient.kept(folder) as model, model.look(path) as photo:
         state = photo.cache_state
-        found = probe.between(probe.see(model, photo), cold.seen(path))
+        found = probe.between(probe.probe_photo(model, photo), cold.seen(path))
     if state != "cold":
         return found, f"a damaged file was believed: the photo was taken from {state}"
     left = [file for file, digest in made.items() if file.exists() and sha256(file) == digest]

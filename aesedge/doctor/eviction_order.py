@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from aesedge.doctor.bundle_under_test import Cold, Patient
+    from aesedge.doctor.bundle_under_test import BundleUnderTest, ColdReference
     from aesedge.engine.model import Model
     from aesedge.engine.photo import Photo
 
 GROUP = "photos"
 
 
-def nearest(cold: Cold, photos: Sequence[Path]) -> float:
+def nearest(cold: ColdReference, photos: Sequence[Path]) -> float:
     """Return by how many nats per token the two photos that are most alike differ, each read cold."""
     return min(between_texts(cold.text(a), cold.text(b)).nll or 0.0 for a, b in combinations(photos, 2))
 
 
-def told_apart(cold: Cold, floors: Floors, photos: Sequence[Path]) -> Check:
+def check_distinguishable(cold: ColdReference, floors: Floors, photos: Sequence[Path]) -> Check:
     """See that the figures would show it, if one photo answered for another."""
     found, limits = nearest(cold, photos), floors.other
     problem = (
@@ -46,7 +46,7 @@ def told_apart(cold: Cold, floors: Floors, photos: Sequence[Path]) -> Check:
 
 
 def swapped(
-    patient: Patient, cold: Cold, limits: Limits, photos: Sequence[Path], show: Callable[[float], None]
+    patient: BundleUnderTest, cold: ColdReference, limits: Limits, photos: Sequence[Path], show: Callable[[float], None]
 ) -> list[Check]:
     """Ask photos in every order, with everything else driven out each time."""
     orders = list(_orders(photos))
@@ -57,7 +57,7 @@ def swapped(
             asked = [opened[path] for path in order]
             for j, (path, photo) in enumerate(zip(order, asked, strict=True)):
                 found |= _ask(model, photo, cold, path, text=(i + j) % 2 == 0)
-                n_left += sum(not other.image.is_inside() for other in asked if other is not photo)
+                n_left += sum(not other.image.is_resident() for other in asked if other is not photo)
                 n_readings += 1
             show((i + 1) / len(orders))
     n_others = n_readings * (N_PHOTOS - 1)
@@ -77,24 +77,24 @@ def _orders(photos: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
         yield from permutations(photos[begin : begin + N_PHOTOS])
 
 
-def _ask(model: Model, photo: Photo, cold: Cold, path: Path, *, text: bool) -> Difference:
-    probe.drive_out_others(model, photo)
+def _ask(model: Model, photo: Photo, cold: ColdReference, path: Path, *, text: bool) -> Difference:
+    probe.evict_others(model, photo)
     if text:
         return between_texts(probe.read(model, photo), cold.text(path))
     return between_ratings(photo.score(), cold.rating(path))
 
 
-def _small_ctx(patient: Patient) -> int:
+def _small_ctx(patient: BundleUnderTest) -> int:
     """Return the smallest context in which one photo and what is asked here have room."""
     with patient.fresh() as model:
         rating = model.manifest.rating
         questions = [None, rating.question, *rating.attributes.values()]
         longest = max(len(probe.prompt(model, question)) for question in questions)
         n_labels = sum(map(len, model.labels.prefixes))
-        return model.residents.n_prefix + model.n_image_tokens + longest + max(len(probe.answer(model)), n_labels) + 1
+        return model.sequences.n_prefix + model.n_image_tokens + longest + max(len(probe.answer(model)), n_labels) + 1
 
 
-def _looked_at_again(patient: Patient, cold: Cold, photos: Sequence[Path]) -> Difference:
+def _looked_at_again(patient: BundleUnderTest, cold: ColdReference, photos: Sequence[Path]) -> Difference:
     """Look at photos and let go of them, there and back, so that each is known when it comes again."""
     found = Difference()
     with patient.fresh() as model:

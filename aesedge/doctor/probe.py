@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from aesedge.engine.model import Model
     from aesedge.engine.photo import Photo
     from aesedge.engine.rating import Rating
-    from aesedge.scheduling.requests import Work
-    from aesedge.scheduling.scheduler import Ticket
+    from aesedge.scheduling.requests import Job
+    from aesedge.scheduling.scheduler import JobFuture
 
 TEXT = (
     "This image has medium aesthetic quality. The light is soft, the colors are calm and the composition is balanced."
@@ -64,7 +64,7 @@ def answer(model: Model) -> list[int]:
     return model.llm.tokenize(TEXT)
 
 
-def see(model: Model, photo: Photo) -> Seen:
+def probe_photo(model: Model, photo: Photo) -> Seen:
     """Read text and score."""
     return Seen(read(model, photo), photo.score())
 
@@ -74,18 +74,18 @@ def read(model: Model, photo: Photo) -> Likelihood:
     return begin(model, photo, [prompt(model)]).wait()[0]
 
 
-def begin(model: Model, photo: Photo, prompts: Sequence[Sequence[int]]) -> Ticket[list[Likelihood]]:
+def begin(model: Model, photo: Photo, prompts: Sequence[Sequence[int]]) -> JobFuture[list[Likelihood]]:
     """Begin to read the text after each of several prompts, all at once."""
     return begin_reading(model, photo, prompts, answer(model))
 
 
-def drive_out_others(model: Model, photo: Photo) -> None:
+def evict_others(model: Model, photo: Photo) -> None:
     """Ask for all the room that there is beside a photo, so that whatever else is in the KV cache must leave."""
-    residents, image = model.residents, photo.image
-    n_cells = residents.n_cells - image.n_rows - (residents.n_prefix if image.restore is not None else 0)
+    sequences, image = model.sequences, photo.image
+    n_cells = sequences.n_cells - image.n_rows - (sequences.n_prefix if image.restore is not None else 0)
 
-    def work() -> Work[None]:
-        yield from residents.bring(image, n_cells=n_cells)
+    def work() -> Job[None]:
+        yield from sequences.acquire(image, n_cells=n_cells)
 
     model.scheduler.submit(work()).wait()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
-    from aesedge.doctor.bundle_under_test import Cold, Patient
+    from aesedge.doctor.bundle_under_test import BundleUnderTest, ColdReference
     from aesedge.doctor.difference import Floors, Limits
     from aesedge.engine.model import Model
     from aesedge.engine.photo import Photo
@@ -38,7 +38,7 @@ class Reuse:
         photos: three or more; the first two are kept on disk.
     """
 
-    def __init__(self, patient: Patient, cold: Cold, floors: Floors, photos: Sequence[Path]) -> None:
+    def __init__(self, patient: BundleUnderTest, cold: ColdReference, floors: Floors, photos: Sequence[Path]) -> None:
         self._patient = patient
         self._cold = cold
         self._floors = floors
@@ -63,20 +63,20 @@ class Reuse:
         self._checks.append(Check(GROUP, name, found, limits, missing or limits.problem(found)))
 
     def _compared(self, model: Model, photo: Photo) -> Difference:
-        return probe.between(probe.see(model, photo), self._cold.seen(Path(photo.name)))
+        return probe.between(probe.probe_photo(model, photo), self._cold.seen(Path(photo.name)))
 
     def _in_one_process(self, model: Model, show: Callable[[float], None]) -> Callable[[], None]:
         with ExitStack() as stack:
             pair = [stack.enter_context(model.look(path)) for path in self._photos[:2]]
             for photo in pair:
-                probe.see(model, photo)
-            inside = all(photo.image.is_inside() for photo in pair[-1:])
+                probe.probe_photo(model, photo)
+            inside = all(photo.image.is_resident() for photo in pair[-1:])
             again = largest(self._compared(model, photo) for photo in pair)
             self._add("image in the cache, asked again", again, "" if inside else "the image had left the cache")
             show(0.2)
             for photo in pair:
                 photo.close()
-            left = not any(photo.image.is_inside() for photo in pair)
+            left = not any(photo.image.is_resident() for photo in pair)
             back = largest(self._compared(model, photo) for photo in pair)
             self._add("image left the cache, came back", back, "" if left else "the image would not leave")
             show(0.4)

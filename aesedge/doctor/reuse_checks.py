@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aesedge.doctor.batch_noise import noise_floors
-from aesedge.doctor.bundle_under_test import N_PHOTOS, Cold, Patient, photos_for
+from aesedge.doctor.bundle_under_test import N_PHOTOS, BundleUnderTest, ColdReference, photos_for
 from aesedge.doctor.concurrency_check import check_concurrency
 from aesedge.doctor.corruption import damaged
 from aesedge.doctor.difference import Check, Difference, Floors, Limits
-from aesedge.doctor.eviction_order import swapped, told_apart
+from aesedge.doctor.eviction_order import check_distinguishable, swapped
 from aesedge.doctor.reuse import Reuse
 from aesedge.errors import UsageError
 
@@ -63,8 +63,8 @@ class CacheExamination:
 
     def __enter__(self) -> CacheExamination:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="aesedge-doctor-")))
-        self._patient = Patient(self._bundle, self._options, folder)
-        self._cold = Cold(self._patient)
+        self._patient = BundleUnderTest(self._bundle, self._options, folder)
+        self._cold = ColdReference(self._patient)
         self.report.photos = photos_for(self._given, folder)
         return self
 
@@ -99,4 +99,4 @@ class CacheExamination:
     def _measure_noise(self, show: Show) -> None:
         report = self.report
         report.floors = noise_floors(self._patient, self._cold, report.photos[:N_PHOTOS], show)
-        report.checks.append(told_apart(self._cold, report.floors, report.photos))
+        report.checks.append(check_distinguishable(self._cold, report.floors, report.photos))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from aesedge.engine.generation import how_many_images_fit, rate_new
 from aesedge.errors import AesedgeError
 from aesedge.scheduling.requests import Priority
-from aesedge.system.ordered_map import grouped
+from aesedge.system.ordered_map import batched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aesedge.engine.rating import Rating
     from aesedge.engine.results import PhotoResult
     from aesedge.image import ImageSource
-    from aesedge.vision.encoder import Sight
+    from aesedge.vision.encoder import EncodedImage
 
 S = TypeVar("S", bound="ImageSource")
 
@@ -29,8 +29,8 @@ def score_many(
     rating = model.manifest.rating
     questions = [rating.question, *(rating.attributes.values() if attributes else ())]
     at_once = photos_in_a_batch(model, questions)
-    for group in grouped(model.sights(sources, at_once), at_once):
-        outcomes = [_photo(model, source, sight) for source, sight in group]
+    for group in batched(model.encode_many(sources, at_once), at_once):
+        outcomes = [_photo(model, source, encoded) for source, encoded in group]
         yield from zip((source for source, _ in group), _results(model, outcomes, questions), strict=True)
 
 
@@ -38,11 +38,11 @@ def photos_in_a_batch(model: Model, questions: Sequence[str]) -> int:
     """Return how many photos are scored at once: as many as their image tokens leave room for in one batch."""
     in_batch = model.plan.chunk // model.n_image_tokens
     tokens = [model.question_tokens(question) for question in questions]
-    return max(1, min(in_batch, how_many_images_fit(model.residents, model.n_image_tokens, model.labels, tokens)))
+    return max(1, min(in_batch, how_many_images_fit(model.sequences, model.n_image_tokens, model.labels, tokens)))
 
 
-def _photo(model: Model, source: ImageSource, sight: Sight | AesedgeError) -> Photo | AesedgeError:
-    return sight if isinstance(sight, AesedgeError) else model.photo_of(source, sight)
+def _photo(model: Model, source: ImageSource, encoded: EncodedImage | AesedgeError) -> Photo | AesedgeError:
+    return encoded if isinstance(encoded, AesedgeError) else model.open_photo(source, encoded)
 
 
 def _results(
@@ -68,7 +68,7 @@ def _rate(model: Model, photos: Sequence[Photo], questions: Sequence[str]) -> li
     if len(photos) == 1:  # whose questions are asked in several batches where there is little room
         return [photos[0].rate(questions)]
     work = rate_new(
-        model.residents,
+        model.sequences,
         [photo.image for photo in photos],
         model.labels,
         [model.question_tokens(question) for question in questions],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aesedge.engine.results import Timings
     from aesedge.llm import Grammar
-    from aesedge.scheduling.scheduler import Ticket
+    from aesedge.scheduling.scheduler import JobFuture
 
 _LOOK_UP_S = 0.5
 """Windows does not notice Ctrl-C while it waits for something that has no end."""
@@ -71,7 +71,7 @@ class Reply:
     """
 
     def __init__(
-        self, submit: Callable[[Reply], Ticket[None]], writing: Writing, timings: Timings, started: float
+        self, submit: Callable[[Reply], JobFuture[None]], writing: Writing, timings: Timings, started: float
     ) -> None:
         self._submit = submit
         self._started = started
@@ -81,7 +81,7 @@ class Reply:
         self._first: float | None = None
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._starting = threading.Lock()
-        self._ticket: Ticket[None] | None = None
+        self._ticket: JobFuture[None] | None = None
         self.timings = timings
         self.text = ""
         self.tokens: list[int] = []
@@ -94,7 +94,7 @@ class Reply:
         self._start()
         return self
 
-    def _start(self) -> Ticket[None]:
+    def _start(self) -> JobFuture[None]:
         with self._starting:
             if self._ticket is None:
                 self._ticket = self._submit(self)
@@ -158,7 +158,7 @@ class Reply:
         if self._ticket is not None and self._ticket.cancel():
             concurrent.futures.wait([self._ticket])
 
-    def is_late(self) -> bool:
+    def past_deadline(self) -> bool:
         """Whether its deadline is over."""
         return self._deadline is not None and time.perf_counter() >= self._deadline
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aesedge.engine.completion import Reply, Writing
-from aesedge.engine.generation import Begun, bring, forced, sampler_of, write
+from aesedge.engine.generation import Started, acquire, forced, sampler_of, write
 from aesedge.engine.results import Timings
 from aesedge.errors import UsageError
-from aesedge.scheduling.requests import Until, Work
-from aesedge.scheduling.sequences import Resident
+from aesedge.scheduling.requests import Job, WaitFor
+from aesedge.scheduling.sequences import CachedSequence
 from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from aesedge.engine.model import Model
-    from aesedge.scheduling.scheduler import Ticket
-    from aesedge.scheduling.sequences import ResidentImage
+    from aesedge.scheduling.scheduler import JobFuture
+    from aesedge.scheduling.sequences import CachedImage
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Conversation(Closing):
     prefilled once, after the image that is there.
     """
 
-    def __init__(self, model: Model, image: ResidentImage) -> None:
+    def __init__(self, model: Model, image: CachedImage) -> None:
         self._model = model
-        self._residents = model.residents
+        self._sequences = model.sequences
         self._image = image
         self._turns: list[Turn] = []
-        self._resident = Resident()
+        self._resident = CachedSequence()
         self._inside: list[int] = []
         """The tokens after the image that the conversation's sequence holds."""
         self._busy = False
@@ -69,7 +69,7 @@ class Conversation(Closing):
             raise UsageError("the question is empty")
         chosen = writing or Writing()
 
-        def submit(reply: Reply) -> Ticket[None]:
+        def submit(reply: Reply) -> JobFuture[None]:
             return self._model.scheduler.submit(self._turn(question, chosen, reply), preemptible=True)
 
         return Reply(submit, chosen, Timings(), time.perf_counter())
@@ -92,31 +92,31 @@ class Conversation(Closing):
         """
         return self.ask(self.undo(), writing)
 
-    def forced(self, question: str, answer: Sequence[int]) -> Work[npt.NDArray[np.float32]]:
+    def forced(self, question: str, answer: Sequence[int]) -> Job[npt.NDArray[np.float32]]:
         """Ask the next question and give the answer oneself; nothing of it is remembered.
 
         Returns:
             The logits from which each token of the answer would have been chosen, float32 [n, n_vocab].
         """
         while self._busy:
-            yield Until(lambda: not self._busy)
+            yield WaitFor(lambda: not self._busy)
         self._busy = True
         try:
             _, tokens = self._fitting(question, len(answer))
             seq_id = yield from self._sequence(len(tokens) + len(answer), Timings())
-            with self._residents.using(self._image), self._residents.using(self._resident):
-                n_base = self._residents.n_positions(self._image)
+            with self._sequences.pinned(self._image), self._sequences.pinned(self._resident):
+                n_base = self._sequences.n_positions(self._image)
                 n_same = _n_in_common(self._inside, tokens[:-1])
-                self._residents.context.truncate(seq_id, n_base + n_same)
+                self._sequences.context.truncate(seq_id, n_base + n_same)
                 self._inside = tokens[:n_same]
                 logits: npt.NDArray[np.float32] = yield forced(seq_id, tokens[n_same:], answer)
         finally:
             self._busy = False
         return logits
 
-    def _turn(self, question: str, writing: Writing, reply: Reply) -> Work[None]:
+    def _turn(self, question: str, writing: Writing, reply: Reply) -> Job[None]:
         while self._busy:
-            yield Until(lambda: not self._busy)
+            yield WaitFor(lambda: not self._busy)
         self._busy = True
         reply.begin()
         try:
@@ -126,7 +126,7 @@ class Conversation(Closing):
                 seq_id = yield from self._sequence(
                     len(tokens) + min(len(begun[1].tokens), writing.max_tokens) + 1, reply.timings
                 )
-                with self._residents.using(self._image), self._residents.using(self._resident):
+                with self._sequences.pinned(self._image), self._sequences.pinned(self._resident):
                     yield from self._answer(seq_id, turns, question, tokens, begun, writing, reply)
         finally:
             self._busy = False
@@ -138,32 +138,32 @@ class Conversation(Closing):
         turns: list[Turn],
         question: str,
         tokens: list[int],
-        begun: Begun,
+        begun: Started,
         writing: Writing,
         reply: Reply,
-    ) -> Work[None]:
-        residents, context = self._residents, self._residents.context
-        n_base = residents.n_positions(self._image)
+    ) -> Job[None]:
+        sequences, context = self._sequences, self._sequences.context
+        n_base = sequences.n_positions(self._image)
         n_same = _n_in_common(self._inside, tokens[:-1])  # at least one token is decoded: its logits are not kept
         context.truncate(seq_id, n_base + n_same)
         reply.timings.n_prompt += n_base + len(tokens)
         reply.timings.n_reused += n_base + n_same
         try:
-            yield from write(residents, seq_id, tokens[n_same:], begun, writing, reply)
+            yield from write(sequences, seq_id, tokens[n_same:], begun, writing, reply)
         finally:
             if context.is_open and self._resident.seq_id is not None:
                 self._inside = [*tokens, *reply.tokens][: context.n_past(seq_id) - n_base]
             if reply.tokens:
                 self._turns = [*turns, Turn(question, tuple(reply.tokens), reply.text)]
 
-    def _sequence(self, n_cells: int, timings: Timings) -> Work[int]:
+    def _sequence(self, n_cells: int, timings: Timings) -> Job[int]:
         """Return the conversation's own sequence, with room for so many cells; it may have to be built anew."""
-        residents, own = self._residents, self._resident
-        if own.is_inside():
-            seq_ids = yield from bring(residents, self._image, timings, n_cells=n_cells)
-        if not own.is_inside():  # it may have left while it waited
-            seq_ids = yield from bring(residents, self._image, timings, n_forks=1, n_cells=n_cells)
-            residents.settle(own, seq_ids[0])
+        sequences, own = self._sequences, self._resident
+        if own.is_resident():
+            seq_ids = yield from acquire(sequences, self._image, timings, n_cells=n_cells)
+        if not own.is_resident():  # it may have left while it waited
+            seq_ids = yield from acquire(sequences, self._image, timings, n_forks=1, n_cells=n_cells)
+            sequences.attach(own, seq_ids[0])
             self._inside = []
         return own.seq_id or 0
 
@@ -173,8 +173,8 @@ class Conversation(Closing):
         If room for an answer would be lacking, so many of the oldest go that half of the context is free: forgetting
         costs a prefill of what is left, and should be rare.
         """
-        context = self._residents.context
-        most = min(self._residents.n_cells - self._image.n_rows, context.model.n_ctx_train - self._residents.n_prefix)
+        context = self._sequences.context
+        most = min(self._sequences.n_cells - self._image.n_rows, context.model.n_ctx_train - self._sequences.n_prefix)
         turns, tokens = self._turns, self._tokens(self._turns, question)
         if len(tokens) + min(n_answer, most // 4) > most:
             while turns and len(tokens) > most // 2:
@@ -197,7 +197,7 @@ class Conversation(Closing):
         """Forget the conversation. Closing twice does nothing."""
         self._turns = []
         with suppress(UsageError):  # the model was closed: nothing is there any more
-            self._model.scheduler.call(lambda: self._residents.evict(self._resident)).wait()
+            self._model.scheduler.call(lambda: self._sequences.evict(self._resident)).wait()
 
 
 def _n_in_common(a: Sequence[int], b: Sequence[int]) -> int:

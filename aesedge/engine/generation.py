@@ -16,7 +16,7 @@ from aesedge.engine.rating import LabelTokens, Rating, rate
 from aesedge.errors import ContextFullError
 from aesedge.llm import GrammarState, Sampler, Step
 from aesedge.llm.text_stream import TextStream
-from aesedge.scheduling.requests import Append, Preempted, Room, Work
+from aesedge.scheduling.requests import DecodeTokens, Job, Preempted, Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,41 +24,41 @@ if TYPE_CHECKING:
     from aesedge.engine.completion import Reply, Writing
     from aesedge.engine.results import Timings
     from aesedge.llm import Context, LanguageModel
-    from aesedge.scheduling.sequences import ResidentImage, Residents
+    from aesedge.scheduling.sequences import CachedImage, SequenceCache
 
 Logits = npt.NDArray[np.float32]
-Begun = tuple[Sampler, Step]
+Started = tuple[Sampler, Step]
 
 
-def bring(
-    residents: Residents, image: ResidentImage, timings: Timings, *, n_forks: int = 0, n_cells: int = 0
-) -> Work[list[int]]:
+def acquire(
+    sequences: SequenceCache, image: CachedImage, timings: Timings, *, n_forks: int = 0, n_cells: int = 0
+) -> Job[list[int]]:
     """Do what :meth:`Residents.bring` does, and count what it cost."""
-    forks, brought = yield from residents.bring(image, n_forks=n_forks, n_cells=n_cells)
+    forks, brought = yield from sequences.acquire(image, n_forks=n_forks, n_cells=n_cells)
     if brought:
-        timings.n_prompt += residents.n_positions(image)
-        timings.n_reused += residents.n_positions(image) if image.restored else residents.n_prefix
+        timings.n_prompt += sequences.n_positions(image)
+        timings.n_reused += sequences.n_positions(image) if image.restored else sequences.n_prefix
     return forks
 
 
-def prefill(residents: Residents, image: ResidentImage, timings: Timings) -> Work[None]:
+def prefill(sequences: SequenceCache, image: CachedImage, timings: Timings) -> Job[None]:
     """See that an image is in the cache."""
     before = time.perf_counter()
-    yield from bring(residents, image, timings)
+    yield from acquire(sequences, image, timings)
     timings.prefill_s += time.perf_counter() - before
 
 
 def rate_all(
-    residents: Residents,
-    image: ResidentImage,
+    sequences: SequenceCache,
+    image: CachedImage,
     labels: LabelTokens,
     questions: Sequence[Sequence[int]],
     timings: Timings,
-) -> Work[list[Rating]]:
+) -> Job[list[Rating]]:
     """Read the ratings of questions off the next-token distribution, as many in one batch as there is room for.
 
     Args:
-        residents: the KV cache.
+        sequences: the KV cache.
         image: what the questions are about.
         labels: the answers that are looked for.
         questions: tokens of each.
@@ -68,17 +68,17 @@ def rate_all(
     ratings: list[Rating] = []
     while len(ratings) < len(questions):
         rest = questions[len(ratings) :]
-        group = rest[: how_many_fit(residents, image, labels, rest)]
+        group = rest[: how_many_fit(sequences, image, labels, rest)]
         n_forks = len(group) * (1 + len(labels.prefixes))
         n_cells = sum(_cells_of(labels, question) for question in group)
-        seq_ids = yield from bring(residents, image, timings, n_forks=n_forks, n_cells=n_cells)
+        seq_ids = yield from acquire(sequences, image, timings, n_forks=n_forks, n_cells=n_cells)
         try:
-            with residents.using(image):
-                (found,) = yield from _rate(residents, labels, group, [seq_ids])
+            with sequences.pinned(image):
+                (found,) = yield from _rate(sequences, labels, group, [seq_ids])
                 ratings += found
         finally:
-            residents.give_back(seq_ids)
-        n_past = residents.n_positions(image) * len(group)
+            sequences.release(seq_ids)
+        n_past = sequences.n_positions(image) * len(group)
         timings.n_prompt += sum(map(len, group)) + n_past
         timings.n_reused += n_past
     timings.prefill_s += time.perf_counter() - before
@@ -86,53 +86,53 @@ def rate_all(
 
 
 def rate_new(
-    residents: Residents,
-    images: Sequence[ResidentImage],
+    sequences: SequenceCache,
+    images: Sequence[CachedImage],
     labels: LabelTokens,
     questions: Sequence[Sequence[int]],
     timings: Sequence[Timings],
-) -> Work[list[list[Rating]]]:
+) -> Job[list[list[Rating]]]:
     """Do what :func:`rate_all` does for several images that are new: they, and their questions, share batches.
 
     There must be room for all of them, see :func:`how_many_images_fit`.
     """
     before = time.perf_counter()
     n_forks, n_cells = len(questions) * (1 + len(labels.prefixes)), sum(_cells_of(labels, q) for q in questions)
-    groups = yield from residents.bring_new(images, n_forks=n_forks, n_cells=n_cells)
+    groups = yield from sequences.acquire_batch(images, n_forks=n_forks, n_cells=n_cells)
     try:
         with ExitStack() as stack:
             for image in images:
-                stack.enter_context(residents.using(image))
-            ratings = yield from _rate(residents, labels, questions, groups)
+                stack.enter_context(sequences.pinned(image))
+            ratings = yield from _rate(sequences, labels, questions, groups)
     finally:
         for seq_ids in groups:
-            residents.give_back(seq_ids)
+            sequences.release(seq_ids)
     took = (time.perf_counter() - before) / len(images)
     for image, of_one in zip(images, timings, strict=True):
-        n_image = residents.n_positions(image)
+        n_image = sequences.n_positions(image)
         of_one.prefill_s += took
         of_one.n_prompt += n_image + sum(map(len, questions)) + n_image * len(questions)
-        of_one.n_reused += (n_image if image.restored else residents.n_prefix) + n_image * len(questions)
+        of_one.n_reused += (n_image if image.restored else sequences.n_prefix) + n_image * len(questions)
     return ratings
 
 
 def how_many_fit(
-    residents: Residents, image: ResidentImage, labels: LabelTokens, questions: Sequence[Sequence[int]]
+    sequences: SequenceCache, image: CachedImage, labels: LabelTokens, questions: Sequence[Sequence[int]]
 ) -> int:
     """Return how many questions can be asked at once, one at least: the scheduler says so if one is too many."""
     n_cells = np.cumsum([_cells_of(labels, question) for question in questions])
-    by_cells = int(np.count_nonzero(n_cells <= residents.n_cells - image.n_rows))
-    by_sequences = (residents.context.n_seq_max - 2) // (1 + len(labels.prefixes))
+    by_cells = int(np.count_nonzero(n_cells <= sequences.n_cells - image.n_rows))
+    by_sequences = (sequences.context.n_seq_max - 2) // (1 + len(labels.prefixes))
     return max(1, min(by_cells, by_sequences))
 
 
 def how_many_images_fit(
-    residents: Residents, n_rows: int, labels: LabelTokens, questions: Sequence[Sequence[int]]
+    sequences: SequenceCache, n_rows: int, labels: LabelTokens, questions: Sequence[Sequence[int]]
 ) -> int:
     """Return how many images of so many rows can be asked all questions at once, one at least."""
-    n_cells = residents.n_prefix + n_rows + sum(_cells_of(labels, question) for question in questions)
+    n_cells = sequences.n_prefix + n_rows + sum(_cells_of(labels, question) for question in questions)
     n_sequences = 1 + len(questions) * (1 + len(labels.prefixes))
-    return max(1, min(residents.n_cells // n_cells, (residents.context.n_seq_max - 1) // n_sequences))
+    return max(1, min(sequences.n_cells // n_cells, (sequences.context.n_seq_max - 1) // n_sequences))
 
 
 def _cells_of(labels: LabelTokens, question: Sequence[int]) -> int:
@@ -140,12 +140,12 @@ def _cells_of(labels: LabelTokens, question: Sequence[int]) -> int:
 
 
 def _rate(
-    residents: Residents, labels: LabelTokens, questions: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]
-) -> Work[list[list[Rating]]]:
+    sequences: SequenceCache, labels: LabelTokens, questions: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]
+) -> Job[list[list[Rating]]]:
     """Ask the same questions of several images; each group has the forks of one of them."""
-    prefixes, context, n = labels.prefixes, residents.context, len(questions)
+    prefixes, context, n = labels.prefixes, sequences.context, len(questions)
     tails = [(seq_ids[i], question) for seq_ids in groups for i, question in enumerate(questions)]
-    first: Logits = yield Append(tails, fetch=True)
+    first: Logits = yield DecodeTokens(tails, fetch=True)
     context.model.check_logits(first)
     after: list[Mapping[tuple[int, ...], Logits]] = [{} for _ in tails]
     if prefixes:
@@ -154,7 +154,7 @@ def _rate(
             for i, seq_id in enumerate(seq_ids[n:]):
                 context.fork(seq_ids[i // len(prefixes)], seq_id)
                 begun.append((seq_id, prefixes[i % len(prefixes)]))
-        logits: Logits = yield Append(begun, fetch=True)
+        logits: Logits = yield DecodeTokens(begun, fetch=True)
         context.model.check_logits(logits)
         by_question = logits.reshape(len(tails), len(prefixes), -1)
         after = [dict(zip(prefixes, rows, strict=True)) for rows in by_question]
@@ -162,12 +162,12 @@ def _rate(
     return [ratings[i * n : (i + 1) * n] for i in range(len(groups))]
 
 
-def forced(seq_id: int, prompt: Sequence[int], answer: Sequence[int]) -> Append:
+def forced(seq_id: int, prompt: Sequence[int], answer: Sequence[int]) -> DecodeTokens:
     """Return the request that continues a sequence with a prompt and an answer that is given, not chosen.
 
     What comes back is the logits from which each token of the answer would have been chosen, float32 [n, n_vocab].
     """
-    return Append([(seq_id, prompt), *((seq_id, (token,)) for token in answer[:-1])], fetch=True)
+    return DecodeTokens([(seq_id, prompt), *((seq_id, (token,)) for token in answer[:-1])], fetch=True)
 
 
 def sampler_of(model: LanguageModel, writing: Writing) -> Sampler:
@@ -176,8 +176,8 @@ def sampler_of(model: LanguageModel, writing: Writing) -> Sampler:
 
 
 def write(
-    residents: Residents, seq_id: int, prompt: Sequence[int], begun: Begun, writing: Writing, reply: Reply
-) -> Work[None]:
+    sequences: SequenceCache, seq_id: int, prompt: Sequence[int], begun: Started, writing: Writing, reply: Reply
+) -> Job[None]:
     """Continue a sequence with a prompt, and then with an answer that is chosen token by token.
 
     What a grammar leaves no choice about goes out together with the token before it, and at the start with the
@@ -185,24 +185,24 @@ def write(
     room runs out later, the answer leaves the cache for those who came before it, and goes on when they are done.
 
     Args:
-        residents: the KV cache.
+        sequences: the KV cache.
         seq_id: the sequence.
         prompt: one token or more.
         begun: the sampler, and the step with which it began.
         writing: how.
         reply: is told every piece of text.
     """
-    context = residents.context
+    context = sequences.context
     sampler, step = begun
     n_start = context.n_past(seq_id)
     stream = TextStream(writing.stop, writing.sentences)
     pending = [*prompt, *step.tokens[: writing.max_tokens]]
-    if reply.is_late():  # looking alone took too long
+    if reply.past_deadline():  # looking alone took too long
         reply.finish("", "deadline")
         return
     try:
         row = yield from _append(context, seq_id, n_start, pending, pending)
-        while not _tell(context.model, step, stream, writing, reply):
+        while not _emit(context.model, step, stream, writing, reply):
             # The first step came with the prompt; later ones are decoded when they are told.
             if step is not begun[1]:
                 row = yield from _append(context, seq_id, n_start, step.tokens, [*prompt, *reply.tokens])
@@ -216,22 +216,20 @@ def write(
         reply.finish(stream.finish(), "length")
 
 
-def _append(
-    context: Context, seq_id: int, n_start: int, pending: Sequence[int], everything: Sequence[int]
-) -> Work[int]:
+def _append(context: Context, seq_id: int, n_start: int, pending: Sequence[int], everything: Sequence[int]) -> Job[int]:
     """Append tokens to a sequence and return the row of the last one; after making room, everything from the start."""
     while True:
         try:
-            row: int = yield Append([(seq_id, pending)])
+            row: int = yield DecodeTokens([(seq_id, pending)])
         except Preempted:
             context.truncate(seq_id, n_start)
             pending = everything
-            yield Room(0, len(pending) + 1)
+            yield Reserve(0, len(pending) + 1)
         else:
             return row
 
 
-def _tell(model: LanguageModel, step: Step, stream: TextStream, writing: Writing, reply: Reply) -> bool:
+def _emit(model: LanguageModel, step: Step, stream: TextStream, writing: Writing, reply: Reply) -> bool:
     """Tell a reply what comes next; returns whether it is over."""
     for token in step.tokens:
         reply.add(token, stream.feed(model.piece(token)))
@@ -239,7 +237,7 @@ def _tell(model: LanguageModel, step: Step, stream: TextStream, writing: Writing
             reply.finish("", "stop")
         elif len(reply.tokens) >= writing.max_tokens:
             reply.finish(stream.finish(), "length")
-        elif reply.is_late():
+        elif reply.past_deadline():
             reply.finish(stream.finish(), "deadline")
         else:
             continue

@@ -15,7 +15,7 @@ import numpy as np
 
 from aesedge.engine.completion import Writing
 from aesedge.engine.generation import forced
-from aesedge.scheduling.requests import Append, Work
+from aesedge.scheduling.requests import DecodeTokens, Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aesedge.engine.model import Model
     from aesedge.engine.photo import Photo
-    from aesedge.scheduling.scheduler import Ticket
+    from aesedge.scheduling.scheduler import JobFuture
 
 N_TOKENS = 48
 """Tokens of a critique whose likelihood is compared: about what a sentence or two have."""
@@ -50,20 +50,20 @@ def likelihood_of(logits: npt.NDArray[np.float32], text: Sequence[int]) -> Likel
 
 def begin_reading(
     model: Model, photo: Photo, prompts: Sequence[Sequence[int]], text: Sequence[int]
-) -> Ticket[list[Likelihood]]:
+) -> JobFuture[list[Likelihood]]:
     """Begin to read a text after each of several prompts about a photo, all at once."""
 
-    def work() -> Work[list[Likelihood]]:
-        residents = model.residents
+    def work() -> Job[list[Likelihood]]:
+        sequences = model.sequences
         n_cells = sum(map(len, prompts)) + len(prompts) * len(text)
-        seq_ids, _ = yield from residents.bring(photo.image, n_forks=len(prompts), n_cells=n_cells)
+        seq_ids, _ = yield from sequences.acquire(photo.image, n_forks=len(prompts), n_cells=n_cells)
         try:
-            with residents.using(photo.image):
+            with sequences.pinned(photo.image):
                 requests = [forced(seq_id, tokens, text) for seq_id, tokens in zip(seq_ids, prompts, strict=True)]
                 parts = [part for request in requests for part in request.parts]
-                logits: npt.NDArray[np.float32] = yield Append(parts, fetch=True)
+                logits: npt.NDArray[np.float32] = yield DecodeTokens(parts, fetch=True)
         finally:
-            residents.give_back(seq_ids)
+            sequences.release(seq_ids)
         return [likelihood_of(logits[i : i + len(text)], text) for i in range(0, len(logits), len(text))]
 
     return model.scheduler.submit(work())

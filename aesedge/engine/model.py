@@ -25,15 +25,15 @@ from aesedge.image import name_of
 from aesedge.llm import Context, LanguageModel
 from aesedge.llm.context import N_SEQ_MAX
 from aesedge.llm.prompt import prompt_template
-from aesedge.scheduling.kv_store import KeptKV
+from aesedge.scheduling.kv_store import KVStateStore
 from aesedge.scheduling.requests import Priority
 from aesedge.scheduling.scheduler import Scheduler
-from aesedge.scheduling.sequences import Residents
+from aesedge.scheduling.sequences import SequenceCache
 from aesedge.system.closing import Closing
-from aesedge.system.fair_lock import Turns
-from aesedge.system.machine import give_back_freed, n_cores
-from aesedge.system.ordered_map import grouped, in_order
-from aesedge.vision.encoder import Eye
+from aesedge.system.fair_lock import FairLock
+from aesedge.system.machine import n_cores, trim_heap
+from aesedge.system.ordered_map import batched, map_ordered
+from aesedge.vision.encoder import ImageEncoder
 from aesedge.vision.tower import VisionTower
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from aesedge.cache.disk_store import DiskStore, Kind
     from aesedge.engine.results import PhotoResult
     from aesedge.image import ImageSource
-    from aesedge.vision.encoder import Sight
+    from aesedge.vision.encoder import EncodedImage
 
 KV_BUDGET = "1GB"
 """For the text before images; pinned photos count, and are never evicted."""
@@ -87,7 +87,7 @@ class Model(Closing):
         bundle.check_loads(*files)
         plan = self.plan = fit.estimate.plan
         n_gpu_layers = self.n_gpu_layers = fit.estimate.gpu_layers
-        turns = Turns()
+        turns = FairLock()
         with ExitStack() as stack:
             with ThreadPoolExecutor(1) as pool:  # tower and language model load at the same time
                 tower = pool.submit(VisionTower, tower_path, device=plan.vision_device, n_threads=plan.threads_vision)
@@ -95,7 +95,7 @@ class Model(Closing):
                     LanguageModel(llm_path, gpu_layers=n_gpu_layers, progress=progress, repack=plan.repack)
                 )
                 self.tower = stack.enter_context(tower.result())
-            give_back_freed()
+            trim_heap()
             # With a GPU for either, or on cores that are left over, they run side by side; else they take turns.
             shares_cores = not n_gpu_layers and self.tower.is_on_cpu
             self._takes_turns = shares_cores and plan.threads_batch >= n_cores()
@@ -104,7 +104,7 @@ class Model(Closing):
                 manifest.rating.labels, manifest.rating.weights, self.llm.tokenize, bundle.folder / MANIFEST_NAME
             )
             ram_bytes = min(RAM_BYTES, fit.spare_bytes)
-            self.eye = Eye(
+            self.encoder = ImageEncoder(
                 self.tower,
                 manifest.image,
                 tower_sha256=self._sha256("vision", self.vision),
@@ -135,7 +135,7 @@ class Model(Closing):
                 f"{m.image.size} and {m.image_tokens.max}; export or install the bundle again"
             )
 
-    def _open_context(self, stack: ExitStack, options: Options, plan: Plan, n_gpu_layers: int, turns: Turns) -> None:
+    def _open_context(self, stack: ExitStack, options: Options, plan: Plan, n_gpu_layers: int, turns: FairLock) -> None:
         prefix = [self.llm.bos, *self.llm.tokenize(self.template.before_image)]
         m = self.manifest
         questions = [m.rating.question, m.prompt.critique, *m.rating.attributes.values()]
@@ -158,10 +158,10 @@ class Model(Closing):
                 flash_attention=plan.flash_attention,
             )
         )
-        self.residents = Residents(context, len(prefix))
-        self.scheduler = Scheduler(context, self.residents, turns, chunk=plan.chunk)
+        self.sequences = SequenceCache(context, len(prefix))
+        self.scheduler = Scheduler(context, self.sequences, turns, chunk=plan.chunk)
         stack.callback(self.scheduler.close)
-        self.kept_kv = KeptKV(
+        self.kv_store = KVStateStore(
             _store("kv", KV_BUDGET, options),
             context,
             gguf_sha256=self._sha256("llm", self.gguf),
@@ -181,15 +181,15 @@ class Model(Closing):
 
     def _bring_prefix(self, prefix: list[int], worth_keeping_s: float) -> None:
         """Put the text before every image into the cache, from disk where it was kept."""
-        key, context = self.kept_kv.key(None), self.residents.context
-        seq_id = self.residents.prefix_seq_id
-        if self.scheduler.call(lambda: self.kept_kv.restore(key, seq_id, len(prefix))).wait():
+        key, context = self.kv_store.key(None), self.sequences.context
+        seq_id = self.sequences.prefix_seq_id
+        if self.scheduler.call(lambda: self.kv_store.restore(key, seq_id, len(prefix))).wait():
             return
         started = time.perf_counter()
-        self.scheduler.submit(self.residents.prefill_prefix(prefix)).wait()
+        self.scheduler.submit(self.sequences.prefill_prefix(prefix)).wait()
         if time.perf_counter() - started >= worth_keeping_s:
             state = self.scheduler.call(lambda: context.save(seq_id)).wait()
-            self.kept_kv.keep(key, state, len(prefix), pinned=False)
+            self.kv_store.put(key, state, len(prefix), pinned=False)
 
     def look(
         self,
@@ -215,8 +215,8 @@ class Model(Closing):
         n_image_tokens = (
             self.n_image_tokens if image_tokens is None else check_image_tokens(self.manifest, image_tokens)
         )
-        sight = self.eye.see(source, n_image_tokens, name=name)
-        photo = Photo(self, name or name_of(source) or "image", sight, started, priority)
+        encoded = self.encoder.encode(source, n_image_tokens, name=name)
+        photo = Photo(self, name or name_of(source) or "image", encoded, started, priority)
         photo.prefill()
         return photo
 
@@ -224,7 +224,7 @@ class Model(Closing):
     def photos_at_once(self) -> int:
         """How many photos are worth working on side by side: as many as find room with their answers, 4 at most."""
         n_each = self.n_image_tokens + ROOM_FOR_ONE_ANSWER
-        return max(1, min(MOST_PHOTOS, self.residents.n_cells // n_each))
+        return max(1, min(MOST_PHOTOS, self.sequences.n_cells // n_each))
 
     def each(
         self, sources: Iterable[S], work: Callable[[Photo], T], *, at_once: int | None = None
@@ -245,13 +245,13 @@ class Model(Closing):
             Each source with what ``work`` returned, or with the error of this photo.
         """
 
-        def work_on(seen: tuple[S, Sight | AesedgeError]) -> T:
-            with self.photo_of(*seen) as photo:
+        def work_on(seen: tuple[S, EncodedImage | AesedgeError]) -> T:
+            with self.open_photo(*seen) as photo:
                 photo.prefill()
                 return work(photo)
 
         at_once = at_once or self.photos_at_once
-        for (source, _), outcome in in_order(self.sights(sources, at_once), work_on, at_once=at_once):
+        for (source, _), outcome in map_ordered(self.encode_many(sources, at_once), work_on, at_once=at_once):
             yield source, outcome
 
     def score_many(
@@ -271,24 +271,26 @@ class Model(Closing):
         """
         return score_many(self, sources, attributes=attributes)
 
-    def sights(self, sources: Iterable[S], at_once: int) -> Iterator[tuple[S, Sight | AesedgeError]]:
+    def encode_many(self, sources: Iterable[S], at_once: int) -> Iterator[tuple[S, EncodedImage | AesedgeError]]:
         """Look at photos, ahead of the language model where the tower takes nobody's cores."""
         n = self.n_image_tokens
         if at_once > 1 and self.tower.gains_by_batches:
             ahead = 1 if self._takes_turns else 2
-            groups = in_order(grouped(sources, at_once), lambda group: self.eye.see_many(group, n), at_once=ahead)
+            groups = map_ordered(
+                batched(sources, at_once), lambda group: self.encoder.encode_many(group, n), at_once=ahead
+            )
             for group, seen in groups:
                 yield from zip(group, [seen] * len(group) if isinstance(seen, AesedgeError) else seen, strict=True)
         else:
             ahead = 1 if self._takes_turns else at_once + 1
-            yield from in_order(sources, lambda source: self.eye.see(source, n), at_once=ahead)
+            yield from map_ordered(sources, lambda source: self.encoder.encode(source, n), at_once=ahead)
 
-    def photo_of(self, source: ImageSource, sight: Sight | AesedgeError) -> Photo:
+    def open_photo(self, source: ImageSource, encoded: EncodedImage | AesedgeError) -> Photo:
         """Return what can be asked, of a photo of many that was looked at; raises its error."""
-        if isinstance(sight, AesedgeError):
-            raise sight
-        started = time.perf_counter() - sight.decode_image_s - sight.vision_s  # waiting for others is not its time
-        return Photo(self, name_of(source) or "image", sight, started, Priority.BATCH)
+        if isinstance(encoded, AesedgeError):
+            raise encoded
+        started = time.perf_counter() - encoded.decode_image_s - encoded.vision_s  # waiting for others is not its time
+        return Photo(self, name_of(source) or "image", encoded, started, Priority.BATCH)
 
     def question_tokens(self, question: str) -> list[int]:
         """Return what follows the image when a question is asked about it."""

@@ -1,6 +1,6 @@
 """One photo that was looked at: its ratings, answers and conversations, all over one image in the KV cache.
 
-Knows questions; how the image gets into the cache is ``residents``' business, how it was read is ``engine``'s.
+Knows questions; how the image gets into the cache is ``sequences``' business, how it was read is ``engine``'s.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aesedge.engine.completion import Reply, Writing
 from aesedge.engine.conversation import Conversation
-from aesedge.engine.generation import bring, prefill, rate_all, sampler_of, write
+from aesedge.engine.generation import acquire, prefill, rate_all, sampler_of, write
 from aesedge.engine.report import write_report
 from aesedge.engine.results import Answer, CacheState, PhotoResult, Report, Timings, rating_json
 from aesedge.errors import UsageError
-from aesedge.scheduling.sequences import ResidentImage
+from aesedge.scheduling.sequences import CachedImage
 from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from aesedge.engine.model import Model
     from aesedge.engine.rating import Rating
-    from aesedge.scheduling.requests import Priority, Work
-    from aesedge.scheduling.scheduler import Ticket
-    from aesedge.vision.encoder import Sight
+    from aesedge.scheduling.requests import Job, Priority
+    from aesedge.scheduling.scheduler import JobFuture
+    from aesedge.vision.encoder import EncodedImage
 
 T = TypeVar("T")
 
@@ -36,34 +36,34 @@ T = TypeVar("T")
 class Photo(Closing):
     """A photo in a model's eye. Made by :meth:`aesedge.engine.model.Model.look`; close it, or use ``with``."""
 
-    def __init__(self, model: Model, name: str, sight: Sight, started: float, priority: Priority) -> None:
+    def __init__(self, model: Model, name: str, encoded: EncodedImage, started: float, priority: Priority) -> None:
         self._model = model
-        self._residents = model.residents
-        self._sight = sight
-        self._kv_key = model.kept_kv.key(sight.key)
-        self._image = ResidentImage(
-            sight.embeddings, len(sight.rows), self._restore if model.kept_kv.has(self._kv_key) else None
+        self._sequences = model.sequences
+        self._encoded = encoded
+        self._kv_key = model.kv_store.key(encoded.key)
+        self._image = CachedImage(
+            encoded.embeddings, len(encoded.rows), self._restore if model.kv_store.has(self._kv_key) else None
         )
         self._started = started
         self._priority = priority
         self.name = name
-        self.remarks = sight.remarks
-        self.timings = Timings(decode_image_s=sight.decode_image_s, vision_s=sight.vision_s)
+        self.remarks = encoded.remarks
+        self.timings = Timings(decode_image_s=encoded.decode_image_s, vision_s=encoded.vision_s)
 
     @property
     def image_embeddings(self) -> npt.NDArray[np.float32]:
         """What the tower saw, float32 [n_image_tokens, n_embd]."""
-        return self._sight.embeddings()
+        return self._encoded.embeddings()
 
     @property
-    def image(self) -> ResidentImage:
+    def image(self) -> CachedImage:
         """Its place in the KV cache, for work of one's own on the scheduler."""
         return self._image
 
     @property
     def cache_state(self) -> CacheState:
         """What of it was known: ``cold`` nothing, ``embeddings`` what the tower saw, ``kv`` the prefill too."""
-        return "kv" if self._image.restored else "embeddings" if self._sight.was_known else "cold"
+        return "kv" if self._image.restored else "embeddings" if self._encoded.cached else "cold"
 
     def pin(self) -> bool:
         """Keep the prefilled image on disk: after a restart it answers without tower and prefill.
@@ -71,26 +71,26 @@ class Photo(Closing):
         Returns:
             Whether it is kept; a full or unwritable disk is a remark and no error.
         """
-        if self._model.kept_kv.has(self._kv_key):
+        if self._model.kv_store.has(self._kv_key):
             return True
         state = self._do(self._save())
-        return self._model.kept_kv.keep(self._kv_key, state, self._residents.n_positions(self._image), pinned=True)
+        return self._model.kv_store.put(self._kv_key, state, self._sequences.n_positions(self._image), pinned=True)
 
     def unpin(self) -> bool:
         """Remove it from the disk again; returns whether it was there."""
         self._image.restore = None
-        return self._model.kept_kv.forget(self._kv_key)
+        return self._model.kv_store.delete(self._kv_key)
 
-    def _save(self) -> Work[npt.NDArray[np.uint8]]:
-        yield from prefill(self._residents, self._image, self.timings)
-        return self._residents.context.save(self._image.seq_id or 0)
+    def _save(self) -> Job[npt.NDArray[np.uint8]]:
+        yield from prefill(self._sequences, self._image, self.timings)
+        return self._sequences.context.save(self._image.seq_id or 0)
 
     def _restore(self, seq_id: int) -> bool:
-        return self._model.kept_kv.restore(self._kv_key, seq_id, self._residents.n_positions(self._image))
+        return self._model.kv_store.restore(self._kv_key, seq_id, self._sequences.n_positions(self._image))
 
     def prefill(self) -> None:
         """See that the image is in the KV cache; asking does it by itself."""
-        self._do(prefill(self._residents, self._image, self.timings))
+        self._do(prefill(self._sequences, self._image, self.timings))
 
     def rate(self, questions: Sequence[str]) -> list[Rating]:
         """Return how the model answers questions whose answers are the bundle's labels, without generating text.
@@ -98,9 +98,9 @@ class Photo(Closing):
         All questions are prefilled together after the one image, as many at a time as there is room for.
         """
         tokens = [self._tokens(q) for q in questions]
-        return self._do(rate_all(self._residents, self._image, self._model.labels, tokens, self.timings))
+        return self._do(rate_all(self._sequences, self._image, self._model.labels, tokens, self.timings))
 
-    def _do(self, work: Work[T]) -> T:
+    def _do(self, work: Job[T]) -> T:
         return self._model.scheduler.submit(work, priority=self._priority).wait()
 
     def score(self) -> Rating:
@@ -128,7 +128,7 @@ class Photo(Closing):
         tokens = self._tokens(question)
         chosen = writing or Writing()
 
-        def submit(reply: Reply) -> Ticket[None]:
+        def submit(reply: Reply) -> JobFuture[None]:
             work = self._answer(tokens, chosen, reply)
             return self._model.scheduler.submit(work, priority=self._priority, preemptible=True)
 
@@ -142,19 +142,19 @@ class Photo(Closing):
         """
         return [reply.start() for reply in [self.ask(question, writing) for question in questions]]
 
-    def _answer(self, question: Sequence[int], writing: Writing, reply: Reply) -> Work[None]:
-        residents, image = self._residents, self._image
+    def _answer(self, question: Sequence[int], writing: Writing, reply: Reply) -> Job[None]:
+        sequences, image = self._sequences, self._image
         reply.begin()
         with sampler_of(self._model.llm, writing) as sampler:
             begun = sampler, sampler.begin()
             n_cells = len(question) + min(len(begun[1].tokens), writing.max_tokens) + 1
-            seq_ids = yield from bring(residents, image, self.timings, n_forks=1, n_cells=n_cells)
+            seq_ids = yield from acquire(sequences, image, self.timings, n_forks=1, n_cells=n_cells)
             try:
-                self._count(residents.n_positions(image) + len(question), residents.n_positions(image))
-                with residents.using(image):
-                    yield from write(residents, seq_ids[0], question, begun, writing, reply)
+                self._count(sequences.n_positions(image) + len(question), sequences.n_positions(image))
+                with sequences.pinned(image):
+                    yield from write(sequences, seq_ids[0], question, begun, writing, reply)
             finally:
-                residents.give_back(seq_ids)
+                sequences.release(seq_ids)
                 reply.account()
 
     def critique(self, writing: Writing | None = None) -> Reply:
@@ -222,4 +222,4 @@ class Photo(Closing):
 
     def _leave(self) -> None:
         if not self._image.n_users:
-            self._residents.evict(self._image)
+            self._sequences.evict(self._image)

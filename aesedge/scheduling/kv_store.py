@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aesedge.llm import Context
 
 
-class KeptKV:
+class KVStateStore:
     """States of one context on disk.
 
     Args:
@@ -80,10 +80,10 @@ class KeptKV:
             return False
         return True
 
-    def keep(self, key: str, state: npt.NDArray[np.uint8], n_positions: int, *, pinned: bool) -> bool:
+    def put(self, key: str, state: npt.NDArray[np.uint8], n_positions: int, *, pinned: bool) -> bool:
         """Write what :meth:`Context.save` returned; returns whether it is kept."""
         return self._store is not None and self._store.put(key, state, {"n_tokens": n_positions}, pinned=pinned)
 
-    def forget(self, key: str) -> bool:
+    def delete(self, key: str) -> bool:
         """Remove a state; returns whether there was one."""
         return self._store is not None and self._store.remove(key)

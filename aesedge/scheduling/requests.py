@@ -1,7 +1,7 @@
 """What work asks of the language model, and how urgent it is; knows sequences, tokens and rows, not who grants it.
 
-Work is a generator: it yields what it wants (:class:`Append`, :class:`AppendRows`, :class:`Room`, or :class:`Until`)
-and gets the answer when it is there. Who runs it is the ``scheduler``.
+Work is a generator: it yields what it wants (:class:`DecodeTokens`, :class:`PrefillEmbeddings`, :class:`Reserve`, or
+:class:`WaitFor`) and gets the answer when it is there. Who runs it is the ``scheduler``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class _Parts:
 
 
 @dataclass
-class Append(_Parts):
+class DecodeTokens(_Parts):
     """Tokens for sequences.
 
     The answer is the batch's row of the last token (one part), for a sampler, good until the work yields again; with
@@ -85,12 +85,12 @@ class Append(_Parts):
 
 
 @dataclass
-class AppendRows(_Parts):
+class PrefillEmbeddings(_Parts):
     """Embeddings for sequences, float32 [n, n_embd] each; the answer is None."""
 
 
 @dataclass
-class Room:
+class Reserve:
     """Empty sequences, and cells for what will be appended; the answer is the sequences' ids.
 
     Cells that were reserved for this work before, and not used, are free again.
@@ -101,14 +101,14 @@ class Room:
 
 
 @dataclass
-class Until:
+class WaitFor:
     """Wait for other work; the answer is None once the condition holds."""
 
     holds: Callable[[], bool]
 
 
-Request = Append | AppendRows | Room | Until
-Work = Generator[Request, Any, T]
+Request = DecodeTokens | PrefillEmbeddings | Reserve | WaitFor
+Job = Generator[Request, Any, T]
 
 
 class Preempted(Exception):  # noqa: N818 (no error: the work goes on later)

@@ -17,40 +17,40 @@ import numpy as np
 from aesedge.config.plan import CHUNK
 from aesedge.errors import ContextFullError, UsageError
 from aesedge.llm.context import Aborted
-from aesedge.scheduling.requests import Append, AppendRows, Preempted, Priority, Room, Until
-from aesedge.system.fair_lock import Turns
-from aesedge.system.ordered_map import result_of
+from aesedge.scheduling.requests import DecodeTokens, Preempted, PrefillEmbeddings, Priority, Reserve, WaitFor
+from aesedge.system.fair_lock import FairLock
+from aesedge.system.ordered_map import wait_interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aesedge.llm import Context
-    from aesedge.scheduling.requests import Request, Work
+    from aesedge.scheduling.requests import Job, Request
 
 T = TypeVar("T")
 
 
-class Keeper(Protocol):
+class SequenceAllocator(Protocol):
     """Who knows which sequences are free, and what may leave the cache."""
 
     @property
     def n_sequences_free(self) -> int:
         """Sequences that nobody has."""
 
-    def take(self, n: int) -> list[int]:
+    def allocate(self, n: int) -> list[int]:
         """Take empty sequences."""
 
     def evict_one(self) -> bool:
         """Let what was not used for longest leave; False if everything is in use."""
 
 
-class Ticket(Future[T]):
+class JobFuture(Future[T]):
     """Work that was handed in: a future whose ``cancel`` also stops work that is under way."""
 
     def __init__(self, priority: Priority) -> None:
         super().__init__()
         self.priority = priority
-        self._stop: Callable[[Ticket[Any]], None] = lambda _ticket: None
+        self._stop: Callable[[JobFuture[Any]], None] = lambda _ticket: None
 
     def cancel(self) -> bool:
         """Have it stopped, within one batch; returns False if it is over already."""
@@ -62,7 +62,7 @@ class Ticket(Future[T]):
     def wait(self) -> T:
         """Return the result; Ctrl-C while waiting stops the work."""
         try:
-            return result_of(self)
+            return wait_interruptible(self)
         except BaseException:
             self.cancel()
             raise
@@ -71,7 +71,7 @@ class Ticket(Future[T]):
 class _Task:
     """Work under way."""
 
-    def __init__(self, work: Work[Any], ticket: Ticket[Any], arrival: int, *, preemptible: bool) -> None:
+    def __init__(self, work: Job[Any], ticket: JobFuture[Any], arrival: int, *, preemptible: bool) -> None:
         self.work = work
         self.ticket = ticket
         self.order = (ticket.priority, arrival)
@@ -83,7 +83,7 @@ class _Task:
     @property
     def is_preemptible(self) -> bool:
         """Whether it can be asked to make room now."""
-        return self.preemptible and isinstance(self.request, Append)
+        return self.preemptible and isinstance(self.request, DecodeTokens)
 
 
 class Scheduler:
@@ -96,10 +96,12 @@ class Scheduler:
         chunk: rows of one image, or tokens of one text, in a batch.
     """
 
-    def __init__(self, context: Context, keeper: Keeper, turns: Turns | None = None, *, chunk: int = CHUNK) -> None:
+    def __init__(
+        self, context: Context, keeper: SequenceAllocator, turns: FairLock | None = None, *, chunk: int = CHUNK
+    ) -> None:
         self._context = context
-        self._keeper = keeper
-        self._turns = turns or Turns()
+        self._allocator = keeper
+        self._lock = turns or FairLock()
         self._chunk = chunk
         self._changed = threading.Condition()
         self._inbox: list[_Task] = []
@@ -115,8 +117,8 @@ class Scheduler:
         self._finalizer = weakref.finalize(self._thread, _close_at_exit, weakref.ref(self))
 
     def submit(
-        self, work: Work[T], *, priority: Priority = Priority.INTERACTIVE, preemptible: bool = False
-    ) -> Ticket[T]:
+        self, work: Job[T], *, priority: Priority = Priority.INTERACTIVE, preemptible: bool = False
+    ) -> JobFuture[T]:
         """Hand in work.
 
         Args:
@@ -127,7 +129,7 @@ class Scheduler:
         Raises:
             UsageError: the model was closed.
         """
-        ticket: Ticket[T] = Ticket(priority)
+        ticket: JobFuture[T] = JobFuture(priority)
         ticket.set_running_or_notify_cancel()
         task = _Task(work, ticket, next(self._count), preemptible=preemptible)
         ticket._stop = lambda _ticket: self._cancel(task)  # noqa: SLF001 (a ticket is the scheduler's own)
@@ -139,10 +141,10 @@ class Scheduler:
             self._changed.notify_all()
         return ticket
 
-    def call(self, function: Callable[[], T], *, priority: Priority = Priority.INTERACTIVE) -> Ticket[T]:
+    def call(self, function: Callable[[], T], *, priority: Priority = Priority.INTERACTIVE) -> JobFuture[T]:
         """Have a function run between two batches, on the thread that owns the context."""
 
-        def work() -> Work[T]:
+        def work() -> Job[T]:
             yield from ()  # a generator that wants nothing
             return function()
 
@@ -191,12 +193,12 @@ class Scheduler:
     def _step(self) -> None:
         """Grant what can be granted, then run one batch."""
         granted = self._grant()
-        waiting_rows = [t for t in self._tasks if isinstance(t.request, AppendRows)]
-        waiting_tokens = [t for t in self._tasks if isinstance(t.request, Append)]
+        waiting_rows = [t for t in self._tasks if isinstance(t.request, PrefillEmbeddings)]
+        waiting_tokens = [t for t in self._tasks if isinstance(t.request, DecodeTokens)]
         first = min([*waiting_rows[:1], *waiting_tokens[:1]], key=lambda t: t.order[0], default=None)
         if first is not None:
             tied = waiting_rows and waiting_tokens and waiting_rows[0].order[0] == waiting_tokens[0].order[0]
-            rows = self._rows_turn if tied else isinstance(first.request, AppendRows)
+            rows = self._rows_turn if tied else isinstance(first.request, PrefillEmbeddings)
             self._rows_turn = not rows
             if rows:
                 self._append_rows(waiting_rows[0])
@@ -209,22 +211,22 @@ class Scheduler:
         """Answer those who wait for others or for room, the first first; returns whether anybody was answered."""
         granted = False
         for task in list(self._tasks):
-            if isinstance(task.request, Until) and task.request.holds():
+            if isinstance(task.request, WaitFor) and task.request.holds():
                 self._resume(task, None)
                 granted = True
         for task in list(self._tasks):
             room = task.request
-            if isinstance(room, Room):
+            if isinstance(room, Reserve):
                 if not self._find_room(room):
                     break  # those behind it must not take what it waits for
                 task.n_reserved = room.n_cells
-                self._resume(task, self._keeper.take(room.n_sequences))
+                self._resume(task, self._allocator.allocate(room.n_sequences))
                 granted = True
         return granted
 
-    def _find_room(self, room: Room) -> bool:
-        while self._n_unreserved() < room.n_cells or self._keeper.n_sequences_free < room.n_sequences:
-            if not self._keeper.evict_one():
+    def _find_room(self, room: Reserve) -> bool:
+        while self._n_unreserved() < room.n_cells or self._allocator.n_sequences_free < room.n_sequences:
+            if not self._allocator.evict_one():
                 return False
         return True
 
@@ -233,26 +235,26 @@ class Scheduler:
 
     def _nothing_moves(self) -> None:
         """Everybody waits for room, and nobody will give any: the last in line learns it."""
-        waiting = [t for t in self._tasks if isinstance(t.request, Room)]
+        waiting = [t for t in self._tasks if isinstance(t.request, Reserve)]
         if not waiting:
             with self._changed:  # only Until is left, for work that was cancelled or is about to come
                 if self._tasks and not self._inbox:
                     self._changed.wait(0.01)
             return
         room = waiting[-1].request
-        assert isinstance(room, Room)  # noqa: S101 (for mypy)
+        assert isinstance(room, Reserve)  # noqa: S101 (for mypy)
         self._fail(
             waiting[-1],
             ContextFullError(
                 f"{room.n_cells} more positions and {room.n_sequences} sequences do not fit: "
-                f"{max(0, self._n_unreserved())} of {self._context.n_ctx} and {self._keeper.n_sequences_free} are "
+                f"{max(0, self._n_unreserved())} of {self._context.n_ctx} and {self._allocator.n_sequences_free} are "
                 "free; ask something shorter, close conversations that are done with, or use a larger --ctx"
             ),
         )
 
     def _append_rows(self, task: _Task) -> None:
         request = task.request
-        assert isinstance(request, AppendRows)  # noqa: S101 (for mypy)
+        assert isinstance(request, PrefillEmbeddings)  # noqa: S101 (for mypy)
         n = request.n_next(self._chunk)
 
         def run() -> None:
@@ -269,10 +271,10 @@ class Scheduler:
         """Fill one batch: first come first served; single tokens of the less urgent ride along, their texts do not."""
         left = self._context.n_batch
         top = tasks[0].order[0]
-        chosen: list[tuple[_Task, Append, int]] = []
+        chosen: list[tuple[_Task, DecodeTokens, int]] = []
         for task in tasks:
             request = task.request
-            if not isinstance(request, Append):  # it has just been asked to make room
+            if not isinstance(request, DecodeTokens):  # it has just been asked to make room
                 continue
             n = min(request.n_next(self._chunk), left)
             if n < 1 or (task.order[0] != top and request.n_left > 1):
@@ -285,7 +287,7 @@ class Scheduler:
         if chosen:
             self._append_chosen(chosen)
 
-    def _append_chosen(self, chosen: list[tuple[_Task, Append, int]]) -> None:
+    def _append_chosen(self, chosen: list[tuple[_Task, DecodeTokens, int]]) -> None:
         slices = [request.slices(n) for _, request, n in chosen]
         everything = [piece for of_one in slices for piece in of_one]
         rows: list[int] = []
@@ -315,12 +317,12 @@ class Scheduler:
     def _have_cells(self, task: _Task, n: int, planned: int = 0) -> bool:
         """See that a task can append n tokens beside the planned ones; make room, or let it wait or fail."""
         while self._n_unreserved() + min(task.n_reserved, n) < n + planned:
-            if self._keeper.evict_one():
+            if self._allocator.evict_one():
                 continue
             victims = [t for t in self._tasks if t.is_preemptible and t.order > task.order]
             if victims:
                 self._preempt(victims[-1])
-            elif len([t for t in self._tasks if not isinstance(t.request, Room | Until)]) > 1 and planned:
+            elif len([t for t in self._tasks if not isinstance(t.request, Reserve | WaitFor)]) > 1 and planned:
                 return False  # the others of this batch go first
             elif task.is_preemptible and any(t is not task and t.request is not None for t in self._tasks):
                 self._preempt(task)
@@ -345,7 +347,7 @@ class Scheduler:
                 return False
             self._in_batch = tasks
         try:
-            with self._turns.turn():
+            with self._lock.hold():
                 run()
         except Aborted:
             self._aborted = True
@@ -374,7 +376,7 @@ class Scheduler:
         """Let work go on to its next request, or to its end."""
         try:
             task.request = go()
-            if isinstance(task.request, Room):  # what was reserved before is not wanted any more
+            if isinstance(task.request, Reserve):  # what was reserved before is not wanted any more
                 task.n_reserved = 0
         except StopIteration as stop:
             self._end(task, result=stop.value)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from aesedge.errors import ContextFullError
-from aesedge.scheduling.requests import Append, AppendRows, Room, Until, Work
+from aesedge.scheduling.requests import DecodeTokens, Job, PrefillEmbeddings, Reserve, WaitFor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PREFIX_SEQ = 0
 
 
-class Resident:
+class CachedSequence:
     """Something that is, was or will be in the KV cache under a sequence of its own."""
 
     def __init__(self) -> None:
@@ -34,12 +34,12 @@ class Resident:
         self.loading = False
         """Whether some work is bringing it in."""
 
-    def is_inside(self) -> bool:
+    def is_resident(self) -> bool:
         """Whether it is in the cache now; every wait may change that."""
         return self.seq_id is not None
 
 
-class ResidentImage(Resident):
+class CachedImage(CachedSequence):
     """An image.
 
     Args:
@@ -63,7 +63,7 @@ class ResidentImage(Resident):
         """Whether it came back by :attr:`restore` the last time."""
 
 
-class Residents:
+class SequenceCache:
     """The sequences of one context.
 
     Args:
@@ -75,18 +75,18 @@ class Residents:
         self.context = context
         self.n_prefix = n_prefix
         self._free_seq_ids = list(range(context.n_seq_max - 1, _PREFIX_SEQ, -1))
-        self._inside: list[Resident] = []  # least recently used first
+        self._inside: list[CachedSequence] = []  # least recently used first
 
-    def prefill_prefix(self, prefix: Sequence[int]) -> Work[None]:
+    def prefill_prefix(self, prefix: Sequence[int]) -> Job[None]:
         """Put the text that comes before every image into the cache."""
-        yield Append([(_PREFIX_SEQ, prefix)])
+        yield DecodeTokens([(_PREFIX_SEQ, prefix)])
 
     @property
     def prefix_seq_id(self) -> int:
         """The sequence of the text before every image."""
         return _PREFIX_SEQ
 
-    def n_positions(self, image: ResidentImage) -> int:
+    def n_positions(self, image: CachedImage) -> int:
         """Positions of an image and of the text before it."""
         return self.n_prefix + image.n_rows
 
@@ -95,7 +95,7 @@ class Residents:
         """Cells for images and what is asked about them."""
         return self.context.n_ctx - self.n_prefix
 
-    def bring(self, image: ResidentImage, *, n_forks: int = 0, n_cells: int = 0) -> Work[tuple[list[int], bool]]:
+    def acquire(self, image: CachedImage, *, n_forks: int = 0, n_cells: int = 0) -> Job[tuple[list[int], bool]]:
         """See that an image is in the cache, together with room for what will be asked about it.
 
         Image and room are asked for at once, and the image may leave while its own work waits: work that held the one
@@ -103,7 +103,7 @@ class Residents:
 
         Args:
             image: which; whoever relies on it afterwards says so with :meth:`using`.
-            n_forks: how many sequences that begin with the image are wanted; ``give_back`` returns them.
+            n_forks: how many sequences that begin with the image are wanted; ``release`` returns them.
             n_cells: how many cells will be appended to them in all.
 
         Returns:
@@ -111,8 +111,8 @@ class Residents:
         """
         while True:
             while image.loading:
-                yield Until(lambda: not image.loading)
-            if not image.is_inside():
+                yield WaitFor(lambda: not image.loading)
+            if not image.is_resident():
                 image.loading = True
                 try:
                     (forks,) = yield from self._load([image], n_forks, n_cells)
@@ -120,17 +120,17 @@ class Residents:
                     image.loading = False
                 return self._forked(image, forks), True
             self._touch(image)
-            forks = yield Room(n_forks, n_cells)
-            if image.is_inside():
+            forks = yield Reserve(n_forks, n_cells)
+            if image.is_resident():
                 return self._forked(image, forks), False
-            self.give_back(forks)
+            self.release(forks)
 
-    def bring_new(self, images: Sequence[ResidentImage], *, n_forks: int, n_cells: int) -> Work[list[list[int]]]:
+    def acquire_batch(self, images: Sequence[CachedImage], *, n_forks: int, n_cells: int) -> Job[list[list[int]]]:
         """Bring in several images at once that nobody has asked for before; their rows share batches.
 
         Args:
             images: which; whoever relies on them afterwards says so with :meth:`using`.
-            n_forks: how many sequences that begin with each are wanted; ``give_back`` returns them.
+            n_forks: how many sequences that begin with each are wanted; ``release`` returns them.
             n_cells: how many cells will be appended to those of each image in all.
 
         Returns:
@@ -145,12 +145,12 @@ class Residents:
                 image.loading = False
         return [self._forked(image, of_one) for image, of_one in zip(images, forks, strict=True)]
 
-    def _load(self, images: Sequence[ResidentImage], n_forks: int, n_cells: int) -> Work[list[list[int]]]:
+    def _load(self, images: Sequence[CachedImage], n_forks: int, n_cells: int) -> Job[list[list[int]]]:
         n = len(images)
         # A restored image shares no cells with others.
         n_prefixes = self.n_prefix * sum(image.restore is not None for image in images)
         n_rows = sum(image.n_rows for image in images)
-        seq_ids: list[int] = yield Room(n * (1 + n_forks), n * n_cells + n_rows + n_prefixes)
+        seq_ids: list[int] = yield Reserve(n * (1 + n_forks), n * n_cells + n_rows + n_prefixes)
         own, forks = seq_ids[:n], seq_ids[n:]
         try:
             new = []
@@ -160,21 +160,21 @@ class Residents:
                     self.context.fork(_PREFIX_SEQ, seq_id)
                     new.append((seq_id, image.rows()))
             if new:
-                yield AppendRows(new)
+                yield PrefillEmbeddings(new)
         except BaseException:
-            self.give_back(seq_ids)
+            self.release(seq_ids)
             raise
         for image, seq_id in zip(images, own, strict=True):
-            self.settle(image, seq_id)
+            self.attach(image, seq_id)
         return [forks[i * n_forks : (i + 1) * n_forks] for i in range(n)]
 
-    def _forked(self, image: ResidentImage, forks: list[int]) -> list[int]:
+    def _forked(self, image: CachedImage, forks: list[int]) -> list[int]:
         for seq_id in forks:
             self.context.fork(image.seq_id or 0, seq_id)
         return forks
 
     @contextmanager
-    def using(self, resident: Resident) -> Iterator[None]:
+    def pinned(self, resident: CachedSequence) -> Iterator[None]:
         """Keep something from being evicted."""
         resident.n_users += 1
         try:
@@ -182,22 +182,22 @@ class Residents:
         finally:
             resident.n_users -= 1
 
-    def settle(self, resident: Resident, seq_id: int) -> None:
+    def attach(self, resident: CachedSequence, seq_id: int) -> None:
         """Let something keep a sequence of its own, until it is evicted."""
         resident.seq_id = seq_id
         self._inside.append(resident)
 
-    def _touch(self, resident: Resident) -> None:
+    def _touch(self, resident: CachedSequence) -> None:
         self._inside.remove(resident)
         self._inside.append(resident)
 
-    def take(self, n: int) -> list[int]:
-        """Take empty sequences; ``give_back`` returns them."""
+    def allocate(self, n: int) -> list[int]:
+        """Take empty sequences; ``release`` returns them."""
         if n > len(self._free_seq_ids):
             raise ContextFullError(f"{n} sequences are wanted, {len(self._free_seq_ids)} are free")
         return [self._free_seq_ids.pop() for _ in range(n)]
 
-    def give_back(self, seq_ids: Sequence[int]) -> None:
+    def release(self, seq_ids: Sequence[int]) -> None:
         """Empty sequences and let others have them."""
         for seq_id in seq_ids:
             if self.context.is_open:
@@ -216,9 +216,9 @@ class Residents:
             self.evict(idle)
         return idle is not None
 
-    def evict(self, resident: Resident) -> None:
+    def evict(self, resident: CachedSequence) -> None:
         """Take something out of the cache; does nothing if it is not there."""
         if resident.seq_id is not None:
             self._inside.remove(resident)
-            self.give_back([resident.seq_id])
+            self.release([resident.seq_id])
             resident.seq_id = None

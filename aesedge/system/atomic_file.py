@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes, *, own: bool = False) -> None:
+def write_atomic(path: Path, data: bytes, *, own: bool = False) -> None:
     """Write a file under a temporary name beside its own, and move it into place.
 
     It may be read by whom the user's other files may be, or by whom the file that was there might.

@@ -17,7 +17,7 @@ _MOST_BYTES = 1 << 20  # of a file that should be a line or a page
 _MOST_DIGITS = 20  # of a 64-bit number; Python refuses to read numbers of thousands
 
 
-def text_in(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
     """Return what a small file says, without space around it, or None where it is missing or cannot be read."""
     try:
         with path.open("rb") as file:
@@ -28,10 +28,10 @@ def text_in(path: Path) -> str | None:
 
 def number_in(path: Path) -> int | None:
     """Return the whole number that a small file consists of, or None where it is missing or something else."""
-    return whole_number(text_in(path))
+    return parse_int(read_text(path))
 
 
-def whole_number(text: str | None) -> int | None:
+def parse_int(text: str | None) -> int | None:
     """Return a whole number in decimal digits, or None."""
     digits = (text or "").removeprefix("-")
     if text is None or not (digits.isascii() and digits.isdecimal()) or len(digits) > _MOST_DIGITS:
@@ -39,7 +39,7 @@ def whole_number(text: str | None) -> int | None:
     return int(text)
 
 
-def said_by(command: Sequence[str], *, timeout_s: float = 5.0) -> str | None:
+def command_output(command: Sequence[str], *, timeout_s: float = 5.0) -> str | None:
     """Return what a command prints to stdout, or None where it is missing, fails, or takes longer.
 
     Args:
@@ -70,6 +70,6 @@ def nvidia_smi(*fields: str, timeout_s: float = 5.0) -> list[list[str]]:
         timeout_s: after so long it is ended.
     """
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
-    lines = (said_by(command, timeout_s=timeout_s) or "").splitlines()
+    lines = (command_output(command, timeout_s=timeout_s) or "").splitlines()
     rows = [[part.strip() for part in line.rsplit(",", len(fields) - 1)] for line in lines]
     return [row for row in rows if len(row) == len(fields) and row[0]]

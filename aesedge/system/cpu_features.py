@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from aesedge.system.commands import said_by, text_in
+from aesedge.system.commands import command_output, read_text
 
 # ggml's word -> the flags of Linux's /proc/cpuinfo that all must be there.
 _X86 = {
@@ -70,7 +70,7 @@ def instructions(root: Path = Path("/"), system: str = "") -> list[str]:
     system = system or platform.system()
     if system == "Darwin":
         names = _APPLE_X86 | _APPLE_ARM
-        told = (said_by(["sysctl", "hw.optional"]) or "").splitlines()
+        told = (command_output(["sysctl", "hw.optional"]) or "").splitlines()
         return [word for word, key in names.items() if f"{key}: 1" in told]
     if system == "Windows":
         return [word for word, number in _WINDOWS.items() if _windows_has(number)]
@@ -80,7 +80,7 @@ def instructions(root: Path = Path("/"), system: str = "") -> list[str]:
 
 def cpu_flags(root: Path = Path("/")) -> frozenset[str]:
     """Return Linux's flags of the first processor, lower case; empty elsewhere."""
-    for line in (text_in(root / "proc/cpuinfo") or "").splitlines():
+    for line in (read_text(root / "proc/cpuinfo") or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip() in {"flags", "Features"}:
             return frozenset(value.lower().split())

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Turns:
+class FairLock:
     """A lock that is fair: who gives it back and wants it again goes to the end of the line.
 
     Where vision tower and language model would share the same cores, they take turns: threads of native code wait for
@@ -23,7 +23,7 @@ class Turns:
         self._line: deque[threading.Event] = deque()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def hold(self) -> Iterator[None]:
         """Wait for the turn, and keep it for the block."""
         mine = threading.Event()
         with self._mutex:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 import psutil
 
-from aesedge.system.commands import number_in, nvidia_smi, said_by, text_in, whole_number
+from aesedge.system.commands import command_output, number_in, nvidia_smi, parse_int, read_text
 
 Vendor = Literal["nvidia", "amd", "intel", "apple"]
 _MIB = 1 << 20
@@ -55,19 +55,19 @@ def gpus(root: Path = Path("/"), system: str = "") -> list[Gpu]:
 
 
 def _mib(text: str) -> int | None:
-    n = whole_number(text)  # "[N/A]" where the GPU shares the machine's memory
+    n = parse_int(text)  # "[N/A]" where the GPU shares the machine's memory
     return None if n is None else n * _MIB
 
 
 def _on_pci(root: Path) -> list[Gpu]:
     found = []
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
-        vendor = _VENDORS.get(text_in(device / "vendor") or "")
-        if vendor is None or not (text_in(device / "class") or "").startswith(_DISPLAY_CLASS):
+        vendor = _VENDORS.get(read_text(device / "vendor") or "")
+        if vendor is None or not (read_text(device / "class") or "").startswith(_DISPLAY_CLASS):
             continue
         key, maker = vendor
-        id_ = (text_in(device / "device") or "").removeprefix("0x")
-        name = text_in(device / "product_name") or f"{maker} GPU (PCI device {id_ or 'unknown'})"
+        id_ = (read_text(device / "device") or "").removeprefix("0x")
+        name = read_text(device / "product_name") or f"{maker} GPU (PCI device {id_ or 'unknown'})"
         total, used = number_in(device / "mem_info_vram_total"), number_in(device / "mem_info_vram_used")  # amdgpu's
         free = None if total is None or used is None else total - used
         has_driver = key != "nvidia" or (root / "proc/driver/nvidia/version").exists()
@@ -79,14 +79,14 @@ def _nvidia_files(root: Path) -> list[Gpu]:
     """Return NVIDIA GPUs of a container that has the device files, but neither nvidia-smi nor the bus."""
     found = []
     for folder in sorted((root / "proc/driver/nvidia/gpus").glob("*")):
-        lines = (text_in(folder / "information") or "").splitlines()
+        lines = (read_text(folder / "information") or "").splitlines()
         models = [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
         found.append(Gpu((models or ["NVIDIA GPU"])[0] or "NVIDIA GPU", "nvidia"))
     return found or [Gpu("NVIDIA GPU", "nvidia") for path in (root / "dev").glob("nvidia*") if path.name[6:].isdigit()]
 
 
 def _apple() -> list[Gpu]:
-    chip = said_by(["sysctl", "-n", "machdep.cpu.brand_string"]) or ""
+    chip = command_output(["sysctl", "-n", "machdep.cpu.brand_string"]) or ""
     if not chip.startswith("Apple"):
         return []  # a Mac with an Intel processor: its GPUs are of no use to llama.cpp's Metal backend
     memory = psutil.virtual_memory()

@@ -11,7 +11,7 @@ import msgspec
 import psutil
 
 from aesedge.system import machine
-from aesedge.system.commands import said_by, text_in
+from aesedge.system.commands import command_output, read_text
 from aesedge.system.cpu_features import cpu_flags, instructions
 from aesedge.system.gpus import Gpu, gpus
 from aesedge.system.paths import cache_folder, data_folder
@@ -77,10 +77,10 @@ def hardware(root: Path = Path("/"), system: str = "") -> Hardware:
 
 def _processor(root: Path, system: str) -> str:
     if system == "Darwin":
-        return said_by(["sysctl", "-n", "machdep.cpu.brand_string"]) or machine.cpu_name()
+        return command_output(["sysctl", "-n", "machdep.cpu.brand_string"]) or machine.cpu_name()
     name = machine.cpu_name()
     if system == "Linux" and name == platform.machine():  # Arm's /proc/cpuinfo has no model name; the board has one
-        return text_in(root / "sys/firmware/devicetree/base/model") or name
+        return read_text(root / "sys/firmware/devicetree/base/model") or name
     return name
 
 

@@ -13,7 +13,7 @@ import threading
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aesedge.system.ordered_map import result_of
+from aesedge.system.ordered_map import wait_interruptible
 from aesedge.system.termination import SIGNALS, terminate
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def result_unless_stopped(future: Future[T], abort: AbortFlag) -> T:
         abort: the flag that the work reads.
     """
     try:
-        return result_of(future)
+        return wait_interruptible(future)
     except BaseException:
         abort.set()
         wait([future])

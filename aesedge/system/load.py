@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import psutil
 
-from aesedge.system.commands import text_in, whole_number
+from aesedge.system.commands import parse_int, read_text
 from aesedge.system.machine import control_groups, n_cores
-from aesedge.system.noise_source import Disturbance, unknown
+from aesedge.system.noise_source import NoiseSource, unknown
 
 BUSY_CORES = 0.2
 """Of other programs. The system counts in hundredths of a second, so that less may be chance in a short look."""
@@ -66,12 +66,12 @@ def look(root: Path) -> Look:
     )
 
 
-def between(before: Look, after: Look, root: Path) -> list[Disturbance]:
+def between(before: Look, after: Look, root: Path) -> list[NoiseSource]:
     """Say what happened between two looks."""
     return [_load(before, after), _stolen(before, after), _quota(before, after, root), _swapping(before, after, root)]
 
 
-def _load(before: Look, after: Look) -> Disturbance:
+def _load(before: Look, after: Look) -> NoiseSource:
     took = after.at - before.at
     if before.times is None or after.times is None or took <= 0 or after.times.whole == before.times.whole:
         return unknown("load", "the system does not count what its cores do")
@@ -83,40 +83,40 @@ def _load(before: Look, after: Look) -> Disturbance:
     most, name = max(shares, default=(0.0, ""))
     by = f", most by {name}" if busy >= BUSY_CORES and most >= BUSY_CORES * took / 2 else ""
     found = f"{busy:.1f} of {psutil.cpu_count() or 1} cores busy with other programs{by}"
-    return Disturbance("load", found, disturbs=busy >= BUSY_CORES)
+    return NoiseSource("load", found, disturbs=busy >= BUSY_CORES)
 
 
-def _stolen(before: Look, after: Look) -> Disturbance:
+def _stolen(before: Look, after: Look) -> NoiseSource:
     first, last = before.times, after.times
     if first is None or last is None or first.stolen is None or last.stolen is None or last.whole == first.whole:
         return unknown("stolen time", "the system does not count it")
     share = max(0.0, (last.stolen - first.stolen) / (last.whole - first.whole))
     since = last.stolen / max(1.0, last.whole)
     found = f"the host took {share:.1%} of the cores' time just now, {since:.1%} since the start"
-    return Disturbance("stolen time", found if since or share else "none", disturbs=share >= STOLEN_SHARE)
+    return NoiseSource("stolen time", found if since or share else "none", disturbs=share >= STOLEN_SHARE)
 
 
-def _quota(before: Look, after: Look, root: Path) -> Disturbance:
+def _quota(before: Look, after: Look, root: Path) -> NoiseSource:
     quotas = [quota for folder, _ in control_groups("cpu", root) if (quota := _cores_of(folder)) is not None]
     n_new = (after.n_throttled or 0) - (before.n_throttled or 0)
     if not quotas:
-        return Disturbance("quota", "none on the cores' time", disturbs=False)
+        return NoiseSource("quota", "none on the cores' time", disturbs=False)
     paused = f", paused {n_new} times just now" if n_new > 0 else ""
     found = f"{min(quotas):.2g} of {n_cores()} cores' time{paused}"
-    return Disturbance("quota", found, disturbs=min(quotas) < n_cores() or n_new > 0)
+    return NoiseSource("quota", found, disturbs=min(quotas) < n_cores() or n_new > 0)
 
 
 def _cores_of(group: Path) -> float | None:
     """Return how many cores' time a control group has, or None where it has no limit."""
-    words = (text_in(group / "cpu.max") or "").split()  # version 2: "150000 100000", or "max 100000"
+    words = (read_text(group / "cpu.max") or "").split()  # version 2: "150000 100000", or "max 100000"
     if len(words) != 2:
-        words = [text_in(group / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period")]
-    quota, period = (whole_number(word) for word in words)
+        words = [read_text(group / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period")]
+    quota, period = (parse_int(word) for word in words)
     return quota / period if quota and period and quota > 0 and period > 0 else None
 
 
-def _swapping(before: Look, after: Look, root: Path) -> Disturbance:
-    words = (text_in(root / "proc/pressure/memory") or "").split()
+def _swapping(before: Look, after: Look, root: Path) -> NoiseSource:
+    words = (read_text(root / "proc/pressure/memory") or "").split()
     share = next((word.removeprefix("avg10=") for word in words if word.startswith("avg10=")), "")
     is_number = share.replace(".", "", 1).isdecimal() and share.isascii() and len(share) < 10
     stalled = float(share) if is_number else 0.0
@@ -126,7 +126,7 @@ def _swapping(before: Look, after: Look, root: Path) -> Disturbance:
     rate = ((after.swapped_bytes or 0) - (before.swapped_bytes or 0)) / max(after.at - before.at, 1e-3)
     waits = f", programs waited for memory {stalled:.0f} % of the last 10 s" if stalled >= STALLED_SHARE else ""
     found = f"{rate / 1e6:.1f} MB/s" if rate > 0 else "none just now"
-    return Disturbance("swapping", found + waits, disturbs=rate >= SWAPPED_BYTES_PER_S or stalled >= STALLED_SHARE)
+    return NoiseSource("swapping", found + waits, disturbs=rate >= SWAPPED_BYTES_PER_S or stalled >= STALLED_SHARE)
 
 
 def _times() -> Times | None:
@@ -152,8 +152,8 @@ def _swapped() -> int | None:
 def _throttled(root: Path) -> int | None:
     counts = []
     for folder, _ in control_groups("cpu", root):
-        lines = (text_in(folder / "cpu.stat") or "").splitlines()
-        counts += [whole_number(line.split()[-1]) for line in lines if line.startswith("nr_throttled ")]
+        lines = (read_text(folder / "cpu.stat") or "").splitlines()
+        counts += [parse_int(line.split()[-1]) for line in lines if line.startswith("nr_throttled ")]
     known = [n for n in counts if n is not None]
     return sum(known) if known else None
 

@@ -73,7 +73,7 @@ def process_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def give_back_freed() -> None:
+def trim_heap() -> None:
     """Give memory that was freed back to the system, where the C library keeps it (glibc).
 
     Loading a vision graph frees as much as the graph takes, and glibc keeps it: 200 MB for CLIP-L in int8, measured.

@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 
 from aesedge.system import load, power_saving, thermal
-from aesedge.system.noise_source import Disturbance, unknown
+from aesedge.system.noise_source import NoiseSource, unknown
 
-__all__ = ["Disturbance", "disturbances"]
+__all__ = ["NoiseSource", "disturbances"]
 
 _LOOK_S = 0.3
 """Between two looks at counters."""
 
 
-def disturbances(root: Path = Path("/"), system: str = "") -> list[Disturbance]:
+def disturbances(root: Path = Path("/"), system: str = "") -> list[NoiseSource]:
     """Look at everything that may disturb measurements; takes less than a second and raises nothing.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Disturbance(msgspec.Struct, frozen=True):
+class NoiseSource(msgspec.Struct, frozen=True):
     """What was looked at, and what was found there."""
 
     what: str
@@ -21,6 +21,6 @@ class Disturbance(msgspec.Struct, frozen=True):
     """Whether this machine tells; what is not known disturbs nothing."""
 
 
-def unknown(what: str, why: str) -> Disturbance:
+def unknown(what: str, why: str) -> NoiseSource:
     """Return that a machine does not tell."""
-    return Disturbance(what, f"unknown: {why}", disturbs=False, known=False)
+    return NoiseSource(what, f"unknown: {why}", disturbs=False, known=False)

@@ -19,14 +19,14 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def grouped(items: Iterable[T], n: int) -> Iterator[list[T]]:
+def batched(items: Iterable[T], n: int) -> Iterator[list[T]]:
     """Yield lists of n items; the last one may be shorter."""
     rest = iter(items)
     while group := list(islice(rest, n)):
         yield group
 
 
-def in_order(sources: Iterable[S], work: Callable[[S], T], *, at_once: int) -> Iterator[tuple[S, T | AesedgeError]]:
+def map_ordered(sources: Iterable[S], work: Callable[[S], T], *, at_once: int) -> Iterator[tuple[S, T | AesedgeError]]:
     """Do something with many sources, several at a time, and yield the results in order; an error is a result too.
 
     Nothing runs more than ``at_once`` ahead of what was taken, so memory is bounded. With one at a time everything
@@ -52,10 +52,10 @@ def in_order(sources: Iterable[S], work: Callable[[S], T], *, at_once: int) -> I
 
 def _first(ahead: deque[tuple[S, Future[T]]]) -> tuple[S, T]:
     source, future = ahead.popleft()
-    return source, result_of(future)
+    return source, wait_interruptible(future)
 
 
-def result_of(future: Future[T]) -> T:
+def wait_interruptible(future: Future[T]) -> T:
     """Wait for a result, and let Ctrl-C through meanwhile."""
     while not wait([future], timeout=_LOOK_UP_S).done:
         pass

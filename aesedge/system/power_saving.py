@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from aesedge.system.commands import number_in, said_by, text_in
-from aesedge.system.noise_source import Disturbance, unknown
+from aesedge.system.commands import command_output, number_in, read_text
+from aesedge.system.noise_source import NoiseSource, unknown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ def remedy(what: str, system: str) -> str:
     return _REMEDIES.get(system, {}).get(what, "")
 
 
-def linux(root: Path) -> list[Disturbance]:
+def linux(root: Path) -> list[NoiseSource]:
     """Look at cpufreq, the firmware's profile and the battery."""
     policies = sorted((root / _CPUFREQ).glob("policy*"))
     return [
@@ -53,108 +53,108 @@ def linux(root: Path) -> list[Disturbance]:
     ]
 
 
-def macos() -> list[Disturbance]:
+def macos() -> list[NoiseSource]:
     """Look at the low power mode, and at the battery."""
-    said = said_by(["pmset", "-g"])
+    said = command_output(["pmset", "-g"])
     mode = re.search(r"^\s*(?:lowpowermode|powermode)\s+(\d+)", said or "", re.MULTILINE)
     if mode is None:
         saving = unknown("power profile", "pmset tells no power mode")
     else:
         is_on = mode[1] == "1"
-        saving = Disturbance("power profile", f"low power mode is {'on' if is_on else 'off'}", disturbs=is_on)
+        saving = NoiseSource("power profile", f"low power mode is {'on' if is_on else 'off'}", disturbs=is_on)
     return [saving, battery()]
 
 
-def windows() -> list[Disturbance]:
+def windows() -> list[NoiseSource]:
     """Look at the power scheme, and at the battery."""
-    said = (said_by(["powercfg", "/getactivescheme"]) or "").lower()
+    said = (command_output(["powercfg", "/getactivescheme"]) or "").lower()
     name = re.search(r"\((.*)\)", said)
     if not said:
         scheme = unknown("power profile", "powercfg does not answer")
     else:
-        scheme = Disturbance("power profile", name[1] if name else said, disturbs=_POWER_SAVER in said)
+        scheme = NoiseSource("power profile", name[1] if name else said, disturbs=_POWER_SAVER in said)
     return [scheme, battery()]
 
 
-def battery() -> Disturbance:
+def battery() -> NoiseSource:
     """Look whether the machine runs on its battery, where psutil tells."""
     try:
         found: Any = psutil.sensors_battery()  # its types know no power_plugged of None, which its manual has
     except (AttributeError, OSError, RuntimeError, NotImplementedError):  # not every system has it
         return unknown("battery", "this system does not tell")
     if found is None:
-        return Disturbance("battery", "none", disturbs=False)
+        return NoiseSource("battery", "none", disturbs=False)
     if found.power_plugged is None:
         return unknown("battery", "whether power is plugged in")
     return _battery(on_mains=bool(found.power_plugged), percent=int(found.percent))
 
 
-def _battery(*, on_mains: bool, percent: int | None) -> Disturbance:
+def _battery(*, on_mains: bool, percent: int | None) -> NoiseSource:
     charge = "" if percent is None else f", {percent} % charged"
-    return Disturbance("battery", f"{'plugged in' if on_mains else 'runs on it'}{charge}", disturbs=not on_mains)
+    return NoiseSource("battery", f"{'plugged in' if on_mains else 'runs on it'}{charge}", disturbs=not on_mains)
 
 
-def _governor(policies: list[Path]) -> Disturbance:
+def _governor(policies: list[Path]) -> NoiseSource:
     governors = _texts(policies, "scaling_governor")
     if not governors:
         return unknown("governor", _NO_CPUFREQ)
     drivers = _texts(policies, "scaling_driver")
     saves = bool(governors & _SAVING_GOVERNORS) and not drivers & _OWN_GOVERNORS
     by = f", of {_and(drivers)}" if drivers else ""
-    return Disturbance("governor", _and(governors) + by, disturbs=saves)
+    return NoiseSource("governor", _and(governors) + by, disturbs=saves)
 
 
-def _frequency_limit(policies: list[Path]) -> Disturbance:
+def _frequency_limit(policies: list[Path]) -> NoiseSource:
     limits = [(number_in(p / "scaling_max_freq"), number_in(p / "cpuinfo_max_freq")) for p in policies]
     known = [(limit, most) for limit, most in limits if limit and most and limit > 0 and most > 0]
     if not known:
         return unknown("frequency limit", _NO_CPUFREQ)
     limit, most = min(known, key=lambda pair: pair[0] / pair[1])
     if limit >= _LIMITED * most:
-        return Disturbance("frequency limit", f"none below {most / 1e6:.2f} GHz", disturbs=False)
-    return Disturbance("frequency limit", f"{limit / 1e6:.2f} of {most / 1e6:.2f} GHz", disturbs=True)
+        return NoiseSource("frequency limit", f"none below {most / 1e6:.2f} GHz", disturbs=False)
+    return NoiseSource("frequency limit", f"{limit / 1e6:.2f} of {most / 1e6:.2f} GHz", disturbs=True)
 
 
-def _turbo(root: Path) -> Disturbance:
+def _turbo(root: Path) -> NoiseSource:
     no_turbo = number_in(root / "sys/devices/system/cpu/intel_pstate/no_turbo")
     boost = number_in(root / _CPUFREQ / "boost")
     if no_turbo is None and boost is None:
         return unknown("turbo", _NO_CPUFREQ)
     is_off = no_turbo == 1 or boost == 0
-    return Disturbance("turbo", "switched off" if is_off else "on", disturbs=is_off)
+    return NoiseSource("turbo", "switched off" if is_off else "on", disturbs=is_off)
 
 
-def _preference(policies: list[Path]) -> Disturbance:
+def _preference(policies: list[Path]) -> NoiseSource:
     preferences = _texts(policies, "energy_performance_preference")
     if not preferences:
         return unknown("energy preference", "the processor's driver has none")
-    return Disturbance("energy preference", _and(preferences), disturbs=bool(preferences & _SAVING_PREFERENCES))
+    return NoiseSource("energy preference", _and(preferences), disturbs=bool(preferences & _SAVING_PREFERENCES))
 
 
-def _profile(root: Path) -> Disturbance:
+def _profile(root: Path) -> NoiseSource:
     profiles = _texts([root / "sys/firmware/acpi"], "platform_profile")
     if not profiles:
         return unknown("power profile", "the firmware has none")
-    return Disturbance("power profile", _and(profiles), disturbs=bool(profiles & _SAVING_PROFILES))
+    return NoiseSource("power profile", _and(profiles), disturbs=bool(profiles & _SAVING_PROFILES))
 
 
-def _linux_battery(root: Path) -> Disturbance:
+def _linux_battery(root: Path) -> NoiseSource:
     folder = root / "sys/class/power_supply"
     # Of scope "Device" are those of mice and headsets.
-    supplies = [p for p in sorted(folder.glob("*")) if (text_in(p / "scope") or "").lower() != "device"]
-    batteries = [p for p in supplies if text_in(p / "type") == "Battery"]
-    mains = [number_in(p / "online") for p in supplies if text_in(p / "type") in {"Mains", "USB"}]
+    supplies = [p for p in sorted(folder.glob("*")) if (read_text(p / "scope") or "").lower() != "device"]
+    batteries = [p for p in supplies if read_text(p / "type") == "Battery"]
+    mains = [number_in(p / "online") for p in supplies if read_text(p / "type") in {"Mains", "USB"}]
     if not folder.is_dir():
         return unknown("battery", "this system does not tell")
     if not batteries:
-        return Disturbance("battery", "none", disturbs=False)
-    discharges = any(text_in(p / "status") == "Discharging" for p in batteries)
+        return NoiseSource("battery", "none", disturbs=False)
+    discharges = any(read_text(p / "status") == "Discharging" for p in batteries)
     percent = next((n for p in batteries if (n := number_in(p / "capacity")) is not None), None)
     return _battery(on_mains=1 in mains or not discharges, percent=percent)
 
 
 def _texts(folders: list[Path], name: str) -> set[str]:
-    return {_line(text) for folder in folders if (text := text_in(folder / name))}
+    return {_line(text) for folder in folders if (text := read_text(folder / name))}
 
 
 def _line(text: str) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from aesedge.system.commands import number_in, nvidia_smi, said_by, text_in, whole_number
-from aesedge.system.noise_source import Disturbance, unknown
+from aesedge.system.commands import command_output, number_in, nvidia_smi, parse_int, read_text
+from aesedge.system.noise_source import NoiseSource, unknown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def throttle_events(root: Path) -> int | None:
     return sum(known) if known else None
 
 
-def throttling(root: Path, before: int | None, after: int | None) -> Disturbance:
+def throttling(root: Path, before: int | None, after: int | None) -> NoiseSource:
     """Say whether the cores are slowed down, by two readings of :func:`throttle_events` and the firmware's word."""
     pi = _raspberry_pi(root)
     if pi is not None:
@@ -52,20 +52,20 @@ def throttling(root: Path, before: int | None, after: int | None) -> Disturbance
     if before is None or after is None:
         return unknown("throttling", "the processor counts no slowdowns")
     now = f"{after - before} slowdowns by heat just now" if after > before else "none just now"
-    return Disturbance("throttling", f"{now}, {after} since the start", disturbs=after > before)
+    return NoiseSource("throttling", f"{now}, {after} since the start", disturbs=after > before)
 
 
-def _raspberry_pi(root: Path) -> Disturbance | None:
-    said = text_in(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
+def _raspberry_pi(root: Path) -> NoiseSource | None:
+    said = read_text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
     if said is None or not re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", said):
         return None
     bits = int(said, 16)
     reasons = [reason for bit, reason in _PI_NOW.items() if bits >> bit & 1]
     found = f"slowed down by {' and '.join(reasons)}" if reasons else "none now"
-    return Disturbance("throttling", found, disturbs=bool(reasons))
+    return NoiseSource("throttling", found, disturbs=bool(reasons))
 
 
-def temperature() -> Disturbance:
+def temperature() -> NoiseSource:
     """Say how near a processor is to the temperature at which it is slowed down."""
     try:
         chips = psutil.sensors_temperatures()
@@ -83,10 +83,10 @@ def temperature() -> Disturbance:
         return unknown("temperature", "no sensor can be read, as in most virtual machines")
     if not limited:
         name, degrees, _ = max(found, key=lambda reading: reading[1])
-        return Disturbance("temperature", f"{degrees:.0f} °C ({name}); its limit is not told", disturbs=False)
+        return NoiseSource("temperature", f"{degrees:.0f} °C ({name}); its limit is not told", disturbs=False)
     left, limit, name, degrees = min(limited)
     said = f"{degrees:.0f} °C ({' '.join(name.split())[:30]}), slowed down at {limit:.0f} °C"
-    return Disturbance("temperature", said, disturbs=left < NEAR_TRIP)
+    return NoiseSource("temperature", said, disturbs=left < NEAR_TRIP)
 
 
 def _is_sane(degrees: float) -> bool:
@@ -94,28 +94,28 @@ def _is_sane(degrees: float) -> bool:
     return 1 <= degrees <= 150
 
 
-def nvidia_state() -> list[Disturbance]:
+def nvidia_state() -> list[NoiseSource]:
     """Say whether NVIDIA's GPUs are slowed down or busy; nothing where there is no nvidia-smi."""
     fields = ("clocks_throttle_reasons.active", "utilization.gpu", "temperature.gpu")
     rows = nvidia_smi(*fields, timeout_s=_GPU_TIMEOUT_S)
     return [_one_gpu(f"gpu {i}" if i else "gpu", *row) for i, row in enumerate(rows)]
 
 
-def _one_gpu(what: str, bits: str, busy: str, degrees: str) -> Disturbance:
-    heat = f", {degrees} °C" if whole_number(degrees) is not None else ""
+def _one_gpu(what: str, bits: str, busy: str, degrees: str) -> NoiseSource:
+    heat = f", {degrees} °C" if parse_int(degrees) is not None else ""
     if not re.fullmatch(r"0x[0-9a-fA-F]{1,16}", bits):
         return unknown(what, "its driver does not say what slows it down")
     slowed = [reason for bit, reason in _GPU_SLOWED.items() if int(bits, 16) & bit]
     limit = ", at its power limit" if int(bits, 16) & _AT_POWER_LIMIT else ""
     if slowed:
-        return Disturbance(what, f"slowed down by {' and '.join(slowed)}{heat}", disturbs=True)
-    percent = whole_number(busy) or 0
-    return Disturbance(what, f"{percent} % busy{heat}{limit}", disturbs=percent > _GPU_BUSY)
+        return NoiseSource(what, f"slowed down by {' and '.join(slowed)}{heat}", disturbs=True)
+    percent = parse_int(busy) or 0
+    return NoiseSource(what, f"{percent} % busy{heat}{limit}", disturbs=percent > _GPU_BUSY)
 
 
-def macos_throttling() -> Disturbance:
+def macos_throttling() -> NoiseSource:
     """Say what macOS limits the processor's speed to."""
-    limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", said_by(["pmset", "-g", "therm"]) or "")
+    limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", command_output(["pmset", "-g", "therm"]) or "")
     if limit is None:  # Apple's own chips say nothing until they have been slowed down once
         return unknown("throttling", "pmset tells no speed limit")
-    return Disturbance("throttling", f"speed limit {limit[1]} %", disturbs=int(limit[1][:9]) < 100)
+    return NoiseSource("throttling", f"speed limit {limit[1]} %", disturbs=int(limit[1][:9]) < 100)

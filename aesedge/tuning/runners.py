@@ -18,7 +18,7 @@ from aesedge.llm.prompt import prompt_template
 from aesedge.llm.raw_timing import append_rows, timed_ns
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.system.closing import Closing
-from aesedge.system.machine import give_back_freed
+from aesedge.system.machine import trim_heap
 from aesedge.tuning.candidates import tower_of
 from aesedge.tuning.comparison import NoTimeError
 from aesedge.tuning.steps import Done, Step, Workload
@@ -230,7 +230,7 @@ class Runners(Closing):
         path = self._bundle.path("vision", settings.vision)
         tower = VisionTower(path, device=settings.vision_device, n_threads=settings.threads_vision)
         self.provider = tower.provider
-        give_back_freed()
+        trim_heap()
         return TowerRunner(tower, self._pixels, self._rows.setdefault(tower_of(settings), {}))
 
     def _language(self, settings: Settings, wanted: Sequence[Settings]) -> LanguageRunner:
@@ -326,7 +326,7 @@ class Runners(Closing):
             self._open.popitem()[1].close()
         while self._models:
             self._models.popitem()[1].close()
-        give_back_freed()
+        trim_heap()
 
 
 def _weights_of(settings: Settings) -> tuple[object, bool]:

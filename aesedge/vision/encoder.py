@@ -15,7 +15,7 @@ import numpy.typing as npt
 from aesedge.cache import EmbeddingCache, Hit, embeddings_key, pixels_digest
 from aesedge.errors import AesedgeError
 from aesedge.image import preprocess, read_image, remarks_of
-from aesedge.system.fair_lock import Turns
+from aesedge.system.fair_lock import FairLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sight:
+class EncodedImage:
     """What the tower saw in a photo."""
 
     rows: npt.NDArray[np.float16] | npt.NDArray[np.float32]
     """Image embeddings [n_image_tokens, n_embd]; float32 only where float16 cannot hold them."""
     key: str
     """The same for the same pixels, seen by the same tower in the same way."""
-    was_known: bool
+    cached: bool
     """Whether they come from the cache."""
     decode_image_s: float
     vision_s: float
@@ -56,7 +56,7 @@ class _Prepared:
     remarks: tuple[str, ...]
 
 
-class Eye:
+class ImageEncoder:
     """One vision tower, and what it has seen. Safe for several threads.
 
     Args:
@@ -75,7 +75,7 @@ class Eye:
         *,
         tower_sha256: str,
         cache: EmbeddingCache,
-        turns: Turns | None = None,
+        turns: FairLock | None = None,
         worth_keeping_s: float,
     ) -> None:
         self._tower = tower
@@ -83,9 +83,11 @@ class Eye:
         self._sha256 = tower_sha256
         self.cache = cache
         self._worth_keeping_s = worth_keeping_s
-        self._turns = turns or Turns()  # two photos at once would only take cores and memory from each other
+        self._lock = turns or FairLock()  # two photos at once would only take cores and memory from each other
 
-    def see(self, source: ImageSource, n_image_tokens: int | None = None, *, name: str | None = None) -> Sight:
+    def encode(
+        self, source: ImageSource, n_image_tokens: int | None = None, *, name: str | None = None
+    ) -> EncodedImage:
         """Look at a photo.
 
         Args:
@@ -98,10 +100,12 @@ class Eye:
             InferenceError: ONNX Runtime failed.
             UsageError: the tower cannot make so many rows.
         """
-        (sight,) = self._seen([self._prepare(source, n_image_tokens, name)], n_image_tokens)
-        return sight
+        (encoded,) = self._seen([self._prepare(source, n_image_tokens, name)], n_image_tokens)
+        return encoded
 
-    def see_many(self, sources: Sequence[ImageSource], n_image_tokens: int | None = None) -> list[Sight | AesedgeError]:
+    def encode_many(
+        self, sources: Sequence[ImageSource], n_image_tokens: int | None = None
+    ) -> list[EncodedImage | AesedgeError]:
         """Look at photos in one batch of the tower; one that cannot be read has its error in its place.
 
         Raises:
@@ -134,12 +138,12 @@ class Eye:
         )
         return _Prepared(pixel_values, key, decoded - started, self.cache.get(key), remarks_of(image))
 
-    def _seen(self, prepared: Sequence[_Prepared], n_image_tokens: int | None) -> list[Sight]:
+    def _seen(self, prepared: Sequence[_Prepared], n_image_tokens: int | None) -> list[EncodedImage]:
         new = [one for one in prepared if one.hit is None]
         rows: Iterator[npt.NDArray[np.float32]] = iter(())
         vision_s = 0.0
         if new:
-            with self._turns.turn():
+            with self._lock.hold():
                 began = time.perf_counter()
                 rows = iter(self._tower.encode_batch(np.concatenate([one.pixel_values for one in new]), n_image_tokens))
                 vision_s = (time.perf_counter() - began) / len(new)
@@ -149,10 +153,10 @@ class Eye:
             keeps = vision_s >= self._worth_keeping_s
             embeddings = self.cache.put(one.key, next(rows), on_disk=keeps) if one.hit is None else one.hit.rows
             found.append(
-                Sight(
+                EncodedImage(
                     embeddings,
                     one.key,
-                    was_known=not is_new,
+                    cached=not is_new,
                     decode_image_s=one.decode_s,
                     vision_s=vision_s if is_new else 0.0,
                     remarks=one.remarks,

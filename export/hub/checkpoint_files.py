@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from aesedge.bundle.checksums import remembered_sha256
+from aesedge.bundle.checksums import cached_sha256
 from aesedge.errors import DownloadError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def check_file(path: Path, file: HubFile) -> None:
     """
     if path.stat().st_size != file.n_bytes:
         raise DownloadError(f"{path}: {path.stat().st_size} bytes instead of {file.n_bytes}")
-    found, expected = (remembered_sha256(path), file.sha256) if file.sha256 else (git_sha1(path), file.git_sha1)
+    found, expected = (cached_sha256(path), file.sha256) if file.sha256 else (git_sha1(path), file.git_sha1)
     if found != expected:
         kind = "SHA-256" if file.sha256 else "git hash"
         raise DownloadError(f"{path}: its {kind} is {found[:12]}…, {expected[:12]}… was published")

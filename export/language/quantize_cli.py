@@ -10,9 +10,9 @@ from aesedge.image import read_image
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.system.machine import default_n_threads
 
+from ..parity.proof_inputs import Files, Inputs
+from ..parity.self_proof import compare_types
 from ..plan import listed
-from ..proof.proof_inputs import Files, Inputs
-from ..proof.self_proof import compare_types
 from ..shown import shown_steps
 from .imatrix_file import read_imatrix
 from .language_files import shown_pass

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aesedge.bench.baseline_runs import Pair
-from aesedge.bench.fixture import Watch
+from aesedge.bench.fixture import Stopwatch
 from aesedge.bench.language_timing import depth_of, one_by_one, random_tokens
 from aesedge.errors import InferenceError, UsageError
 from aesedge.llm.gpu_offload import gpu_devices
-from aesedge.scheduling.requests import Append, Room, Work
+from aesedge.scheduling.requests import DecodeTokens, Job, Reserve
 from aesedge.system.closing import Closing
 
 from .baseline_memory import configurations_that_fit, find_mmproj
@@ -198,31 +198,31 @@ def _ns(seconds: float) -> int:
     return int(seconds * 1e9)
 
 
-def _prefill(subject: Subject, n: int) -> Work[Sample]:
+def _prefill(subject: Subject, n: int) -> Job[Sample]:
     """Prefill random tokens into an empty sequence, by the engine."""
     tokens = random_tokens(subject, n)
-    (seq_id,) = yield Room(1, n)
+    (seq_id,) = yield Reserve(1, n)
     try:
-        watch = Watch()
-        yield Append([(seq_id, tokens)])
+        watch = Stopwatch()
+        yield DecodeTokens([(seq_id, tokens)])
         subject.finish()
         return watch.sample()
     finally:
-        subject.model.residents.give_back([seq_id])
+        subject.model.sequences.release([seq_id])
 
 
-def _decode_behind(subject: Subject, depth: int, n: int) -> Work[Sample]:
+def _decode_behind(subject: Subject, depth: int, n: int) -> Job[Sample]:
     """Decode random tokens one by one, by the engine, behind the image, filled up to the depth untimed."""
-    residents, image = subject.model.residents, subject.photo.image
+    sequences, image = subject.model.sequences, subject.photo.image
     n_fill = depth - subject.n_resident
-    seq_ids, _ = yield from residents.bring(image, n_forks=1, n_cells=n_fill + n)
+    seq_ids, _ = yield from sequences.acquire(image, n_forks=1, n_cells=n_fill + n)
     try:
-        with residents.using(image):
+        with sequences.pinned(image):
             if n_fill:
-                yield Append([(seq_ids[0], random_tokens(subject, n_fill))])
+                yield DecodeTokens([(seq_ids[0], random_tokens(subject, n_fill))])
             subject.finish()
-            watch = Watch()
+            watch = Stopwatch()
             yield from one_by_one(subject, seq_ids, n)
             return watch.sample()
     finally:
-        residents.give_back(seq_ids)
+        sequences.release(seq_ids)

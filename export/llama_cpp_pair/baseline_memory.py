@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from aesedge.bundle.checksums import remembered_sha256
+from aesedge.bundle.checksums import cached_sha256
 from aesedge.config.memory import estimate
 from aesedge.config.memory.language import LanguageMemory, language_memory
 from aesedge.errors import MemoryFitError, UsageError
@@ -57,7 +57,7 @@ def find_mmproj(bundle: Bundle, given: Path | None = None) -> Path:
     if not given.is_file():
         raise UsageError(f"{given}: there is no such mmproj file")
     revision = bundle.manifest.source.revision
-    if revision.startswith(_REVISION) and remembered_sha256(given) != revision.removeprefix(_REVISION):
+    if revision.startswith(_REVISION) and cached_sha256(given) != revision.removeprefix(_REVISION):
         raise UsageError(f"{given}: is not the mmproj file that bundle {bundle.name!r} was made of")
     return given
 

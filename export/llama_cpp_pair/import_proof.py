@@ -9,9 +9,9 @@ import numpy as np
 from aesedge.errors import InferenceError, ParityError
 from aesedge.image import preprocess
 
-from ..proof.self_proof import compare_files, not_proven
-from ..proof.stages import Stage, as_records, compare_rows
-from ..proof.vision_proof import encode_all
+from ..parity.self_proof import compare_files, not_proven
+from ..parity.stages import Stage, as_records, compare_rows
+from ..parity.vision_proof import encode_all
 from .mmproj import PROJECTOR_KEY
 from .mmproj_copy import write_as_trained
 from .mtmd_process import MtmdProcess, mtmd_version
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from aesedge.image.image_spec import ImageSpec
 
+    from ..parity.proof_inputs import Files, Inputs
+    from ..parity.stages import FloatArray
     from ..progress import Report
-    from ..proof.proof_inputs import Files, Inputs
-    from ..proof.stages import FloatArray
     from .mmproj import Mmproj, Reading
 
 AGAINST_LIBMTMD = "image embeddings against libmtmd"

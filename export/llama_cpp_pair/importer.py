@@ -20,10 +20,10 @@ from aesedge.system.sanitize import sanitize
 
 from ..bundle_files import created_by, described, typed, write_manifest
 from ..disk_space import require_space
+from ..parity.proof_inputs import Files, Inputs
+from ..parity.self_proof import not_proven
 from ..plan import DEFAULT_VISION, checked_precisions, default_precision, image_token_range, listed
 from ..progress import silent
-from ..proof.proof_inputs import Files, Inputs
-from ..proof.self_proof import not_proven
 from ..questions import default_prompt, default_rating
 from ..vision.reduction import BEST
 from ..vision.vision_builder import write_from_tensors

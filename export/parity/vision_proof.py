@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aesedge.system.machine import give_back_freed
+from aesedge.system.machine import trim_heap
 from aesedge.vision.tower import VisionTower
 
 from .proof_inputs import part_of
@@ -33,7 +33,7 @@ def encode_all(path: Path, pixels: Sequence[FloatArray], n_threads: int) -> list
     """Return the embeddings of images, float32 [n_image_tokens, n_embd] each, by one vision graph on the CPU."""
     with VisionTower(path, device="cpu", n_threads=n_threads) as tower:
         rows = [tower.encode(of_one) for of_one in pixels]
-    give_back_freed()
+    trim_heap()
     return rows
 
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from aesedge.bench.plot import Chart
 from aesedge.bundle.bundle import open_bundle
 from aesedge.image import preprocess
-from aesedge.vision.encoder import Sight
+from aesedge.vision.encoder import EncodedImage
 from aesedge.vision.tower import VisionTower
 
 from ..vision.onnx_graph import Graph
@@ -48,9 +48,9 @@ class _Shown:
     """Stands where a model's eye is, and shows it rows that are there already."""
 
     def __init__(self, rows: npt.NDArray[np.float32], key: str) -> None:
-        self._sight = Sight(rows.astype(np.float16), key, was_known=True, decode_image_s=0.0, vision_s=0.0)
+        self._sight = EncodedImage(rows.astype(np.float16), key, cached=True, decode_image_s=0.0, vision_s=0.0)
 
-    def see(self, _source: object, *_n_image_tokens: int | None, name: str | None = None) -> Sight:
+    def encode(self, _source: object, *_n_image_tokens: int | None, name: str | None = None) -> EncodedImage:
         del name
         return self._sight
 
@@ -85,7 +85,7 @@ class Measurer:
             found[method, n] = judged = []
             for (fault, level, image), of_one in zip(pictures, rows, strict=True):
                 self.n_seen += 1
-                model.eye = _Shown(of_one, f"{self.n_seen:064x}")
+                model.encoder = _Shown(of_one, f"{self.n_seen:064x}")
                 score, text = self.judge.judge([image], critiques=self.critiques)[0]
                 judged.append(Row(photo.name, photo.group, photo.package, fault, level, score, text, {}))
         return found

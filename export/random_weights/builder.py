@@ -18,9 +18,9 @@ from ..disk_space import require_space
 from ..language.language_files import shown_pass
 from ..language.language_gguf import language_bytes
 from ..language.tensor_types import parse_type
+from ..parity.self_proof import not_proven
 from ..plan import checked_name, checked_precisions, default_precision, default_type, image_token_range
 from ..progress import silent
-from ..proof.self_proof import not_proven
 from ..questions import default_prompt, default_rating
 from ..vision.reduction import BEST, checked_method
 from ..vision.vision_builder import write_from_tensors

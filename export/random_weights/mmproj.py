@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 
-from ..pair.mmproj import FEATURE_LAYER_KEY, PROJECTOR, PROJECTOR_KEY
+from ..llama_cpp_pair.mmproj import FEATURE_LAYER_KEY, PROJECTOR, PROJECTOR_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -41,16 +41,16 @@ def strongest(nodes: Nodes, tower: Tower) -> None:
     FasterVLM (Zhang et al. 2024, "[CLS] Attention is All You Need for Training-Free Visual Token Pruning").
     """
     _, places = nodes.top(class_attention(nodes, tower), nodes.n)
-    in_order, _ = nodes.top(places, nodes.n, largest=0)
-    nodes.pick(tower.rows, in_order)
+    map_ordered, _ = nodes.top(places, nodes.n, largest=0)
+    nodes.pick(tower.rows, map_ordered)
 
 
 def random(nodes: Nodes, tower: Tower) -> None:
     """Take n patches by chance, the same of every image: the baseline that a method has to beat."""
     order = np.random.default_rng(SEED).permutation(tower.n_rows)
     chosen = nodes.slice(nodes.constant(order), 0, 0, nodes.n)
-    in_order, _ = nodes.top(chosen, nodes.n, largest=0)
-    nodes.pick(tower.rows, in_order)
+    map_ordered, _ = nodes.top(chosen, nodes.n, largest=0)
+    nodes.pick(tower.rows, map_ordered)
 
 
 def visionzip(nodes: Nodes, tower: Tower) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from aesedge.image import preprocess
-from aesedge.system.machine import give_back_freed
+from aesedge.system.machine import trim_heap
 
 from ..plan import BYTES_PER_WEIGHT
 from .reduction import NONE, write_reduced
@@ -81,17 +81,17 @@ def vision_files(
     raw, plain = folder / "vision-raw.onnx", folder / "vision-plain.onnx"
     report("vision fp32", 0.0)
     write_raw(raw)
-    give_back_freed()
+    trim_heap()
     optimize(raw, plain)
     raw.unlink()
-    give_back_freed()
+    trim_heap()
     report("vision fp32", 1.0)
     pixels = [preprocess(photo, image) for photo in photos] if set(asked) - {"fp32"} else []
     made = {}
     if "fp16" in asked:
         report("vision fp16", 0.0)
         made["fp16"] = asdict(write_fp16(plain, paths["fp16"], pixels, reduction=reduction))
-        give_back_freed()
+        trim_heap()
         report("vision fp16", 1.0)
     if "int8" in asked:
         report("vision int8", 0.0)
@@ -108,7 +108,7 @@ def vision_files(
         else:
             write_int8_unseen(plain, paths["int8"], reduction=reduction)
             made["int8"] = {"layers_in_fp32": []}
-        give_back_freed()
+        trim_heap()
         report("vision int8", 1.0)
     if reduction == NONE:
         plain.replace(paths["fp32"])

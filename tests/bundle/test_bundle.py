@@ -15,7 +15,7 @@ from aesedge.bundle import bundle as bundles
 from aesedge.bundle import checksums
 from aesedge.bundle.manifest import MANIFEST_NAME, format_manifest, parse_manifest
 from aesedge.errors import AesedgeError, BundleFormatError, BundleIntegrityError, BundleNotFoundError, UsageError
-from aesedge.system.atomic_file import write_whole
+from aesedge.system.atomic_file import write_atomic
 from aesedge.system.paths import cache_folder, data_folder
 
 if TYPE_CHECKING:
@@ -131,9 +131,9 @@ def test_verify_reads_every_file(folder: Path) -> None:
 
 def test_hash_is_remembered_and_not_computed_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder / "llm-f32.gguf"
-    first = checksums.remembered_sha256(path)
+    first = checksums.cached_sha256(path)
     monkeypatch.setattr(checksums, "sha256", lambda _path: pytest.fail("read again"))
-    assert checksums.remembered_sha256(path) == first
+    assert checksums.cached_sha256(path) == first
 
 
 @pytest.mark.parametrize("memory", [b"", b"[]", b"\xff", b'{"x": 1}', b'{"x": [1, 2]}'])
@@ -141,7 +141,7 @@ def test_damaged_memory_of_hashes_is_only_forgotten(folder: Path, memory: bytes)
     path = folder / "llm-f32.gguf"
     cache_folder().mkdir(parents=True, exist_ok=True)
     (cache_folder() / "hashes.json").write_bytes(memory)
-    assert checksums.remembered_sha256(path) == checksums.sha256(path)
+    assert checksums.cached_sha256(path) == checksums.sha256(path)
 
 
 def test_unwritable_cache_costs_a_remark_and_nothing_else(
@@ -237,14 +237,14 @@ def test_options_are_checked(bundle_folder: Path) -> None:
 def test_a_small_file_is_written_whole_with_the_rights_of_the_user_s_other_files(tmp_path: Path) -> None:
     path, other = tmp_path / "result.json", tmp_path / "other"
     other.write_bytes(b"")
-    write_whole(path, b"1")
+    write_atomic(path, b"1")
     assert path.stat().st_mode == other.stat().st_mode
     path.chmod(0o600)
     kept = path.stat().st_mode
-    write_whole(path, b"2")
+    write_atomic(path, b"2")
     assert (path.read_bytes(), path.stat().st_mode) == (b"2", kept)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "result.json"]
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
-        write_whole(tmp_path / "folder", b"3")
+        write_atomic(tmp_path / "folder", b"3")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "other", "result.json"]

@@ -19,7 +19,7 @@ from aesedge.bundle.bundle import POCKET, open_bundle
 from aesedge.cli import main
 from aesedge.image import read_image
 from aesedge.samples import SAMPLE_PHOTOS
-from aesedge.system.machine import give_back_freed
+from aesedge.system.machine import trim_heap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,8 +168,8 @@ def test_fifty_photos_leave_the_process_no_larger(model: Model) -> None:
             with model.look(file.getvalue()) as photo:
                 photo.score_and_attributes()
         gc.collect()
-        give_back_freed()  # what glibc holds back for later is no leak
-        kept = model.eye.cache.n_bytes  # within a budget of its own
+        trim_heap()  # what glibc holds back for later is no leak
+        kept = model.encoder.cache.n_bytes  # within a budget of its own
         return process.memory_info().rss - kept
 
     before = look(30)  # arenas of ONNX Runtime and llama.cpp grow to their size with the first photos

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from aesedge.cli.terminal import WordWriter, bar, complain, size, table
+from aesedge.cli.terminal import WordWriter, bar, print_error, size, table
 
 if TYPE_CHECKING:
     import pytest
@@ -32,7 +32,7 @@ def test_neither_models_nor_file_names_steer_the_terminal(capsys: pytest.Capture
     writer = WordWriter()
     writer.write("red \x1b[31m bell \a")
     writer.close()
-    complain("name\x1b]0;title\x07.jpg: bad")
+    print_error("name\x1b]0;title\x07.jpg: bad")
     out, err = capsys.readouterr()
     assert not {"\x1b", "\a"} & set(out + err)
 

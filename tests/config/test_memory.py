@@ -390,8 +390,8 @@ def test_container_caps_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_giving_back_freed_memory_is_harmless() -> None:
-    machine.give_back_freed()
-    machine.give_back_freed()
+    machine.trim_heap()
+    machine.trim_heap()
 
 
 def test_model_that_does_not_fit_is_not_loaded(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,7 +409,7 @@ def test_what_a_budget_leaves_is_for_embeddings_of_photos_that_were_seen(
     limit_ram(monkeypatch, 8 * GB)
     for spare, kept in ((0, 0), (3 * 10**6, 3 * 10**6), (GB, engine.RAM_BYTES)):
         with open_model(bundle_folder, memory=f"{needed + spare}B", device="cpu") as model:
-            assert model.eye.cache.ram_bytes == kept
+            assert model.encoder.cache.ram_bytes == kept
             with model.look(drawn_photo()) as photo:
                 assert photo.score() == photo.score()
 

@@ -17,7 +17,7 @@ from aesedge.config.planning import make_plan
 from aesedge.config.profile import (
     FORMAT,
     Profile,
-    forget_profile,
+    delete_profile,
     load_profile,
     machine_facts,
     profile_key,
@@ -108,10 +108,10 @@ def test_8_bit_kv_has_flash_attention_whatever_was_tuned(bundle: Bundle) -> None
 def test_model_runs_with_it(bundle: Bundle, bundle_folder: Path, photo_path: Path) -> None:
     keep(bundle, profile_of(bundle))
     with open_tiny(bundle_folder, purpose="score") as model, model.look(photo_path) as photo:
-        assert model.residents.context.kv_type == "q8_0"
+        assert model.sequences.context.kv_type == "q8_0"
         assert 0 <= photo.score().score <= 10
     with open_tiny(bundle_folder, purpose="score", tuned=False) as model:
-        assert model.residents.context.kv_type == "f16"
+        assert model.sequences.context.kv_type == "f16"
 
 
 @pytest.mark.parametrize("fact", ["cpu", "n_cores", "gpus", "packages"])
@@ -161,9 +161,9 @@ def test_profile_of_another_key_is_not_believed(bundle: Bundle) -> None:
 
 
 def test_forgotten_profile_is_gone(bundle: Bundle) -> None:
-    assert not forget_profile(bundle.manifest, "F32", "cpu")
+    assert not delete_profile(bundle.manifest, "F32", "cpu")
     keep(bundle, profile_of(bundle))
-    assert forget_profile(bundle.manifest, "F32", "cpu")
+    assert delete_profile(bundle.manifest, "F32", "cpu")
     assert load_profile(bundle.manifest, "F32", "cpu") is None
 
 

@@ -13,7 +13,7 @@ import pytest
 from aesedge.bundle.bundle import Bundle, open_bundle
 from aesedge.bundle.manifest import TokenPoint
 from aesedge.config.options import Options
-from aesedge.doctor import Disturbance, Hardware, Libraries, advice
+from aesedge.doctor import Hardware, Libraries, NoiseSource, advice
 from aesedge.system.gpus import Gpu
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def advised(
     bundle: Bundle,
     machine: Hardware = MACHINE,
     built: Libraries = BUILT,
-    disturbed: list[Disturbance] | None = None,
+    disturbed: list[NoiseSource] | None = None,
     **options: Any,
 ) -> dict[str, tuple[str, str]]:
     found = advice(bundle, Options(threads=1, device="cpu", **options), machine, built, disturbed or [])
@@ -165,17 +165,17 @@ def test_memory() -> None:
     assert why.startswith("q8_0, which is nearer to the original, needs ")
     assert (why.endswith("--memory allows 10 MB"), how) == (True, "")
     assert "memory" not in advised(pocket, gguf="q8_0", memory="10MB")  # there is no better one
-    swaps = [Disturbance("swapping", "9.0 MB/s", disturbs=True)]
+    swaps = [NoiseSource("swapping", "9.0 MB/s", disturbs=True)]
     assert advised(pocket, disturbed=swaps)["memory"][1] == "aesedge run --bundle pocket --gguf q4_k_m"
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="commands of Linux")
 def test_power_saving(bundle: Bundle) -> None:
     saving = [
-        Disturbance("energy preference", "power", disturbs=True),
-        Disturbance("power profile", "low-power", disturbs=True),
-        Disturbance("battery", "runs on it", disturbs=True),
-        Disturbance("governor", "performance", disturbs=False),
+        NoiseSource("energy preference", "power", disturbs=True),
+        NoiseSource("power profile", "low-power", disturbs=True),
+        NoiseSource("battery", "runs on it", disturbs=True),
+        NoiseSource("governor", "performance", disturbs=False),
     ]
     found = advice(bundle, Options(threads=1, device="cpu"), MACHINE, BUILT, saving)
     assert [one.command for one in found if one.what == "power saving"] == ["powerprofilesctl set performance", ""]

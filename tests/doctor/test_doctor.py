@@ -26,14 +26,14 @@ from aesedge.cli import main
 from aesedge.config.options import Options
 from aesedge.doctor import CacheExamination, concurrency_check, corruption
 from aesedge.doctor.batch_noise import noise_floors
-from aesedge.doctor.bundle_under_test import Cold, Patient, photos_for
+from aesedge.doctor.bundle_under_test import BundleUnderTest, ColdReference, photos_for
 from aesedge.doctor.concurrency_check import check_concurrency, unsound, use_cache
 from aesedge.doctor.corruption import damaged
 from aesedge.doctor.difference import LEAST_NLL, Check, Difference, Floors, Limits
-from aesedge.doctor.eviction_order import swapped, told_apart
+from aesedge.doctor.eviction_order import check_distinguishable, swapped
 from aesedge.doctor.reuse import Reuse
 from aesedge.llm import Context
-from aesedge.scheduling.sequences import Residents
+from aesedge.scheduling.sequences import SequenceCache
 from aesedge.vision import encoder
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class Examination:
         for seed, path in enumerate(paths):
             drawn_photo(seed).save(path)
         self.photos = paths
-        self.patient = Patient(open_bundle(bundle), Options(threads=1, device="cpu"), folder)
-        self.cold = Cold(self.patient)
+        self.patient = BundleUnderTest(open_bundle(bundle), Options(threads=1, device="cpu"), folder)
+        self.cold = ColdReference(self.patient)
         self.floors = noise_floors(self.patient, self.cold, paths, quiet)
         for path in paths:
             self.cold.seen(path)
@@ -68,7 +68,7 @@ class Examination:
     def damage(self) -> list[Check]:
         return damaged(self.patient, self.cold, self.floors.same, self.photos, quiet)
 
-    def visit(self, patient: Patient | None = None) -> list[Check]:
+    def visit(self, patient: BundleUnderTest | None = None) -> list[Check]:
         return check_concurrency(patient or self.patient, self.cold, self.floors.same, self.photos, quiet)
 
 
@@ -114,9 +114,9 @@ def test_noise_of_the_same_batches_is_the_lower_one(examination: Examination) ->
 
 
 def test_photos_that_are_alike_prove_nothing(examination: Examination) -> None:
-    apart = told_apart(examination.cold, examination.floors, examination.photos)
+    apart = check_distinguishable(examination.cold, examination.floors, examination.photos)
     assert apart.passed
-    alike = told_apart(examination.cold, examination.floors, [*examination.photos, examination.photos[0]])
+    alike = check_distinguishable(examination.cold, examination.floors, [*examination.photos, examination.photos[0]])
     assert "proves nothing" in alike.problem
 
 
@@ -140,29 +140,29 @@ def test_one_key_for_all_pinned_photos_is_found(examination: Examination, monkey
 
 
 def test_the_wrong_image_in_the_kv_cache_is_found(examination: Examination, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Residents._forked
+    real = SequenceCache._forked
 
-    def confused(self: Residents, image: Any, forks: list[int]) -> list[int]:
+    def confused(self: SequenceCache, image: Any, forks: list[int]) -> list[int]:
         others = [r for r in self._inside if r is not image and hasattr(r, "rows")]
         return real(self, others[0] if others else image, forks)
 
-    monkeypatch.setattr(Residents, "_forked", confused)
+    monkeypatch.setattr(SequenceCache, "_forked", confused)
     assert "answers change" in failures(examination.reuse())["image in the cache, asked again"]
 
 
 def test_an_image_that_comes_back_as_another_is_found(
     examination: Examination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Residents._load
+    real = SequenceCache._load
     rows: list[Any] = []
 
-    def confused(self: Residents, images: Any, n_forks: int, n_cells: int) -> Any:
+    def confused(self: SequenceCache, images: Any, n_forks: int, n_cells: int) -> Any:
         (image,) = images
         rows.append(image.rows)
         image.rows = rows[0] if len(rows) > 3 else image.rows
         return real(self, images, n_forks, n_cells)
 
-    monkeypatch.setattr(Residents, "_load", confused)
+    monkeypatch.setattr(SequenceCache, "_load", confused)
     (orders,) = (problem for name, problem in failures(examination.swap()).items() if "orders" in name)
     assert "answers change" in orders
 

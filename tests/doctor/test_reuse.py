@@ -141,9 +141,9 @@ class Reuse(RuleBasedStateMachine):
     @invariant()
     def nothing_is_held_in_vain(self) -> None:
         if self.model is not None:
-            residents = self.model.residents
-            inside = sum(photo._image.is_inside() for photo in self.photos.values())
-            assert residents.n_sequences_free == residents.context.n_seq_max - 1 - inside
+            sequences = self.model.sequences
+            inside = sum(photo._image.is_resident() for photo in self.photos.values())
+            assert sequences.n_sequences_free == sequences.context.n_seq_max - 1 - inside
 
     def teardown(self) -> None:
         if self.model is not None:

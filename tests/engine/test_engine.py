@@ -45,7 +45,7 @@ def test_questions_that_do_not_fit_at_once_are_asked_in_turns(bundle_folder: Pat
     with open_tiny(bundle_folder) as roomy, roomy.look(photo_path) as photo:
         _, expected = photo.score_and_attributes()
     with open_tiny(bundle_folder, ctx=400) as narrow, narrow.look(photo_path) as photo:
-        assert how_many_fit(narrow.residents, photo._image, narrow.labels, [[0] * 120] * 5) < 5
+        assert how_many_fit(narrow.sequences, photo._image, narrow.labels, [[0] * 120] * 5) < 5
         _, found = photo.score_and_attributes()
     assert all(close(found[name], expected[name]) for name in expected)
 
@@ -55,11 +55,11 @@ def test_rating_equals_what_a_full_decode_of_each_answer_says(model: Model, phot
     question = model.manifest.rating.question
     with model.look(photo_path) as photo:
         rating = photo.rate([question])[0]
-        context = model.residents.context
+        context = model.sequences.context
         p: dict[str, float] = {}
         for label, answers in model.labels.answers.items():
             for answer in answers:
-                (seq_id,) = model.residents.take(1)
+                (seq_id,) = model.sequences.allocate(1)
                 context.fork(photo._image.seq_id, seq_id)
                 prompt = model.llm.tokenize(model.template.after_image(question))
                 logits = context.prefill_tokens(seq_id, prompt)
@@ -68,7 +68,7 @@ def test_rating_equals_what_a_full_decode_of_each_answer_says(model: Model, phot
                     e = np.exp(logits.astype(np.float64) - logits.max())
                     chance *= float(e[token] / e.sum())
                     logits = context.prefill_tokens(seq_id, [token])
-                model.residents.give_back([seq_id])
+                model.sequences.release([seq_id])
                 p[label] = p.get(label, 0.0) + chance
     total = sum(p.values())
     for label, chance in p.items():
@@ -100,8 +100,8 @@ def test_photos_kept_open_do_not_answer_for_each_other(bundle_folder: Path) -> N
 
 
 def test_every_sequence_and_cell_is_given_back(model: Model, photo_path: Path) -> None:
-    context, residents = model.residents.context, model.residents
-    before = (context.n_free, residents.n_sequences_free)
+    context, sequences = model.sequences.context, model.sequences
+    before = (context.n_free, sequences.n_sequences_free)
     with model.look(photo_path) as photo:
         photo.score_and_attributes()
         photo.critique(Writing(max_tokens=4)).read()
@@ -113,7 +113,7 @@ def test_every_sequence_and_cell_is_given_back(model: Model, photo_path: Path) -
             conversation.ask("a", Writing(max_tokens=4)).read()
         with pytest.raises(ContextFullError):
             photo.ask("x " * 5000).read()
-    assert (context.n_free, residents.n_sequences_free) == before
+    assert (context.n_free, sequences.n_sequences_free) == before
 
 
 def test_conversation_costs_only_its_own_words(model: Model, photo_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_conversation_equals_its_whole_text_in_one_prompt(model: Model, photo_pa
             llm.eos,
             *llm.tokenize(template.later_turn("why?")),
         ]
-        context, image = model.residents.context, photo._image
-        (seq_id,) = model.residents.take(1)
+        context, image = model.sequences.context, photo._image
+        (seq_id,) = model.sequences.allocate(1)
         context.fork(image.seq_id, seq_id)
         generation = Generation(context, seq_id, whole, sampling=aesedge.Sampling(), max_tokens=6)
         assert "".join(generation) == second

@@ -150,7 +150,7 @@ def test_answers_with_a_grammar_make_room_and_come_back(bundle_folder: Path, pho
         texts = [reply.read() for reply in replies]
         for text in texts:
             assert re.fullmatch(r"([a-e] and a long text that is forced, [f-k]\. ){6}", text)
-        assert sum(len(reply.tokens) for reply in replies) > model.residents.context.n_ctx
+        assert sum(len(reply.tokens) for reply in replies) > model.sequences.context.n_ctx
         assert free(model) == before
 
 

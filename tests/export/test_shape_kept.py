@@ -130,12 +130,12 @@ def test_a_killed_build_leaves_nothing_that_is_taken(tmp_path: Path) -> None:
 def test_who_is_slower_takes_what_the_faster_one_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments: dict[str, Any] = {"gguf_types": ["q4_k_m"], "vision_types": ["fp32"]}
     made: list[Bundle] = []
-    is_inside = False
+    is_resident = False
 
     def other_process() -> None:
-        nonlocal is_inside
-        if not is_inside:  # between "it is not there" and "it is done"
-            is_inside = True
+        nonlocal is_resident
+        if not is_resident:  # between "it is not there" and "it is done"
+            is_resident = True
             monkeypatch.setattr(os, "getpid", lambda: 4_000_000)
             made.append(kept_bundle(tmp_path, TINY, **arguments))
             monkeypatch.undo()

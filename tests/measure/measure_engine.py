@@ -26,7 +26,7 @@ import numpy as np
 from aesedge.engine.completion import Writing
 from aesedge.engine.model import Model, open_model
 from aesedge.samples import SAMPLE_PHOTOS
-from aesedge.scheduling.requests import Append, Room, Work
+from aesedge.scheduling.requests import DecodeTokens, Job, Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,15 +54,15 @@ def interleaved(runs: int, **sides: Callable[[], object]) -> dict[str, float]:
 
 def own_tokens(model: Model, n_tokens: int) -> None:
     """Prefill so many tokens after the text prefix, with no image before them."""
-    residents = model.residents
+    sequences = model.sequences
 
-    def work() -> Work[None]:
-        (seq_id,) = yield Room(1, n_tokens)
+    def work() -> Job[None]:
+        (seq_id,) = yield Reserve(1, n_tokens)
         try:
-            residents.context.fork(residents.prefix_seq_id, seq_id)
-            yield Append([(seq_id, np.arange(3, 3 + n_tokens).tolist())])
+            sequences.context.fork(sequences.prefix_seq_id, seq_id)
+            yield DecodeTokens([(seq_id, np.arange(3, 3 + n_tokens).tolist())])
         finally:
-            residents.give_back([seq_id])
+            sequences.release([seq_id])
 
     model.scheduler.submit(work()).wait()
 

@@ -34,7 +34,7 @@ from aesedge.config.options import Options
 from aesedge.config.planning import make_plan
 from aesedge.engine.model import Model, open_model
 from aesedge.samples import SAMPLE_PHOTOS
-from aesedge.scheduling.requests import Append, AppendRows, Room, Work
+from aesedge.scheduling.requests import DecodeTokens, Job, PrefillEmbeddings, Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,20 +103,20 @@ def in_a_row(options: dict[str, object], bundle: str, photos: list[Path], n_imag
 
 def engine_seconds(model: Model, n_rows: int, n_tokens: int) -> float:
     """Prefill rows, or decode tokens one by one, into an empty sequence, as work for the scheduler."""
-    residents = model.residents
+    sequences = model.sequences
     rows = np.full((n_rows, model.llm.n_embd), 0.01, np.float32)
 
-    def work() -> Work[float]:
-        (seq_id,) = yield Room(1, n_rows + n_tokens)
+    def work() -> Job[float]:
+        (seq_id,) = yield Reserve(1, n_rows + n_tokens)
         try:
             started = time.perf_counter()
             if n_rows:
-                yield AppendRows([(seq_id, rows)])
+                yield PrefillEmbeddings([(seq_id, rows)])
             for token in range(3, 3 + n_tokens):
-                yield Append([(seq_id, (token,))])
+                yield DecodeTokens([(seq_id, (token,))])
             return time.perf_counter() - started
         finally:
-            residents.give_back([seq_id])
+            sequences.release([seq_id])
 
     return model.scheduler.submit(work()).wait()
 

@@ -15,7 +15,7 @@ from conftest import drawn_photo, open_tiny
 import aesedge
 from aesedge.engine.completion import Writing
 from aesedge.errors import ContextFullError, UsageError
-from aesedge.scheduling.requests import Append, Priority, Room, Work
+from aesedge.scheduling.requests import DecodeTokens, Job, Priority, Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,18 +40,18 @@ class Batches:
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
         self.sequences: list[list[int]] = []
-        append = model.residents.context.append
+        append = model.sequences.context.append
 
         def counted(parts: Any, wanted: Any) -> Any:
             self.sizes.append(sum(len(tokens) for _, tokens in parts))
             self.sequences.append([seq_id for seq_id, _ in parts])
             return append(parts, wanted)
 
-        monkeypatch.setattr(model.residents.context, "append", counted)
+        monkeypatch.setattr(model.sequences.context, "append", counted)
 
 
 def free(model: Model) -> tuple[int, int]:
-    return model.residents.context.n_free, model.residents.n_sequences_free
+    return model.sequences.context.n_free, model.sequences.n_sequences_free
 
 
 def test_many_questions_share_their_batches(wide: Model, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,14 +108,14 @@ def test_two_threads_that_ask_one_photo_prefill_it_once(wide: Model, photo_path:
     with wide.look(photo_path) as photo:
         photo.close()  # out of the cache, and coming back with the first question
         n_calls = 0
-        prefill = wide.residents.context.append_rows
+        prefill = wide.sequences.context.append_rows
 
         def counted(*args: Any) -> None:
             nonlocal n_calls
             n_calls += 1
             prefill(*args)
 
-        wide.residents.context.append_rows = counted  # type: ignore[method-assign]
+        wide.sequences.context.append_rows = counted  # type: ignore[method-assign]
         replies = photo.ask_many(QUESTIONS, SHORT)
         for reply in replies:
             reply.read()
@@ -131,7 +131,7 @@ def test_answers_that_do_not_fit_together_wait_for_each_other(bundle_folder: Pat
         together = photo.ask_many(QUESTIONS[:3], writing)
         for reply in together:
             reply.read()
-        assert sum(len(r.tokens) for r in alone) + model.residents.n_prefix > model.residents.context.n_ctx
+        assert sum(len(r.tokens) for r in alone) + model.sequences.n_prefix > model.sequences.context.n_ctx
         # What was taken out and came back went through other batches, and may differ where two tokens are level.
         assert [r.tokens[:4] for r in together] == [r.tokens[:4] for r in alone]
         assert [len(r.tokens) for r in together] == [len(r.tokens) for r in alone]
@@ -204,11 +204,11 @@ def test_asyncio(wide: Model, photo_path: Path) -> None:
 
 
 def test_work_that_can_never_fit_is_told_so(wide: Model) -> None:
-    def greedy() -> Work[None]:
-        yield Room(1, 10**6)
+    def greedy() -> Job[None]:
+        yield Reserve(1, 10**6)
 
-    def many() -> Work[None]:
-        yield Room(1000, 1)
+    def many() -> Job[None]:
+        yield Reserve(1000, 1)
 
     for work in (greedy, many):
         with pytest.raises(ContextFullError, match="do not fit"):
@@ -216,12 +216,12 @@ def test_work_that_can_never_fit_is_told_so(wide: Model) -> None:
 
 
 def test_work_that_fails_takes_nobody_with_it(wide: Model, photo_path: Path) -> None:
-    def wrong() -> Work[None]:
-        (seq_id,) = yield Room(1, 8)
+    def wrong() -> Job[None]:
+        (seq_id,) = yield Reserve(1, 8)
         try:
-            yield Append([(seq_id, [10**7])])  # no such token: llama.cpp would read past the end of a table
+            yield DecodeTokens([(seq_id, [10**7])])  # no such token: llama.cpp would read past the end of a table
         finally:
-            wide.residents.give_back([seq_id])
+            wide.sequences.release([seq_id])
 
     with wide.look(photo_path) as photo:
         alone = photo.ask("why?", SHORT).read()

@@ -13,7 +13,7 @@ from laid_out import GARBAGE, command, lay_out
 
 from aesedge.doctor import libraries
 from aesedge.system import hardware
-from aesedge.system.commands import number_in, said_by, text_in
+from aesedge.system.commands import command_output, number_in, read_text
 from aesedge.system.cpu_features import instructions
 from aesedge.system.gpus import Gpu, gpus
 from aesedge.system.hardware import disks
@@ -32,8 +32,8 @@ pytestmark = [
 def test_a_file_that_holds_anything_is_a_number_or_none(tmp_path: Path, text: str) -> None:
     path = lay_out(tmp_path, {"file": text}) / "file"
     assert number_in(path) == (-1 if text == "-1" else None)
-    assert text_in(path) is not None
-    assert text_in(tmp_path) is text_in(tmp_path / "missing") is None
+    assert read_text(path) is not None
+    assert read_text(tmp_path) is read_text(tmp_path / "missing") is None
 
 
 def test_a_command_that_fails_or_hangs_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +41,13 @@ def test_a_command_that_fails_or_hangs_says_nothing(tmp_path: Path, monkeypatch:
     command(tmp_path, "fails", "echo something; exit 3", monkeypatch)
     command(tmp_path, "hangs", "exec sleep 30", monkeypatch)
     began = time.monotonic()
-    assert said_by(["says"]) == "something"
-    assert said_by(["fails"]) is said_by(["no-such-command"]) is said_by(["hangs"], timeout_s=0.2) is None
+    assert command_output(["says"]) == "something"
+    assert (
+        command_output(["fails"])
+        is command_output(["no-such-command"])
+        is command_output(["hangs"], timeout_s=0.2)
+        is None
+    )
     assert time.monotonic() - began < 5
 
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from laid_out import GARBAGE, command, lay_out
 
-from aesedge.doctor import Disturbance, disturbances
+from aesedge.doctor import NoiseSource, disturbances
 from aesedge.system import hardware
 from aesedge.system import load as load_room
 from aesedge.system.gpus import Gpu
@@ -31,12 +31,12 @@ CPU = "sys/devices/system/cpu"
 POLICY = f"{CPU}/cpufreq/policy0"
 
 
-def by_name(found: list[Disturbance]) -> dict[str, Disturbance]:
+def by_name(found: list[NoiseSource]) -> dict[str, NoiseSource]:
     assert len({sign.what for sign in found}) == len(found)
     return {sign.what: sign for sign in found}
 
 
-def look_at(root: Path, files: dict[str, str], system: str = "Linux") -> dict[str, Disturbance]:
+def look_at(root: Path, files: dict[str, str], system: str = "Linux") -> dict[str, NoiseSource]:
     return by_name(disturbances(lay_out(root, files), system))
 
 
@@ -215,7 +215,7 @@ def test_folders_in_place_of_files_are_never_an_error(tmp_path: Path) -> None:
     assert hardware(tmp_path, "Linux").instructions == []
 
 
-def change(root: Path, first: dict[str, str], second: dict[str, str], *looks: Any) -> dict[str, Disturbance]:
+def change(root: Path, first: dict[str, str], second: dict[str, str], *looks: Any) -> dict[str, NoiseSource]:
     """Look twice, with other files, or other counters, the second time."""
     before = load_room.look(lay_out(root, first))
     after = load_room.look(lay_out(root, second))._replace(at=before.at + 1.0, own_s=before.own_s + 0.5)

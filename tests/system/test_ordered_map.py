@@ -12,8 +12,8 @@ from conftest import drawn_photo, open_tiny
 
 from aesedge.engine import model as engine
 from aesedge.errors import AesedgeError, ImageError, UsageError
-from aesedge.system.fair_lock import Turns
-from aesedge.system.ordered_map import in_order
+from aesedge.system.fair_lock import FairLock
+from aesedge.system.ordered_map import map_ordered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,18 +61,18 @@ def test_photos_with_few_image_tokens_share_batches(bundle_folder: Path, monkeyp
             with model.look(source) as photo:
                 alone.append(photo.score_and_attributes())
         lengths: list[int] = []
-        append = model.residents.context.append_rows
+        append = model.sequences.context.append_rows
 
         def counted(parts: Any) -> None:
             lengths.append(len(parts))
             append(parts)
 
-        monkeypatch.setattr(model.residents.context, "append_rows", counted)
+        monkeypatch.setattr(model.sequences.context, "append_rows", counted)
         broken = [*sources[:2], b"no photo", *sources[2:], b""]
         outcomes: list[Any] = [outcome for _, outcome in model.score_many(broken)]
-        n_free = model.residents.n_sequences_free
+        n_free = model.sequences.n_sequences_free
         only: list[Any] = [outcome for _, outcome in model.score_many(sources, attributes=False)]
-        assert model.residents.n_sequences_free == n_free
+        assert model.sequences.n_sequences_free == n_free
     assert lengths == [4, 1, 5]  # five at once: so many sequences there are
     assert [type(outcome) for outcome in outcomes if not hasattr(outcome, "score")] == [ImageError] * 2
     found = [outcome for outcome in outcomes if hasattr(outcome, "score")]
@@ -120,7 +120,7 @@ def test_no_more_is_begun_than_was_asked_for() -> None:
             begun.append(i)
             yield i
 
-    results = in_order(endless(), lambda i: i * i, at_once=3)
+    results = map_ordered(endless(), lambda i: i * i, at_once=3)
     assert [next(results) for _ in range(4)] == [(i, i * i) for i in range(4)]
     assert len(begun) <= 4 + 3
     results.close()  # type: ignore[attr-defined]
@@ -134,7 +134,7 @@ def test_errors_of_photos_are_results_and_mistakes_are_not() -> None:
             raise ZeroDivisionError
         return i
 
-    results = in_order(range(5), work, at_once=2)
+    results = map_ordered(range(5), work, at_once=2)
     found = [next(results)[1] for _ in range(3)]
     assert (found[0], str(found[1]), found[2]) == (0, "one", 2)
     with pytest.raises(ZeroDivisionError):
@@ -152,13 +152,13 @@ def test_closing_the_model_ends_what_runs_ahead(bundle_folder: Path) -> None:
 
 
 def test_turns_are_first_come_first_served() -> None:
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
 
     def wait(i: int) -> None:
-        with turns.turn():
+        with turns.hold():
             order.append(i)
 
-    with turns.turn():
+    with turns.hold():
         threads = []
         for i in range(6):
             threads.append(threading.Thread(target=wait, args=(i,)))
@@ -183,13 +183,13 @@ def test_tower_and_language_model_take_turns_where_they_share_all_cores(
             may_go_on.wait()
 
         with monkeypatch.context() as patch:  # a batch that takes long
-            append = model.residents.context.append
-            patch.setattr(model.residents.context, "append", lambda *args: decode() or append(*args))
+            append = model.sequences.context.append
+            patch.setattr(model.sequences.context, "append", lambda *args: decode() or append(*args))
             photo = model.look(drawn_photo(0))
             scoring = pool.submit(photo.score)
             decoding.wait()
             with ThreadPoolExecutor(1) as another:
-                seeing = another.submit(model.eye.see, drawn_photo(1))
+                seeing = another.submit(model.encoder.see, drawn_photo(1))
                 seen = bool(wait([seeing], timeout=0.3 if n_cores == 1 else 30).done)
                 may_go_on.set()
         assert seen == (n_cores > 1)

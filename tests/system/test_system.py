@@ -19,7 +19,7 @@ from aesedge.engine.completion import Writing
 from aesedge.errors import CheckpointError, ImageError, UsageError
 from aesedge.image import read_image
 from aesedge.llm import Sampling
-from aesedge.system.atomic_file import write_whole
+from aesedge.system.atomic_file import write_atomic
 from aesedge.system.error_text import error_text
 from aesedge.system.git_lfs import is_git_lfs_pointer, refuse_git_lfs_pointer
 from aesedge.system.json_line import json_line, name_bytes, safe_json
@@ -215,17 +215,17 @@ def test_a_file_is_written_whole_a_device_stays_a_device_a_link_a_link(tmp_path:
     target, link = tmp_path / "file", tmp_path / "link"
     target.write_text("old")
     link.symlink_to(target)
-    write_whole(link, b"new")
+    write_atomic(link, b"new")
     assert (link.is_symlink(), target.read_bytes()) == (True, b"new")
     if device is not None:
-        write_whole(device, b"through the pipe")
+        write_atomic(device, b"through the pipe")
         assert os.read(read_end, 100) == b"through the pipe"
     os.close(read_end)
     os.close(write_end)
     os.mkfifo(tmp_path / "pipe")
     reader = threading.Thread(target=(tmp_path / "pipe").read_bytes)
     reader.start()
-    write_whole(tmp_path / "pipe", b"x")
+    write_atomic(tmp_path / "pipe", b"x")
     reader.join(timeout=10)
     assert (tmp_path / "pipe").is_fifo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "pipe"]
