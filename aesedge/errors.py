@@ -1,4 +1,4 @@
-"""Errors that aesedge raises; knows what went wrong in words a user can act on, nothing of how it came about.
+"""Define every error that aesedge raises.
 
 AesedgeError                      every error of ours: one line that says what, where, and what to do
 ├── UsageError                    (also ValueError)         the call itself is wrong

@@ -26,7 +26,7 @@ PLAN = {
     "kv_type": "f16",
     "flash_attention": True,
     "repack": True,
-    "chunk": 256,
+    "n_ubatch": 256,
     "threads": 2,
     "threads_batch": 2,
     "threads_vision": 2,

@@ -43,7 +43,7 @@ def open_raw_timer(subject: Subject) -> RawTimer:
         kv_type=plan.kv_type,
         flash_attention=plan.flash_attention,
     )
-    timer = RawTimer(context, n_batch=plan.chunk, submit=model.scheduler.call)
+    timer = RawTimer(context, n_ubatch=plan.n_ubatch, submit=model.scheduler.call)
     timer.fill(depth, subject.state, subject.n_resident)  # the image is prefilled already
     return timer
 
@@ -73,7 +73,7 @@ def language_tests(subject: Subject, timer: RawTimer) -> list[Measurement]:
         ),
         Measurement(
             row(f"pp{n_image} img", n=n_image, n_prompt=n_image, excludes="the vision tower, scheduling"),
-            lambda: Sample(timer.prefill_rows(subject.photo.image_embeddings)),
+            lambda: Sample(timer.prefill_embeddings(subject.photo.image_embeddings)),
         ),
         Measurement(row(f"tg{N_GEN}", n=N_GEN, n_gen=N_GEN, excludes=_AS_THEY), lambda: Sample(timer.decode(N_GEN))),
         Measurement(

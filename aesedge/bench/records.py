@@ -1,7 +1,7 @@
 """Write a result as flat records for programs: CSV and JSON lines.
 
 A field that llama-bench has goes by its name (``test::get_fields`` of tools/llama-bench/llama-bench.cpp) and comes
-first, in its order; ours follow. ``n_ubatch`` is what is computed at a time, the plan's ``chunk``. What was not
+first, in its order; ours follow. What was not
 measured is empty or null; a measured 0 is 0.
 """
 
@@ -70,7 +70,7 @@ def _record(result: Result, row: Row) -> dict[str, Any]:
         "gpu_info": gpu_names(card), "backends": card.backend,
         "model_filename": llm.get("path", llm.get("name", "")), "model_type": card.model_type,
         "model_size": card.model_size, "model_n_params": card.model_n_params, "n_batch": plan.get("n_batch"),
-        "n_ubatch": plan.get("chunk"), "n_threads": threads, "type_k": plan.get("kv_type"),
+        "n_ubatch": plan.get("n_ubatch"), "n_threads": threads, "type_k": plan.get("kv_type"),
         "type_v": plan.get("kv_type"), "n_gpu_layers": plan.get("n_gpu_layers"),
         "flash_attn": _cell(plan.get("flash_attention")), "repack": plan.get("repack"), "n_prompt": row.n_prompt,
         "n_gen": row.n_gen, "n_depth": row.n_depth, "test_time": card.started_at,

@@ -74,7 +74,7 @@ def machine_text(card: Card, *, in_short: bool = False) -> str:
 
 
 def settings_text(card: Card) -> str:
-    """Return the plan as its fields and values: ``chunk=256 kv_type=f16``."""
+    """Return the plan as its fields and values: ``n_ubatch=256 kv_type=f16``."""
     return " ".join(f"{name}={value_text(value)}" for name, value in card.plan.items() if value is not None)
 
 

@@ -1,1 +1,1 @@
-"""Bundles on disk: manifest, checksums, and what the headers of their files say."""
+"""Read bundles: manifest, checksums, and the headers of their model files."""

@@ -1,4 +1,4 @@
-"""Bundles on disk: where they are, which files they have, whether those are intact."""
+"""Find and open bundles, and check that their files are intact."""
 
 from __future__ import annotations
 

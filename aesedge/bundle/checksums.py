@@ -1,4 +1,4 @@
-"""SHA-256 of files, remembered by size and time so that 4 GB are read once."""
+"""Hash files with SHA-256, cached by size and times so that 4 GB are read once."""
 
 from __future__ import annotations
 

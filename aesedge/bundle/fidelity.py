@@ -1,4 +1,4 @@
-"""The figures of a manifest that say how faithful a bundle is, as typed data.
+"""Describe the fidelity figures in a manifest as typed data.
 
 What a figure is called has changed: bundles of before have others, which are left out, and lack some of these.
 """

@@ -1,4 +1,4 @@
-"""Model files of others, before this process loads them: their headers are read here, their first load is a child's.
+"""Check model files before this process loads them: parse headers here, load them first in a child process.
 
 llama.cpp ends the process over files that it does not expect, and ONNX Runtime can. What is usual is found in the
 header and told in words; for the rest the first load of a file, and a first answer, happen in a child process, whose

@@ -1,4 +1,4 @@
-"""The header of a GGUF file, read without llama.cpp: every length and offset in it is checked against the file's own.
+"""Parse the header of a GGUF file without llama.cpp, checking every length and offset against the file.
 
 llama.cpp ends the process over some headers that it does not expect; this one is read before it is asked.
 """

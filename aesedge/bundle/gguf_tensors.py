@@ -1,4 +1,4 @@
-"""What a GGUF file's header says of its weights: size, place in the file, layer; reads no weights, loads no model."""
+"""List the weights of a GGUF file: size, offset, layer, and whether llama.cpp repacks them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a GGUF file can be the language model of a LLaVA-1.5, by its header alone: shapes, numbers, vocabulary.
+"""Check by its header that a GGUF file can be a LLaVA-1.5's language model: shapes, numbers, vocabulary.
 
 llama.cpp takes most of this for granted, and ends the process or computes nonsense where it does not hold.
 """

@@ -1,4 +1,4 @@
-"""The manifest: everything that changes what a bundle answers, as typed data; knows JSON, not folders or model files.
+"""Read and write the manifest: everything that changes what a bundle answers, as typed data.
 
 Reading is strict: an unknown format version, a missing, unknown or ill-typed field is a
 :class:`~aesedge.errors.BundleFormatError` that names the field.

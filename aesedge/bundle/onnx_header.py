@@ -1,4 +1,4 @@
-"""Whether an ONNX file keeps all its weights in itself, read without ONNX Runtime.
+"""Check without ONNX Runtime that an ONNX file keeps all its weights in itself.
 
 Weights in other files are read by the names that stand in the graph: those are not in the manifest, have no hash
 there, and may lead out of the bundle's folder.

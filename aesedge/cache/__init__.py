@@ -1,4 +1,4 @@
-"""What need not be computed twice: image embeddings and KV, kept by content; knows bytes, keys and arrays, no models.
+"""Cache image embeddings and KV states, keyed by content.
 
     keys.py        what makes two results the same one: keys
     entry_file.py  one result as a file that cannot be misread

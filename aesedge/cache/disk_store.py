@@ -1,4 +1,4 @@
-"""A folder of entries that processes share: found by key, within a byte budget; knows bytes, not what they mean.
+"""Store cache entries in a folder that processes share, within a size limit.
 
 Reading takes no lock: entries appear whole, by a rename, and never change. The folder's lock is held while entries are
 renamed, counted and evicted, not while they are written. Nothing here fails a photo: what cannot be kept is one

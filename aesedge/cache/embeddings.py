@@ -1,4 +1,4 @@
-"""Image embeddings that were computed before: in memory, and on disk if wanted; knows arrays, not photos or towers."""
+"""Cache image embeddings in memory and, optionally, on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One cached result as a file: written whole, read back whole or not at all; knows bytes, not folders or budgets.
+"""Read and write one cache entry as a checksummed file.
 
     preamble   magic, format version, length of the header, SHA-256 of the header
     header     JSON: key, kind, metadata, length and SHA-256 of the payload; spaces up to the next multiple of 64

@@ -1,4 +1,4 @@
-"""Keys by content: equal keys mean that the same bits would be computed; knows what goes in, not where it is kept.
+"""Compute cache keys by content: equal keys mean that the same bits would be computed.
 
 Nothing of a photo's name, time or metadata is in a key, and everything that changes a result is: the pixels as the
 tower sees them, the weights by their SHA-256, the settings and the runtime that computed with them.

@@ -1,4 +1,4 @@
-"""One at a time, of all threads and processes, may change names in a folder; knows the folder, not what is in it."""
+"""Lock a cache folder against other threads and processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which entries a folder holds, in the order in which they may go, and which go for a budget; knows names and times.
+"""Index the entries of a cache folder by last use, and evict the least recently used ones.
 
 A scan of 20,000 entries takes as long as looking at a photo with a small model. So a process remembers what it saw,
 and looks again after it has added a little (:data:`_BLIND_SHARE`) of the budget: with several processes at once the

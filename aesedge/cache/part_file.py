@@ -1,4 +1,4 @@
-"""Files that are still being written, and those whose writer died; knows names and locks, not what is written.
+"""Write files under temporary names, and remove those whose writer died.
 
 Each has a lock file of its own that its writer holds, and the system lets go of it when the writer dies, however it
 dies. So "is it left over?" has an exact answer, without ages, process ids or host names.

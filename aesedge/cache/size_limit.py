@@ -1,4 +1,4 @@
-"""How much a cache may take on the disk where it lies; knows disks, not what is kept."""
+"""Parse the size limit of a cache: bytes, or a percentage of its disk."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What users choose, what that comes to, and whether it fits into memory."""
+"""Decide how a bundle is loaded: options, plan, tuned profile, memory."""

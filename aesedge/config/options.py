@@ -1,4 +1,4 @@
-"""Declare once what a user chooses for loading a bundle; the command line and the plan derive theirs from it."""
+"""Declare the user's options for loading a bundle; the command line and the plan derive theirs from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a bundle is loaded and run, once nothing is left to decide."""
+"""Define the plan: how a bundle is loaded and run once every option is decided."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from aesedge.errors import UsageError
-from aesedge.llm.context import KV_TYPES, N_BATCH_MAX
+from aesedge.llm.limits import KV_TYPES, N_BATCH_MAX
 from aesedge.vision.tower import Device  # noqa: TC001 (msgspec reads the annotations of Settings)
 
 Threads = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
@@ -20,9 +20,9 @@ MOST_PHOTOS = 4
 """At once: decoding is limited by memory bandwidth, more sequences gain ever less, and all of them are done later."""
 
 
-CHUNK = 256
-"""Rows of one image, or tokens of one text, in a batch, if nobody measured: at 7B on two cores 128 to 512 rows are
-within 7 % of one another, and nobody else waits for a whole image."""
+N_UBATCH = 256
+"""Default ``n_ubatch``: at 7B on two cores 128 to 512 are within 7 % of one another, and other jobs do not wait for a
+whole image."""
 
 
 def _tuned(words: str, default: Any) -> Any:
@@ -43,8 +43,8 @@ class Settings:
     repack: bool = _tuned("weight repacking", default=True)
     """Whether llama.cpp copies weights into layouts for this CPU."""
     flash_attention: bool = _tuned("flash attention", default=True)
-    chunk: Annotated[int, msgspec.Meta(ge=1, le=N_BATCH_MAX)] = _tuned("rows in a batch", CHUNK)
-    """Rows of one image, or tokens of one text, in a batch."""
+    n_ubatch: Annotated[int, msgspec.Meta(ge=1, le=N_BATCH_MAX)] = _tuned("n_ubatch", N_UBATCH)
+    """Image embeddings or tokens of one prompt that are computed in one batch; llama.cpp's ``--ubatch-size``."""
     threads_vision: Threads = _tuned("threads, vision", 1)
     threads_batch: Threads = _tuned("threads, prefill", 1)
     threads: Threads = _tuned("threads, decode", 1)

@@ -1,4 +1,4 @@
-"""Decide how a bundle is loaded: by what the user chose, by what was measured here, and by the hardware."""
+"""Decide how a bundle is loaded: by the user's options, then by tuning results, then by the hardware."""
 
 from __future__ import annotations
 

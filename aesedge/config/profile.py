@@ -1,4 +1,4 @@
-"""What was measured to be fastest for a bundle on this machine, and where that is kept.
+"""Load and save tuned settings: what was measured to be fastest for a bundle on this machine.
 
 A profile counts only where everything is as it was when it was measured: processor, cores, GPUs, the versions of the
 libraries, and the bundle's files.
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from aesedge.config.plan import Settings
-from aesedge.llm.context import KV_TYPES
 from aesedge.llm.gpu_offload import gpu_devices
+from aesedge.llm.limits import KV_TYPES
 from aesedge.system.atomic_file import write_atomic
 from aesedge.system.machine import cpu_name, most_threads, n_cores, package_version
 from aesedge.system.paths import cache_folder
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aesedge.bundle.manifest import Manifest
 
 Purpose = Literal["score", "critique"]
-FORMAT = 2
+FORMAT = 3
 _PACKAGES = ("aesedge", "llama-cpp-python", "onnxruntime", "onnxruntime-gpu")
 _MAX_BYTES = 1 << 22
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]

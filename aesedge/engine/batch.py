@@ -36,7 +36,7 @@ def score_many(
 
 def photos_in_a_batch(model: Model, questions: Sequence[str]) -> int:
     """Return how many photos are scored at once: as many as their image tokens leave room for in one batch."""
-    in_batch = model.plan.chunk // model.n_image_tokens
+    in_batch = model.plan.n_ubatch // model.n_image_tokens
     tokens = [model.question_tokens(question) for question in questions]
     return max(1, min(in_batch, how_many_images_fit(model.sequences, model.n_image_tokens, model.labels, tokens)))
 

@@ -23,7 +23,7 @@ from aesedge.engine.rating import label_tokens
 from aesedge.errors import AesedgeError, BundleFormatError, ContextFullError, UsageError
 from aesedge.image import name_of
 from aesedge.llm import Context, LanguageModel
-from aesedge.llm.context import N_SEQ_MAX
+from aesedge.llm.limits import N_SEQ_MAX
 from aesedge.llm.prompt import prompt_template
 from aesedge.scheduling.kv_store import KVStateStore
 from aesedge.scheduling.requests import Priority
@@ -159,7 +159,7 @@ class Model(Closing):
             )
         )
         self.sequences = SequenceCache(context, len(prefix))
-        self.scheduler = Scheduler(context, self.sequences, turns, chunk=plan.chunk)
+        self.scheduler = Scheduler(context, self.sequences, turns, n_ubatch=plan.n_ubatch)
         stack.callback(self.scheduler.close)
         self.kv_store = KVStateStore(
             _store("kv", KV_BUDGET, options),
@@ -169,7 +169,7 @@ class Model(Closing):
             template=m.prompt.template,
             settings={
                 "n_batch": context.n_batch,
-                "chunk": plan.chunk,
+                "n_ubatch": plan.n_ubatch,
                 "threads": plan.threads_batch,
                 "repack": plan.repack,
                 "flash_attention": plan.flash_attention,

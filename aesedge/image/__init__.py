@@ -1,4 +1,4 @@
-"""Photos: from any file that holds one to the pixels that the vision tower sees; knows nothing of models or prompts.
+"""Read any photo file as an upright sRGB picture, and prepare the pixels for the vision tower.
 
     source ─▶ source.py (bytes) ─▶ format.py (which decoder) ─▶ jpeg.py | png.py | tiff.py | pillow.py | extra.py
            ─▶ color.py (upright, sRGB, no alpha) ─▶ preprocess.py (square, tower's size, normalised)

@@ -1,4 +1,4 @@
-"""Any Pillow mode, profile, transparency and orientation to a plain upright sRGB picture, strip by strip."""
+"""Convert any Pillow mode, ICC profile, transparency and orientation to an upright sRGB picture, strip by strip."""
 
 from __future__ import annotations
 

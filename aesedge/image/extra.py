@@ -1,4 +1,4 @@
-"""HEIC and camera RAW, decoded by the packages of the extra ``photo``; imports them when such a photo comes."""
+"""Decode HEIC and camera RAW with the packages of the extra ``photo``, imported on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The photos in a folder, by suffix, without what systems and programs keep beside them."""
+"""Find the photos in a folder by suffix, skipping what systems and photo programs store beside them."""
 
 from __future__ import annotations
 

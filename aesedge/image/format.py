@@ -1,4 +1,4 @@
-"""Which decoder a photo needs, told from its first bytes and its TIFF directories; decodes nothing itself.
+"""Choose the decoder of a photo from its first bytes and its TIFF directories.
 
 Content decides. A suffix counts only for files whose content could be a RAW: a JPEG that is named ``a.nef`` is a JPEG.
 """

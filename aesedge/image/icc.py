@@ -1,4 +1,4 @@
-"""ICC profiles made from a gamma and primaries, for files that state these instead of a profile."""
+"""Build ICC profiles from a gamma and primaries, for files that state these instead of a profile."""
 
 from __future__ import annotations
 

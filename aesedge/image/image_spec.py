@@ -1,4 +1,4 @@
-"""How a photo is prepared for the vision tower, as the manifest states it."""
+"""Describe how a photo is preprocessed for the vision tower, as stated in the manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JPEG: decoded with Pillow, at a reduced scale where that is enough, and looked over for damage."""
+"""Decode JPEG with Pillow, at a reduced scale where that is enough, and detect damaged data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the segments of a JPEG tell: how it is coded, and whether its compressed data are whole.
+"""Parse the segments of a JPEG: how it is coded, and whether its compressed data are complete.
 
 Decoders conceal damage: where data are missing or make no sense, libjpeg fills grey and reports to nobody.
 """

@@ -1,4 +1,4 @@
-"""Samples of any depth to the 256 levels that a picture is judged by."""
+"""Map samples of any bit depth to 8-bit levels."""
 
 from __future__ import annotations
 

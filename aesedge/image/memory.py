@@ -1,4 +1,4 @@
-"""The memory that decoding a photo takes at most, estimated before it begins and kept below a part of what is free."""
+"""Estimate the peak memory of decoding a photo, and keep all decoding below a share of the free memory."""
 
 from __future__ import annotations
 

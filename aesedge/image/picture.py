@@ -1,4 +1,4 @@
-"""A decoded picture, with what came of its file beside the pixels."""
+"""Hold a decoded picture together with the warnings about its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files opened with Pillow, without its process-wide limits and warnings; changes none of its globals."""
+"""Open image files with Pillow without its process-wide limits and warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PNG: chunks that Pillow would choke on are left out, so that the pixels are read whatever stands beside them."""
+"""Decode PNG, skipping chunks that would make Pillow refuse the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture to the tower's pixels, in LLaVA's order of steps; knows an ImageSpec, nothing of files or runtimes."""
+"""Turn a picture into the vision tower's pixels: pad to a square, resize, normalise, in LLaVA's order."""
 
 from __future__ import annotations
 

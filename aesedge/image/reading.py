@@ -1,4 +1,4 @@
-"""A photo from anywhere to an upright sRGB picture, within limits; knows decoders and errors, nothing of towers."""
+"""Read a photo from any source as an upright sRGB picture, within limits of bytes, pixels and memory."""
 
 from __future__ import annotations
 

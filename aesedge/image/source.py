@@ -1,4 +1,4 @@
-"""The bytes of a photo, from wherever a caller has them; knows files and streams, nothing of image formats."""
+"""Open a photo's bytes from a path, a buffer or a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TIFF to a picture of 8 bits: levels, colours, palette and transparency."""
+"""Decode TIFF to an 8-bit picture: levels, colours, palette and transparency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TIFF and BigTIFF directories: the tags of each picture in a file."""
+"""Read TIFF and BigTIFF directories: the tags of each picture in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the pixels of a TIFF lie in its file, and a refusal by name of what is not read here."""
+"""Describe how a TIFF stores its pixels, and refuse the variants that are not supported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The samples of a TIFF, band by band: strips and tiles read, decompressed and undone of their predictor."""
+"""Read the samples of a TIFF band by band: decompress strips and tiles, undo predictors."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The language model on llama.cpp, through its low-level C API; knows tokens, embeddings and sequences, not photos.
+"""Run the language model on llama.cpp through its low-level C API.
 
-``binding`` imports llama-cpp-python, ``model`` holds the weights, ``context`` the KV cache (``cells`` counts it),
-``sampler`` chooses tokens, ``text`` makes whole characters, ``interrupt`` lets Ctrl-C through. What an answer may look
-like is ``grammar``: ``gbnf`` reads GBNF, ``lark`` writes it for llguidance, ``json_schema`` prepares schemas;
-``grammar_state`` follows an answer. ``peer`` is llama.cpp without all this, to compare with.
+``binding`` imports llama-cpp-python, ``model`` loads weights, ``context`` holds the KV cache (``kv_cells`` counts it),
+``sampler`` samples tokens, ``text_stream`` turns them into text, ``prompt`` has the templates. Constrained output is
+``grammar`` (``gbnf``, ``json_schema`` and ``lark`` translate it for llguidance) and ``grammar_state``. ``gpu_offload``,
+``build_info``, ``limits`` and ``raw_timing`` are for planning and for benchmarks.
 """
 
 from aesedge.llm.context import Context

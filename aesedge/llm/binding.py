@@ -1,4 +1,4 @@
-"""The one door to llama-cpp-python: imports it on first use and keeps its log; knows nothing of models or text."""
+"""Import llama-cpp-python on first use and capture llama.cpp's log."""
 
 from __future__ import annotations
 
@@ -105,3 +105,8 @@ def last_complaint() -> str:
     line = (telling or lines or [""])[0]
     # "llama_model_load: error loading model: reason" -> "error loading model: reason"
     return " ".join(line.split(": ", 1)[-1].split())
+
+
+def reason() -> str:
+    """Return why llama.cpp's last call failed, as far as its log tells."""
+    return last_complaint() or "no reason given"

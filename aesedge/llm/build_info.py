@@ -1,4 +1,4 @@
-"""What the installed llama.cpp was built with: versions, backends, devices, CPU features; runs nothing on them."""
+"""Report what the installed llama.cpp was built with: versions, backends, devices, CPU features."""
 
 from __future__ import annotations
 

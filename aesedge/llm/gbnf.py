@@ -1,4 +1,4 @@
-"""Read GBNF, llama.cpp's notation of grammars, into rules; what is wrong with a text is said with its line."""
+"""Parse GBNF, llama.cpp's grammar notation, into rules; errors name the line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the language model runs: how many layers on a GPU that llama.cpp was built for; knows devices, not models."""
+"""Choose how many layers of the language model run on GPUs."""
 
 from __future__ import annotations
 

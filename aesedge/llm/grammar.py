@@ -1,4 +1,4 @@
-"""What an answer may look like: GBNF or a JSON schema, checked, in the notation of llguidance, which follows it."""
+"""Check a grammar (GBNF or JSON schema) and translate it for llguidance, which constrains sampling with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where one answer is in its grammar: which tokens may come next, and which must. llguidance follows it."""
+"""Track one answer in its grammar: which tokens are allowed next, and which are forced."""
 
 from __future__ import annotations
 

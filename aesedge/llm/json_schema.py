@@ -1,4 +1,4 @@
-"""Prepare a JSON schema for llguidance, which would let objects have any property beside those that are named."""
+"""Prepare a JSON schema for llguidance: check its keywords, and close objects that name their properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the rules of a grammar in Lark's notation, as llguidance reads it.
+"""Write a grammar's rules in Lark notation for llguidance.
 
 llguidance's own converter of GBNF is not used: it makes a lexeme of each literal, and lexemes are matched as long as
 they can be, so that ``("a" | "ab") "bc"`` would refuse "abc". Here a grammar without recursion becomes one regular

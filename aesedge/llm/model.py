@@ -1,4 +1,4 @@
-"""The language model's weights and vocabulary, loaded by llama.cpp; knows tokens, not prompts, images or contexts."""
+"""Load the language model's weights and vocabulary with llama.cpp."""
 
 from __future__ import annotations
 
@@ -79,8 +79,9 @@ class LanguageModel(Closing):
             handle = lib.llama_model_load_from_file(str(self.path).encode(), params)
             del callback
         if not handle:
-            reason = binding.last_complaint() or "no reason given"
-            raise ModelLoadError(f"{self.path}: llama.cpp cannot load it: {reason}; export or install the bundle again")
+            raise ModelLoadError(
+                f"{self.path}: llama.cpp cannot load it: {binding.reason()}; export or install the bundle again"
+            )
         return handle
 
     def _read_facts(self) -> None:

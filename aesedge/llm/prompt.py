@@ -1,4 +1,4 @@
-"""The text around an image: LLaVA's conversation templates, to the byte; knows strings, not token ids.
+"""Build the text around an image from LLaVA's conversation templates.
 
 An image splits a prompt into two texts that are tokenised separately, as LLaVA's ``tokenizer_image_token`` does,
 so that each begins with SentencePiece's dummy-prefix space. BOS stands once, before the first text.

@@ -1,4 +1,4 @@
-"""Time prefill and decode in a KV cache of its own: llama.cpp's calls alone, as llama-bench times them.
+"""Time prefill and decode as llama-bench does: llama.cpp's calls alone, in a KV cache of their own.
 
 What the engine adds is not in these times: its photos in the same cache, Python between two tokens. So they are what
 tools/llama-bench/llama-bench.cpp measures at the same settings (``test_prompt``, ``test_gen``).
@@ -14,7 +14,7 @@ import numpy as np
 
 from aesedge.errors import InferenceError
 from aesedge.llm import binding
-from aesedge.llm.context import even_chunk
+from aesedge.llm.limits import even_ubatch
 from aesedge.system.closing import Closing
 from aesedge.system.interrupt import result_unless_stopped
 
@@ -63,16 +63,16 @@ class RawTimer(Closing):
 
     Args:
         context: empty; it is closed with this.
-        n_batch: rows in a batch at most.
+        n_ubatch: tokens or embeddings in a batch at most.
         submit: runs work on another thread, so that Ctrl-C reaches Python while llama.cpp computes. Where an engine is
             open it must be the engine's: for every thread that calls llama.cpp, OpenMP keeps threads of its own, and
             with more of them than cores they sleep at each barrier instead of spinning, which cost a tenth of the
             speed of decoding at 7B.
     """
 
-    def __init__(self, context: Context, *, n_batch: int, submit: Callable[[Callable[[], int]], Future[int]]) -> None:
+    def __init__(self, context: Context, *, n_ubatch: int, submit: Callable[[Callable[[], int]], Future[int]]) -> None:
         self.context = context
-        self._n_batch = n_batch
+        self._n_ubatch = n_ubatch
         self._submit = submit
         self._rng = np.random.default_rng()
         self._filled = np.empty(0, np.uint8)
@@ -80,12 +80,12 @@ class RawTimer(Closing):
 
     def prefill(self, n: int) -> int:
         """Prefill random tokens into the empty sequence; return nanoseconds."""
-        return self._do(lambda: self._append(n, even_chunk(n, self._n_batch)))
+        return self._do(lambda: self._append(n, even_ubatch(n, self._n_ubatch)))
 
-    def prefill_rows(self, rows: npt.NDArray[np.float32]) -> int:
+    def prefill_embeddings(self, embeddings: npt.NDArray[np.float32]) -> int:
         """Prefill embeddings, float32 [n, n_embd], into the empty sequence; return nanoseconds."""
-        context = self.context
-        return self._do(lambda: timed_ns(context.handle, lambda: append_rows(context, _SEQ, rows, self._n_batch)))
+        context, n = self.context, self._n_ubatch
+        return self._do(lambda: timed_ns(context.handle, lambda: prefill_evenly(context, _SEQ, embeddings, n)))
 
     def decode(self, n: int) -> int:
         """Decode random tokens one by one into the empty sequence; return nanoseconds."""
@@ -140,8 +140,8 @@ class RawTimer(Closing):
         self.context.close()
 
 
-def append_rows(context: Context, seq_id: int, rows: npt.NDArray[np.float32], n_batch: int) -> None:
+def prefill_evenly(context: Context, seq_id: int, embeddings: npt.NDArray[np.float32], n_ubatch: int) -> None:
     """Append embeddings to a sequence in even batches, as the engine does."""
-    n = even_chunk(len(rows), n_batch)
-    for start in range(0, len(rows), n):
-        context.prefill_embeddings(seq_id, rows[start : start + n])
+    n = even_ubatch(len(embeddings), n_ubatch)
+    for start in range(0, len(embeddings), n):
+        context.prefill_embeddings(seq_id, embeddings[start : start + n])

@@ -1,4 +1,4 @@
-"""Choosing the next token: llama.cpp's sampler chain, a grammar before it; knows logits of a context's last batch."""
+"""Sample the next token with llama.cpp's sampler chain, constrained by a grammar if there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes of tokens to text that can be shown: whole UTF-8 characters, stop strings held back; knows no model."""
+"""Turn the bytes of tokens into text: whole UTF-8 characters, with possible stop strings held back."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from aesedge.llm.context import even_chunk
+from aesedge.llm.limits import even_ubatch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,9 +56,9 @@ class _Parts:
         """Rows that were not decoded yet."""
         return self.n_rows - self.n_done
 
-    def n_next(self, chunk: int) -> int:
+    def n_next(self, n_ubatch: int) -> int:
         """Return how many rows are for the next batch."""
-        return min(self.n_left, even_chunk(self.n_rows, chunk))
+        return min(self.n_left, even_ubatch(self.n_rows, n_ubatch))
 
     def slices(self, n: int) -> list[Slice]:
         """Return the next n rows."""

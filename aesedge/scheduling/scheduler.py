@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from aesedge.config.plan import CHUNK
 from aesedge.errors import ContextFullError, UsageError
 from aesedge.llm.context import Aborted
 from aesedge.scheduling.requests import DecodeTokens, Preempted, PrefillEmbeddings, Priority, Reserve, WaitFor
@@ -93,16 +92,16 @@ class Scheduler:
         context: the KV cache; whoever made it closes it, after this.
         keeper: its sequences.
         turns: whom to wait for before every batch.
-        chunk: rows of one image, or tokens of one text, in a batch.
+        n_ubatch: positions of one image or of one text in a batch.
     """
 
     def __init__(
-        self, context: Context, keeper: SequenceAllocator, turns: FairLock | None = None, *, chunk: int = CHUNK
+        self, context: Context, keeper: SequenceAllocator, turns: FairLock | None = None, *, n_ubatch: int
     ) -> None:
         self._context = context
         self._allocator = keeper
         self._lock = turns or FairLock()
-        self._chunk = chunk
+        self._n_ubatch = n_ubatch
         self._changed = threading.Condition()
         self._inbox: list[_Task] = []
         self._tasks: list[_Task] = []
@@ -255,10 +254,10 @@ class Scheduler:
     def _append_rows(self, task: _Task) -> None:
         request = task.request
         assert isinstance(request, PrefillEmbeddings)  # noqa: S101 (for mypy)
-        n = request.n_next(self._chunk)
+        n = request.n_next(self._n_ubatch)
 
         def run() -> None:
-            self._context.append_rows([(piece.seq_id, piece.rows) for piece in request.slices(n)])
+            self._context.prefill_embeddings_many([(piece.seq_id, piece.rows) for piece in request.slices(n)])
 
         if not self._have_cells(task, n) or not self._decode([task], run):
             return
@@ -276,7 +275,7 @@ class Scheduler:
             request = task.request
             if not isinstance(request, DecodeTokens):  # it has just been asked to make room
                 continue
-            n = min(request.n_next(self._chunk), left)
+            n = min(request.n_next(self._n_ubatch), left)
             if n < 1 or (task.order[0] != top and request.n_left > 1):
                 continue
             if self._have_cells(task, n, planned=sum(n for _, _, n in chosen)):

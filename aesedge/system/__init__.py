@@ -1,1 +1,1 @@
-"""The operating system's side: files, streams, terminals, the environment; nothing here is about photos or models."""
+"""Talk to the operating system: files, paths, signals, threads, terminals, and facts about the machine."""

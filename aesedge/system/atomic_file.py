@@ -1,4 +1,4 @@
-"""Small files that are written whole or not at all; knows bytes and folders, not what is in them."""
+"""Write small files atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refuse numbers that are out of their range, in words that name the option and the range."""
+"""Check that numbers are within their range, with errors that name the option and the range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes in bytes as people write and read them: ``2GB``, ``512MiB``, ``5%``; knows no disk and no memory."""
+"""Parse and format sizes in bytes: ``2GB``, ``512MiB``, ``5%``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Close what was opened at the end of a ``with``."""
+"""Provide a base class for context managers that close themselves."""
 
 from __future__ import annotations
 

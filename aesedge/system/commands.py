@@ -1,4 +1,4 @@
-"""Asking the system: small files of /proc and /sys, commands that print; what gets no answer is None, never an error.
+"""Read small files of /proc and /sys and the output of commands; failures give None, never an error.
 
 Knows how to ask, not what is asked.
 """

@@ -1,4 +1,4 @@
-"""Set the environment variables that native libraries read once, when they are loaded: no telemetry, short waits.
+"""Set the environment variables that native libraries read when they are loaded: no telemetry, short spinning.
 
 ``import aesedge`` and ``import aesedge_export`` do it before any of these libraries can be imported by them. Setting
 ``os.environ`` is enough for C code because CPython hands it on to ``setenv``. Children inherit the variables.

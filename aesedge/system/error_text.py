@@ -1,4 +1,4 @@
-"""What a library's error says, in words for people: on one line, without Python's own notations."""
+"""Format a library's error for people: on one line, without Python's own notation."""
 
 from __future__ import annotations
 

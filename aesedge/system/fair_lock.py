@@ -1,4 +1,4 @@
-"""Whose turn it is to compute, first come first served; knows threads that wait, not what they do."""
+"""Provide a FIFO lock."""
 
 from __future__ import annotations
 

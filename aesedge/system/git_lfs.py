@@ -1,4 +1,4 @@
-"""Recognise a Git LFS pointer: the small text that Git leaves in place of a large file that was not fetched."""
+"""Recognise Git LFS pointers: the small text that Git leaves in place of a large file that was not fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping native code from outside: by Ctrl-C, or by another thread; knows flags and the signal, not what is stopped.
+"""Interrupt native code, by Ctrl-C or from another thread.
 
 Python handles SIGINT only between its own instructions. Inside a ctypes callback it would raise KeyboardInterrupt
 where nobody can catch it. So the signal sets a flag that native code reads, and the exception is raised afterwards.

@@ -1,4 +1,4 @@
-"""JSON on one line that is valid UTF-8 and steers no terminal, whatever the texts in it hold."""
+"""Write JSON on one line that is valid UTF-8 and safe to print on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several photos at once, results in the order of the photos; knows threads, not what is asked of a photo."""
+"""Process several photos at once and yield the results in order."""
 
 from __future__ import annotations
 

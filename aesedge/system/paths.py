@@ -1,4 +1,4 @@
-"""The folders that aesedge writes to: bundles, and what it can compute again."""
+"""Locate the folders that aesedge writes to: installed bundles and caches."""
 
 from __future__ import annotations
 

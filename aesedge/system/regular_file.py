@@ -1,4 +1,4 @@
-"""Open files that others chose: a FIFO, a device, a socket or a folder in place of a file is an error, never a wait."""
+"""Open user-supplied paths only if they are regular files; a FIFO or a device is an error, never a wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Foreign text made safe to show: names of files, manifests, errors, what a model writes."""
+"""Make untrusted text safe to show: file names, manifests, errors, generated text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: what is open is closed, files that are half written are removed."""
+"""Treat SIGTERM and SIGHUP like Ctrl-C, so that open resources are closed and partial files removed."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import psutil
 
-from aesedge.config.plan import CHUNK
+from aesedge.config.plan import N_UBATCH
 from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.system.machine import default_n_threads, n_cores
 from aesedge.tuning.steps import same_batches
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aesedge.config.plan import Settings
     from aesedge.tuning.steps import Phase
 
-CHUNKS = (512, 128)
+N_UBATCHES = (512, 128)
 """Beside the default."""
 _PRECISE_FIRST = ("fp32", "fp16", "int8")
 _MANY_CORES = 4
@@ -132,9 +132,9 @@ def language_changes(start: Settings, n_image: int, machine: Hardware) -> list[C
     found.append(Change("flash attention", {"flash_attention": not start.flash_attention}, both, grows=True))
     found.append(Change("KV type", {"kv_type": "q8_0" if start.kv_type == "f16" else "f16"}, both, grows=True))
     found += [
-        Change("micro-batch", {"chunk": n}, prefill, whole_batches=True)
-        for n in (CHUNK, *CHUNKS)
-        if not same_batches(n_image, n, start.chunk)
+        Change("n_ubatch", {"n_ubatch": n}, prefill, whole_batches=True)
+        for n in (N_UBATCH, *N_UBATCHES)
+        if not same_batches(n_image, n, start.n_ubatch)
     ]
     return found
 

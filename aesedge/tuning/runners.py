@@ -15,7 +15,7 @@ from aesedge.image import preprocess, read_image
 from aesedge.llm import Context, LanguageModel
 from aesedge.llm.context import Aborted
 from aesedge.llm.prompt import prompt_template
-from aesedge.llm.raw_timing import append_rows, timed_ns
+from aesedge.llm.raw_timing import prefill_evenly, timed_ns
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.system.closing import Closing
 from aesedge.system.machine import trim_heap
@@ -96,13 +96,13 @@ class LanguageRunner:
         texts: tokens of the text before the image with BOS, of the rating question, and of any text.
         labels: the answers to the question that are looked for.
         rows: the photos'.
-        chunk: rows in a batch.
+        n_ubatch: embeddings in a batch.
     """
 
     def __init__(
-        self, context: Context, texts: Sequence[Sequence[int]], labels: LabelTokens, rows: Rows, *, chunk: int
+        self, context: Context, texts: Sequence[Sequence[int]], labels: LabelTokens, rows: Rows, *, n_ubatch: int
     ) -> None:
-        self._context, self._labels, self._rows, self._chunk = context, labels, rows, chunk
+        self._context, self._labels, self._rows, self._n_ubatch = context, labels, rows, n_ubatch
         self._prefix, self._question, text = texts
         self._next = cycle(text)
         self.close = context.close
@@ -115,7 +115,7 @@ class LanguageRunner:
             return Done(0.0)
         if step.kind == "rows":
             rows = self._rows[step.photo][step.start : step.start + step.n]
-            return Done(self._timed(lambda: append_rows(context, _PHOTO, rows, self._chunk)))
+            return Done(self._timed(lambda: prefill_evenly(context, _PHOTO, rows, self._n_ubatch)))
         if step.kind == "decode":
             return Done(self._timed(lambda: self._decode(step.n)))
 
@@ -246,7 +246,7 @@ class Runners(Closing):
             flash_attention=settings.flash_attention,
         )
         labels = label_tokens(rating.labels, rating.weights, model.tokenize)
-        return LanguageRunner(context, [[model.bos, *prefix], question, text], labels, rows, chunk=settings.chunk)
+        return LanguageRunner(context, [[model.bos, *prefix], question, text], labels, rows, n_ubatch=settings.n_ubatch)
 
     def _model(self, settings: Settings, wanted: Sequence[Settings]) -> LanguageModel:
         """Return weights, loading them if they are not there; those that nobody wants now are closed first."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from aesedge.llm.context import even_chunk
+from aesedge.llm.limits import even_ubatch
 
 if TYPE_CHECKING:
     from aesedge.config.profile import Purpose
@@ -126,4 +126,4 @@ def vision_steps(work: Workload, i: int) -> list[Step]:
 
 def same_batches(n_rows: int, one: int, other: int) -> bool:
     """Whether an image is cut alike by two sizes of batches."""
-    return even_chunk(n_rows, one) == even_chunk(n_rows, other)
+    return even_ubatch(n_rows, one) == even_ubatch(n_rows, other)

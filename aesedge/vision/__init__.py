@@ -1,1 +1,1 @@
-"""The vision tower, and the encoder that takes a photo to image embeddings."""
+"""Encode photos to image embeddings: the vision tower, and the encoder with its cache."""

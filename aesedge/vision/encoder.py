@@ -1,4 +1,4 @@
-"""From a photo to image embeddings: decode, resize, the vision tower, and the cache before it; knows no language model.
+"""Encode photos to image embeddings: decode, preprocess, look in the cache, run the vision tower.
 
 Embeddings are rounded to float16 whether they are kept or not, so that a photo that is seen again is seen alike.
 """

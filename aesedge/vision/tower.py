@@ -1,4 +1,4 @@
-"""The vision tower on ONNX Runtime: pixels in, image embeddings out; knows no photo files and no language model.
+"""Run the vision tower (with projector) on ONNX Runtime: pixels in, image embeddings out.
 
 The only module that imports onnxruntime. The projector is inside the graph.
 """

@@ -157,7 +157,7 @@ class MtmdBaseline(Closing):
         subject, n, n_gen, depth = self._subject, self._n_prompt, self._n_gen, self._n_depth
         on = "repacked" if self._plan.repack else "not repacked"
         flash = "flash attention" if self._plan.flash_attention else "no flash attention"
-        ours = f"ours: weights {on}, {flash}, {self._plan.chunk} rows a batch"
+        ours = f"ours: weights {on}, {flash}, n_ubatch {self._plan.n_ubatch}"
         theirs = "llama-bench's calls at the same settings"
         mark = ""
         if settings.repack is None:

@@ -86,7 +86,7 @@ def configurations_that_fit(model: Model, encoder: Path) -> tuple[list[Configura
         return Configuration(settings, n_bytes)
 
     default = way(DEFAULTS._replace(gpu_layers=layers), encoder.stat().st_size)
-    same = way(MtmdSettings(plan.repack, plan.flash_attention, plan.chunk, layers), 0)
+    same = way(MtmdSettings(plan.repack, plan.flash_attention, plan.n_ubatch, layers), 0)
     free = available_bytes()
     if default.n_bytes > free:
         raise MemoryFitError(

@@ -20,6 +20,7 @@ from aesedge.bundle.gguf_tensors import read_weights
 from aesedge.config.planning import repacking_pays
 from aesedge.errors import BundleError
 from aesedge.llm import Context, LanguageModel
+from aesedge.llm.limits import N_CTX_PAD
 from aesedge.llm.raw_timing import RawTimer
 from aesedge.tuning.paired_runs import in_turns, ratio_of
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 TYPES = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q3_k_m", "q2_k")
 """What is tried where nobody says otherwise, the most precise first."""
 _N_TURNS, _N_DECODED = 3, 16
-_CELLS = 256  # llama.cpp's step
 _NO_TIME = "there was no time for it"
 _SECONDS = 45.0
 
@@ -63,14 +63,14 @@ class _Probe:
             model = stack.enter_context(LanguageModel(path, gpu_layers=workshop.gpu_layers, repack=repack))
             context = Context(
                 model,
-                n_ctx=plan.n_image_tokens + _N_DECODED + _CELLS,
+                n_ctx=plan.n_image_tokens + _N_DECODED + N_CTX_PAD,
                 n_seq_max=1,
                 n_threads=plan.threads,
                 n_threads_batch=plan.threads_batch,
                 kv_type=plan.kv_type,
                 flash_attention=plan.flash_attention,
             )
-            self._timer = stack.enter_context(RawTimer(context, n_batch=plan.chunk, submit=workshop.submit))
+            self._timer = stack.enter_context(RawTimer(context, n_ubatch=plan.n_ubatch, submit=workshop.submit))
             noise = np.random.default_rng(0).standard_normal((plan.n_image_tokens, model.n_embd), np.float32)
             self._rows = np.float32(0.01) * (1 + noise)
             self._resources = stack.pop_all()
@@ -82,7 +82,7 @@ class _Probe:
 
     def turn(self, n_decoded: int = _N_DECODED) -> _Took:
         """Prefill an image, and decode behind it."""
-        return _Took(self._timer.prefill_rows(self._rows), self._timer.decode_on(n_decoded))
+        return _Took(self._timer.prefill_embeddings(self._rows), self._timer.decode_on(n_decoded))
 
     def close(self) -> None:
         self._resources.close()

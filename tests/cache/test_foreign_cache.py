@@ -124,7 +124,7 @@ SETTINGS = {
     "gpu_layers": "auto",
     "repack": True,
     "flash_attention": True,
-    "chunk": 64,
+    "n_ubatch": 64,
     "threads": 1,
     "threads_batch": 1,
     "threads_vision": 1,
@@ -138,8 +138,8 @@ SETTINGS = {
         {"threads_batch": 60_000},
         {"threads_vision": 0},
         {"threads": 1e308},
-        {"chunk": 10**6},
-        {"chunk": 0},
+        {"n_ubatch": 10**6},
+        {"n_ubatch": 0},
         {"gpu_layers": -(10**9)},
         {"gpu_layers": 99},
         {"kv_type": "q1_z"},
@@ -164,7 +164,7 @@ def test_settings_that_this_machine_has_not_are_dropped_with_one_remark(
     )  # fmt: skip
     path = profile_path(bundle.manifest, "F32", key)
     save_profile(msgspec.structs.replace(profile, settings={"critique": msgspec.convert(SETTINGS, Settings)}), path)
-    assert make_plan(Options(device="cpu"), bundle).chunk == 64  # it is believed as it is
+    assert make_plan(Options(device="cpu"), bundle).n_ubatch == 64  # it is believed as it is
     written = json.loads(path.read_bytes())
     written["settings"]["critique"].update(change)
     path.write_text(json.dumps(written))

@@ -36,7 +36,7 @@ SETTINGS = Settings(
     gpu_layers="auto",
     repack=False,
     flash_attention=True,
-    chunk=128,
+    n_ubatch=128,
     threads=1,
     threads_batch=2,
     threads_vision=3,
@@ -49,7 +49,7 @@ def bundle(bundle_folder: Path) -> Bundle:
 
 
 def profile_of(bundle: Bundle, device: str = "cpu", **changes: Any) -> Profile:
-    other = replace(SETTINGS, chunk=64)
+    other = replace(SETTINGS, n_ubatch=64)
     fields: dict[str, Any] = {
         "format": FORMAT,
         "key": profile_key(bundle.manifest, "F32", device),
@@ -80,7 +80,7 @@ def test_plan_takes_the_settings_of_its_purpose(bundle: Bundle) -> None:
     keep(bundle, profile_of(bundle))
     plan = make_plan(Options(device="cpu", purpose="score"), bundle)
     assert plan.settings == SETTINGS
-    assert make_plan(Options(device="cpu", purpose="critique"), bundle).chunk == 64
+    assert make_plan(Options(device="cpu", purpose="critique"), bundle).n_ubatch == 64
 
 
 def test_untuned_is_as_if_there_were_none(bundle: Bundle) -> None:
@@ -95,7 +95,7 @@ def test_what_the_user_says_goes_first(bundle: Bundle) -> None:
     plan = make_plan(Options(device="cpu", purpose="score", threads=7, kv_type="f16", gpu_layers=0), bundle)
     assert (plan.threads, plan.threads_batch, plan.threads_vision) == (7, 7, 7)
     assert (plan.kv_type, plan.gpu_layers) == ("f16", 0)
-    assert plan.chunk == 128  # the rest is as it was tuned
+    assert plan.n_ubatch == 128  # the rest is as it was tuned
 
 
 def test_8_bit_kv_has_flash_attention_whatever_was_tuned(bundle: Bundle) -> None:

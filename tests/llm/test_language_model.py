@@ -15,7 +15,7 @@ from generation import Generation
 
 from aesedge.errors import BundleFormatError, ContextFullError, InferenceError, ModelLoadError, UsageError
 from aesedge.llm import Context, LanguageModel, Sampling
-from aesedge.llm.kv_cells import CellLedger
+from aesedge.llm.kv_cells import KVCells
 from aesedge.llm.raw_timing import RawTimer
 from aesedge.system.interrupt import Interrupt
 
@@ -290,18 +290,18 @@ def test_tokens_and_pieces(llm: LanguageModel) -> None:
     assert llm.piece(llm.eos) == b""
 
 
-def test_ledger_counts_shared_cells_once() -> None:
-    ledger = CellLedger(10)
-    ledger.append(0, 4)
-    ledger.share(0, 1)
-    ledger.append(1, 3)
-    assert (ledger.n_free, ledger.n_positions(1)) == (3, 7)
-    ledger.truncate(0, 0)
-    assert ledger.n_free == 3
-    ledger.truncate(1, 2)
-    assert ledger.n_free == 8
+def test_kv_cells_count_shared_cells_once() -> None:
+    cells = KVCells(10)
+    cells.append(0, 4)
+    cells.share(0, 1)
+    cells.append(1, 3)
+    assert (cells.n_free, cells.n_positions(1)) == (3, 7)
+    cells.truncate(0, 0)
+    assert cells.n_free == 3
+    cells.truncate(1, 2)
+    assert cells.n_free == 8
     with pytest.raises(ValueError, match="free"):
-        ledger.append(2, 9)
+        cells.append(2, 9)
 
 
 @pytest.mark.usefixtures("ctrl_c")
@@ -348,11 +348,11 @@ def test_raw_calls_time_what_they_say_and_leave_a_clean_sequence(llm: LanguageMo
         source.prefill_tokens(0, [llm.bos, *range(5, 14)])
         state = source.save(0)
     context = Context(llm, n_ctx=512, n_seq_max=1, n_threads=1)
-    with ThreadPoolExecutor(1) as pool, RawTimer(context, n_batch=64, submit=pool.submit) as timer:
+    with ThreadPoolExecutor(1) as pool, RawTimer(context, n_ubatch=64, submit=pool.submit) as timer:
         timer.fill(100, state, 10)
         for _ in range(5):  # each begins anew: 5 times as much would not fit
             assert timer.prefill(150) > 0
-            assert timer.prefill_rows(np.zeros((150, llm.n_embd), np.float32)) > 0
+            assert timer.prefill_embeddings(np.zeros((150, llm.n_embd), np.float32)) > 0
             assert timer.decode_on(20) > 0
             assert timer.decode(100) > 0
             assert timer.decode_at_depth(100) > 0

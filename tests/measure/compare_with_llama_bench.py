@@ -75,7 +75,16 @@ def compare(model: Model, program: Path, folder: Path, tests: list[str], runs: i
     """Let both sides take turns."""
     plan = model.plan
     command = [str(program), "-m", str(model.bundle.path("llm", model.gguf)), "-o", "json", "-r", str(repetitions)]
-    command += ["-t", str(plan.threads), "-b", str(plan.chunk), "-ub", str(plan.chunk), "-ngl", str(model.n_gpu_layers)]
+    command += [
+        "-t",
+        str(plan.threads),
+        "-b",
+        str(plan.n_ubatch),
+        "-ub",
+        str(plan.n_ubatch),
+        "-ngl",
+        str(model.n_gpu_layers),
+    ]
     command += ["-fa", str(int(plan.flash_attention)), "--repack", str(int(plan.repack))]
     print(f"{model.bundle.name}: {' '.join(command[3:])}")
     found: dict[str, list[tuple[float, float]]] = {}

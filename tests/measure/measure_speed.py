@@ -124,7 +124,7 @@ def engine_seconds(model: Model, n_rows: int, n_tokens: int) -> float:
 def rates(model: Model, llm: Path, options: Options, runs: int) -> dict[str, list[tuple[float, float]]]:
     """Return seconds of the engine and of llama-bench's calls, in pairs."""
     plan, n = make_plan(options, model.bundle), model.n_image_tokens
-    settings = MtmdSettings(repack=plan.repack, flash_attention=plan.flash_attention, n_ubatch=plan.chunk)
+    settings = MtmdSettings(repack=plan.repack, flash_attention=plan.flash_attention, n_ubatch=plan.n_ubatch)
     found: dict[str, list[tuple[float, float]]] = {f"pp{n}": [], f"tg{N_DECODED}": []}
     with MtmdProcess(None, llm, n_threads=plan.threads, settings=settings) as peer:
         peer.llama_bench(16, 1)

@@ -108,14 +108,14 @@ def test_two_threads_that_ask_one_photo_prefill_it_once(wide: Model, photo_path:
     with wide.look(photo_path) as photo:
         photo.close()  # out of the cache, and coming back with the first question
         n_calls = 0
-        prefill = wide.sequences.context.append_rows
+        prefill = wide.sequences.context.prefill_embeddings_many
 
         def counted(*args: Any) -> None:
             nonlocal n_calls
             n_calls += 1
             prefill(*args)
 
-        wide.sequences.context.append_rows = counted  # type: ignore[method-assign]
+        wide.sequences.context.prefill_embeddings_many = counted  # type: ignore[method-assign]
         replies = photo.ask_many(QUESTIONS, SHORT)
         for reply in replies:
             reply.read()

@@ -61,13 +61,13 @@ def test_photos_with_few_image_tokens_share_batches(bundle_folder: Path, monkeyp
             with model.look(source) as photo:
                 alone.append(photo.score_and_attributes())
         lengths: list[int] = []
-        append = model.sequences.context.append_rows
+        append = model.sequences.context.prefill_embeddings_many
 
         def counted(parts: Any) -> None:
             lengths.append(len(parts))
             append(parts)
 
-        monkeypatch.setattr(model.sequences.context, "append_rows", counted)
+        monkeypatch.setattr(model.sequences.context, "prefill_embeddings_many", counted)
         broken = [*sources[:2], b"no photo", *sources[2:], b""]
         outcomes: list[Any] = [outcome for _, outcome in model.score_many(broken)]
         n_free = model.sequences.n_sequences_free

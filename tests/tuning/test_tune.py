@@ -49,7 +49,7 @@ REPACK = Change("weight repacking", {"repack": True}, BOTH)
 THREADS = Change("threads, decode", {"threads": 1}, frozenset(("decode",)))
 VISION = Change("vision precision", {"vision": "int8"}, frozenset(("vision",)))
 FLASH = Change("flash attention", {"flash_attention": False}, BOTH, grows=True)
-CHUNK = Change("micro-batch", {"chunk": 128}, frozenset(("prefill",)), whole_batches=True)
+N_UBATCH = Change("n_ubatch", {"n_ubatch": 128}, frozenset(("prefill",)), whole_batches=True)
 
 
 def faster_if(**wanted: object) -> Any:
@@ -171,7 +171,7 @@ def test_what_cannot_be_proven_in_time_is_not_chosen() -> None:
     assert chosen(alike, "vision") == {"score": "int8", "critique": "int8"}
 
 
-ALL = (VISION, REPACK, THREADS, FLASH, CHUNK)
+ALL = (VISION, REPACK, THREADS, FLASH, N_UBATCH)
 
 
 @pytest.mark.parametrize("seconds", [1.0, 15.0, 40.0, 110.0, 400.0])
@@ -186,11 +186,11 @@ def test_time_is_kept(seconds: float, factor: float) -> None:
 
 
 def test_what_there_is_no_time_for_is_said() -> None:
-    search = searched(Stand(faster_if()), REPACK, CHUNK)
-    whole_image = next(t for t in search.trials if t["change"] == "micro-batch")
+    search = searched(Stand(faster_if()), REPACK, N_UBATCH)
+    whole_image = next(t for t in search.trials if t["change"] == "n_ubatch")
     assert "no time" in whole_image["skipped"]
     assert "phases" not in whole_image
-    assert searched(Stand(faster_if()), CHUNK, seconds=1000).trials[0]["verdict"]["score"] == "no faster"
+    assert searched(Stand(faster_if()), N_UBATCH, seconds=1000).trials[0]["verdict"]["score"] == "no faster"
 
 
 def test_valuable_duels_fit_a_large_model_on_two_cores() -> None:
@@ -286,8 +286,8 @@ def test_candidates_are_of_this_hardware() -> None:
     assert values_of(changes, "threads_batch") == values_of(changes, "threads") == [16, 4]
     assert values_of(changes, "repack") == [True]
     assert values_of(changes, "gpu_layers") == []
-    assert values_of(changes, "chunk") == [512, 128]
-    assert values_of(language_changes(start, 64, HARDWARE), "chunk") == []  # one batch in any case
+    assert values_of(changes, "n_ubatch") == [512, 128]
+    assert values_of(language_changes(start, 64, HARDWARE), "n_ubatch") == []  # one batch in any case
     assert values_of(language_changes(start, 576, HARDWARE._replace(has_gpu=True)), "gpu_layers") == [0]
     assert values_of(language_changes(start, 576, HARDWARE._replace(repacks=False)), "repack") == []
 
@@ -311,7 +311,7 @@ def test_small_model_never_gets_all_cores(n_cores: int) -> None:
 
 def test_busy_machine_has_its_threads_left_as_they_are() -> None:
     changes = language_changes(START, 576, HARDWARE._replace(is_busy=True))
-    assert {change.name for change in changes} == {"weight repacking", "flash attention", "KV type", "micro-batch"}
+    assert {change.name for change in changes} == {"weight repacking", "flash attention", "KV type", "n_ubatch"}
     assert changes_of_vision(START, ["fp32"], "CPUExecutionProvider", HARDWARE._replace(is_busy=True)) == []
 
 
@@ -495,9 +495,9 @@ def _wait_for(path: Path) -> None:
 
 def test_what_was_not_measured_is_the_default_of_the_purpose() -> None:
     default = replace(START, flash_attention=False, threads=7)
-    best = replace(START, chunk=128)
-    assert settled(best, START, default, {"chunk"}) == replace(default, chunk=128)
-    tried = {"chunk", "flash_attention", "threads"}
+    best = replace(START, n_ubatch=128)
+    assert settled(best, START, default, {"n_ubatch"}) == replace(default, n_ubatch=128)
+    tried = {"n_ubatch", "flash_attention", "threads"}
     assert settled(best, START, default, tried) == best  # refused, or slower: the default's values lost
     small = replace(START, kv_type="q8_0", flash_attention=True)
     assert settled(small, small, replace(small, flash_attention=False), {"kv_type"}) == small

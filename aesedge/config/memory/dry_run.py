@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aesedge.errors import ModelLoadError
 from aesedge.llm import binding
-from aesedge.llm.context import FLASH_AUTO, KV_TYPES
+from aesedge.llm.limits import FLASH_AUTO, KV_TYPES
 from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from aesedge.bundle.gguf_tensors import Weight, read_weights
 from aesedge.config.memory.dry_run import Buffers, DryRun
-from aesedge.llm.context import N_BATCH_MAX, N_SEQ_MAX
 from aesedge.llm.gpu_offload import ALL_LAYERS, LayerSizes, gpu_devices, gpu_layers_for
+from aesedge.llm.limits import N_BATCH_MAX, N_SEQ_MAX, padded_n_ctx
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from aesedge.config.plan import Plan
 
-_PAD = 256  # llama.cpp rounds the number of cells up to this
 _SHORT_TEXT = 128  # positions of a short question and the answer "High"
 _TOKEN_BYTES = 240  # of the vocabulary in memory, measured: 7 MiB for 32,000 tokens
 _WORK_BYTES_PER_VALUE = 292 / 256  # the CPU backend copies a product's input, as blocks of Q8_K
@@ -62,7 +61,7 @@ def language_memory(path: Path, plan: Plan, before_image: str, *, reserved_bytes
     with DryRun(path, repack=plan.repack) as model:
         n_layer, vocabulary = model.n_layer, model.n_vocab * _TOKEN_BYTES
         n_prefix = 1 + model.n_tokens(before_image)
-        n_ctx = _padded(plan.n_ctx(n_prefix))
+        n_ctx = padded_n_ctx(plan.n_ctx(n_prefix))
         buffers = _buffers(model, n_ctx, plan)
 
     def sizes() -> LayerSizes:
@@ -98,7 +97,7 @@ def language_memory(path: Path, plan: Plan, before_image: str, *, reserved_bytes
         reclaimable=max(0, _span(kept) - _total(kept)) if copied else 0,
         n_file=path.stat().st_size,
         n_ctx=n_ctx,
-        shortest_ctx=_padded(n_prefix + plan.n_image_tokens + _SHORT_TEXT),
+        shortest_ctx=padded_n_ctx(n_prefix + plan.n_image_tokens + _SHORT_TEXT),
         gpu_layers=n_gpu,
     )
 
@@ -168,7 +167,3 @@ def _span(weights: Sequence[Weight]) -> int:
     if not weights:
         return 0
     return max(w.offset + w.n_bytes for w in weights) - min(w.offset for w in weights)
-
-
-def _padded(n: int) -> int:
-    return -(-n // _PAD) * _PAD

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from aesedge.llm.limits import N_CTX_PAD
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from aesedge.config.memory.estimate import MemoryEstimate
     from aesedge.config.plan import Plan
 
-_CTX_STEP = 256  # llama.cpp rounds the number of cells up to this
 _FULL_KV = "f16"
 _SMALL_KV = "q8_0"
 
@@ -66,7 +67,7 @@ def _single_changes(bundle: Bundle, plan: Plan, wanted: MemoryEstimate) -> list[
     return [
         [
             (f"--ctx {n}", replace(plan, ctx=n))
-            for n in range(wanted.n_ctx - _CTX_STEP, wanted.shortest_ctx - 1, -_CTX_STEP)
+            for n in range(wanted.n_ctx - N_CTX_PAD, wanted.shortest_ctx - 1, -N_CTX_PAD)
         ],
         [(f"--kv-type {_SMALL_KV}", replace(plan, kv_type=_SMALL_KV))] if plan.kv_type == _FULL_KV else [],
         [(f"--gguf {t.lower()}", replace(plan, gguf=t)) for t in _smaller(bundle, "llm", plan.gguf)],
