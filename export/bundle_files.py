@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from aesedge.bundle.manifest import Role
 
-    from .progress import Report
+    from .progress import OnProgress
 
 
-def described(files: Iterable[tuple[Role, str, Path]], report: Report) -> list[BundleFile]:
+def described(files: Iterable[tuple[Role, str, Path]], report: OnProgress) -> list[BundleFile]:
     """Return role, type, size and SHA-256 of files.
 
     Args:

@@ -14,7 +14,7 @@ from aesedge.system.paths import data_folder
 
 from . import export_checkpoint
 from .plan import DEFAULT_GGUF, DEFAULT_VISION, listed
-from .shown import shown_steps
+from .progress_display import display_steps
 from .vision.reduction import BEST
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def export_command(  # noqa: PLR0913 (one argument for each option of the comman
     """
     name = name or (out.name if out is not None else _name_of(checkpoint))
     out = out or data_folder() / name
-    with shown_steps() as report:
+    with display_steps() as report:
         export_checkpoint(
             checkpoint,
             out,

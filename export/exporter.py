@@ -26,12 +26,12 @@ from .language.importance import Calibration, gather
 from .language.language_files import keep_the_better, language_files, work_bytes
 from .language.tensor_types import parse_type
 from .parity.proof import prove
-from .parity.proof_inputs import Files, Inputs
+from .parity.proof_inputs import BundleFiles, Inputs
 from .parity.self_proof import not_proven
 from .plan import (
     DEFAULT_GGUF,
     DEFAULT_VISION,
-    Plan,
+    ExportPlan,
     check_labels,
     checked_card,
     checked_name,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
     from .language.language_files import LanguageFiles
     from .parity.reference import ReferenceMode
-    from .progress import Report
+    from .progress import OnProgress
     from .vision.vision_files import VisionFiles
 
 _log = logging.getLogger("aesedge")
@@ -85,7 +85,7 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
     parity: bool = True,
     reference: ReferenceMode = "auto",
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: OnProgress | None = None,
 ) -> Manifest:
     """Turn a LLaVA-1.5 checkpoint into a bundle and prove that it answers as PyTorch does.
 
@@ -126,7 +126,7 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
     clear_leftovers(out)
     check_target(out, overwrite=overwrite)
     types = list(dict.fromkeys(parse_type(t) for t in gguf_types))
-    plan = Plan(
+    plan = ExportPlan(
         name=checked_name(name or out.name),
         gguf_types=types,
         default_gguf=default_type(types, default_gguf),
@@ -160,7 +160,12 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
 
 
 def _build(
-    source: Checkpoint, language: CheckpointSource, plan: Plan, origin: Source, folder: Path, report: Report
+    source: Checkpoint,
+    language: CheckpointSource,
+    plan: ExportPlan,
+    origin: Source,
+    folder: Path,
+    report: OnProgress,
 ) -> Manifest:
     """Write everything into an empty folder, the manifest last."""
     n_threads = default_n_threads(source.n_bytes)
@@ -199,14 +204,19 @@ def _build(
     return write_manifest(folder, manifest, loaded=plan.reference is not None)
 
 
-def _gather(plan: Plan, source: Checkpoint, vision: Path, n_threads: int, report: Report, llm: Path) -> Any:
+def _gather(plan: ExportPlan, source: Checkpoint, vision: Path, n_threads: int, report: OnProgress, llm: Path) -> Any:
     calibration = Calibration(plan.calibration, source.image, plan.prompt, plan.rating)
     with VisionTower(vision, device="cpu", n_threads=n_threads) as tower:
         return gather(llm, tower, calibration, n_threads=n_threads, progress=partial(report, "importance of inputs"))
 
 
 def _fidelity(
-    source: Checkpoint, plan: Plan, vision: VisionFiles, llm: LanguageFiles, n_threads: int, report: Report
+    source: Checkpoint,
+    plan: ExportPlan,
+    vision: VisionFiles,
+    llm: LanguageFiles,
+    n_threads: int,
+    report: OnProgress,
 ) -> dict[str, Any]:
     """Measure the bundle against PyTorch, and note what does not come from a measurement of answers."""
     if plan.reference is None:
@@ -214,7 +224,7 @@ def _fidelity(
     else:
         fidelity = prove(
             source,
-            Files(llm=llm.llm, vision=vision.asked, without_importance=llm.without_importance),
+            BundleFiles(llm=llm.llm, vision=vision.asked, without_importance=llm.without_importance),
             Inputs(plan.photos, source.image, plan.prompt, plan.rating),
             reference=plan.reference,
             vision_limits=vision.limits,
@@ -231,7 +241,7 @@ def _fidelity(
 
 
 def _manifest(
-    source: Checkpoint, plan: Plan, origin: Source, files: list[BundleFile], fidelity: dict[str, Any]
+    source: Checkpoint, plan: ExportPlan, origin: Source, files: list[BundleFile], fidelity: dict[str, Any]
 ) -> Manifest:
     return Manifest(
         format_version=FORMAT_VERSION,

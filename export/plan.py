@@ -39,7 +39,7 @@ def listed(text: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExportPlan:
     """What was asked for, checked."""
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Report(Protocol):
+class OnProgress(Protocol):
     """Hears how far each step is."""
 
     def __call__(self, step: str, share: float, detail: str = "") -> None:
@@ -13,4 +13,4 @@ class Report(Protocol):
 
 
 def silent(step: str, share: float, detail: str = "") -> None:
-    """Report to nobody."""
+    """OnProgress to nobody."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from aesedge.bundle.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME, Listed, read_listed
+from aesedge.bundle.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME, ManifestSummary, read_summary
 from aesedge.errors import AesedgeError, BundleError, UsageError
 from aesedge.system.regular_file import read_regular
 
@@ -60,10 +60,10 @@ def _is_empty_folder(out: Path) -> bool:
         raise UsageError(f"{out}: cannot be read: {error.strerror}; give another folder") from None
 
 
-def _listed(folder: Path) -> Listed | None:
+def _listed(folder: Path) -> ManifestSummary | None:
     """Return what the manifest in a folder lists, or None where there is none of ours."""
     try:
-        return read_listed(read_regular(folder / MANIFEST_NAME, most_bytes=MANIFEST_MAX_BYTES))
+        return read_summary(read_regular(folder / MANIFEST_NAME, most_bytes=MANIFEST_MAX_BYTES))
     except OSError:
         return None
 
@@ -128,7 +128,7 @@ def _move(partial: Path, out: Path) -> None:
 
 def _settle(old: Path, out: Path) -> None:
     """Remove a bundle that was replaced, and move what is not its own into the new one's folder."""
-    listed = _listed(old) or Listed(set())
+    listed = _listed(old) or ManifestSummary(set())
     made_from = {listed.checkpoint, listed.layout.partition(",")[0]}
     beside = {name for origin, name in MMPROJ_NAMES.items() if origin in made_from}
     ours = {MANIFEST_NAME, *listed.files, *beside}

@@ -27,12 +27,12 @@ from aesedge.system.regular_file import check_regular, read_regular
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aesedge.bundle.first_load import Step
+    from aesedge.bundle.first_load import LoadStep
 
 POCKET = "pocket"
 _POCKET_FOLDER = Path(__file__).parent.parent / POCKET
 _TEXT_MAX_BYTES = 1 << 24
-_STEPS: dict[Role, Step] = {"vision": "vision", "llm": "llm"}
+_STEPS: dict[Role, LoadStep] = {"vision": "vision", "llm": "llm"}
 """What is loaded of a bundle."""
 
 

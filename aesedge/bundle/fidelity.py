@@ -18,7 +18,7 @@ Names = Annotated[list[Words], msgspec.Meta(max_length=10_000)]
 Figures = Annotated[dict[Words, Figure], msgspec.Meta(max_length=1000)]
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StageFigures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One comparison with the reference, and what it was allowed to be."""
 
     stage: Words = ""
@@ -77,7 +77,7 @@ class VisionFidelity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     n_images: Count = None
 
 
-class Importance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ImportanceData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the importance of the language model's inputs was measured on."""
 
     photos: Names = []
@@ -94,8 +94,8 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     note: Words = ""
     photos: Names = []
     n_positions: Count = None
-    stages: Annotated[list[Stage], msgspec.Meta(max_length=1000)] = []
+    stages: Annotated[list[StageFigures], msgspec.Meta(max_length=1000)] = []
     types: dict[Words, LanguageFidelity] = {}
     vision: dict[Words, VisionFidelity] = {}
     verdicts: dict[Words, Figures] = {}
-    importance: Importance | None = None
+    importance: ImportanceData | None = None

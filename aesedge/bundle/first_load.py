@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
-Step = Literal["vision", "llm", "llm header"]
+LoadStep = Literal["vision", "llm", "llm header"]
 """What the child does: run a vision graph, load a language model and let it answer, or only plan its memory."""
 
 FOLDER = "proven"
@@ -51,7 +51,7 @@ _log = logging.getLogger("aesedge")
 _proven_here: set[str] = set()
 
 
-class _Said(msgspec.Struct):
+class _ChildMessage(msgspec.Struct):
     """A line of the child."""
 
     begun: str = ""
@@ -62,7 +62,7 @@ class _Said(msgspec.Struct):
 class ModelFile(NamedTuple):
     """A file that is about to be loaded."""
 
-    step: Step
+    step: LoadStep
     path: Path
     identity: str
     """Its SHA-256; or, where it was not read, what tells it from other files."""
@@ -178,7 +178,7 @@ def _load_in_child(files: Sequence[ModelFile]) -> None:
         finally:
             process.kill()
             process.wait()
-        _judge(files, _lines(out), _lines(log), stopped or _how_it_ended(process.returncode))
+        _raise_child_error(files, _lines(out), _lines(log), stopped or _exit_text(process.returncode))
 
 
 def _stopped(process: subprocess.Popen[bytes], seconds: float, memory: int) -> str:
@@ -200,7 +200,7 @@ def _stopped(process: subprocess.Popen[bytes], seconds: float, memory: int) -> s
             continue
 
 
-def _how_it_ended(code: int) -> str:
+def _exit_text(code: int) -> str:
     return "" if code == 0 else f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
@@ -209,7 +209,7 @@ def _lines(file: IO[bytes]) -> list[str]:
     return file.read(1 << 20).decode("utf-8", "replace").splitlines()
 
 
-def _judge(files: Sequence[ModelFile], said: Sequence[str], log: Sequence[str], ended: str) -> None:
+def _raise_child_error(files: Sequence[ModelFile], said: Sequence[str], log: Sequence[str], ended: str) -> None:
     """Raise the error that the child came upon, if there was one.
 
     The child says a line of JSON for each file that it has begun and each that it has done.
@@ -217,7 +217,7 @@ def _judge(files: Sequence[ModelFile], said: Sequence[str], log: Sequence[str], 
     current = files[0].path
     for line in said:
         try:
-            found = msgspec.json.decode(line, type=_Said)
+            found = msgspec.json.decode(line, type=_ChildMessage)
         except msgspec.MsgspecError:  # libraries write there too
             continue
         if found.error:

@@ -96,7 +96,7 @@ def read_header(path: Path) -> GgufHeader:
             if problem:
                 raise BundleFormatError(problem)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _Reader(data).header()
+                return _HeaderReader(data).header()
     except OSError as error:
         raise BundleFormatError(f"{path}: cannot be read: {error.strerror}") from None
     except _Wrong as error:
@@ -130,7 +130,7 @@ class _Wrong(Exception):  # noqa: N818 (becomes an error that names the file)
     """What is wrong with a header."""
 
 
-class _Reader:
+class _HeaderReader:
     """A cursor over a file's bytes that never leaves them."""
 
     def __init__(self, data: mmap.mmap) -> None:

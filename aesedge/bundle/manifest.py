@@ -209,7 +209,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     return manifest
 
 
-class Listed(NamedTuple):
+class ManifestSummary(NamedTuple):
     """What a manifest of any format version tells of its bundle."""
 
     files: set[str]
@@ -218,14 +218,14 @@ class Listed(NamedTuple):
     layout: str = ""
 
 
-def read_listed(data: bytes) -> Listed | None:
+def read_summary(data: bytes) -> ManifestSummary | None:
     """Return what a manifest of any format version lists, or None if it is not one of ours."""
     try:
         found = msgspec.json.decode(data, type=_AnyManifest)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
     names = {file.path for file in found.files if _FILE_NAME.fullmatch(file.path)}
-    return Listed(names, found.source.checkpoint, found.source.layout)
+    return ManifestSummary(names, found.source.checkpoint, found.source.layout)
 
 
 def _short(value: object) -> str:

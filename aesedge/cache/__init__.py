@@ -13,15 +13,15 @@ from aesedge.cache.disk_store import DiskStore, open_store
 from aesedge.cache.embeddings import EmbeddingCache, Hit
 from aesedge.cache.entry_file import Entry
 from aesedge.cache.keys import embeddings_key, kv_key, pixels_digest
-from aesedge.cache.lru_index import Listing
+from aesedge.cache.lru_index import EntryInfo
 from aesedge.cache.size_limit import parse_budget
 
 __all__ = [
     "DiskStore",
     "EmbeddingCache",
     "Entry",
+    "EntryInfo",
     "Hit",
-    "Listing",
     "embeddings_key",
     "kv_key",
     "open_store",

@@ -14,9 +14,9 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from aesedge.cache.entry_file import DamagedEntry, Draft, Entry, read_entry, read_header
+from aesedge.cache.entry_file import DamagedEntry, Entry, EntryWriter, read_entry, read_header
 from aesedge.cache.locks import FolderLock
-from aesedge.cache.lru_index import Listing, Occupancy, UseClock, entry_path, scan
+from aesedge.cache.lru_index import EntryInfo, LogicalClock, LruIndex, entry_path, scan
 from aesedge.cache.part_file import part_file, sweep
 from aesedge.cache.size_limit import parse_budget
 from aesedge.errors import UsageError
@@ -66,15 +66,15 @@ class DiskStore:
         self.folder = folder
         self.kind = kind
         self.budget_bytes = budget_bytes
-        self._clock = UseClock()
-        self._occupancy = Occupancy(folder, budget_bytes, self._clock)
-        self._alone = FolderLock(folder)
-        self._complaints: set[str] = set()
-        self._complaints_mutex = threading.Lock()
+        self._clock = LogicalClock()
+        self._index = LruIndex(folder, budget_bytes, self._clock)
+        self._lock = FolderLock(folder)
+        self._warned: set[str] = set()
+        self._warned_mutex = threading.Lock()
         if folder.is_dir():
-            with self._complaining_if_unwritable(), self._alone():
+            with self._warning_if_unwritable(), self._lock():
                 self._refresh()
-                self._occupancy.evict(keep="")  # the budget may be smaller than it was
+                self._index.evict(keep="")  # the budget may be smaller than it was
 
     def get(self, key: str) -> Entry | None:
         """Return an entry, all of it checked, or None; it counts as used now."""
@@ -108,15 +108,15 @@ class DiskStore:
             pinned: whether it is exempt from the budget.
         """
         _check_key(key)
-        draft = Draft(key, self.kind, metadata or {}, payload)
-        if not pinned and not self._fits(draft.n_bytes):
+        writer = EntryWriter(key, self.kind, metadata or {}, payload)
+        if not pinned and not self._fits(writer.n_bytes):
             return False
         kept = False
-        with self._complaining_if_unwritable(), part_file(self.folder, self._alone) as part:
+        with self._warning_if_unwritable(), part_file(self.folder, self._lock) as part:
             with open(part, "xb", opener=_open_private) as file:
-                draft.write(file)
-            with self._alone():
-                kept = self._install(part, key, draft.n_bytes, pinned=pinned)
+                writer.write(file)
+            with self._lock():
+                kept = self._install(part, key, writer.n_bytes, pinned=pinned)
         return kept
 
     def pin(self, key: str) -> bool:
@@ -132,15 +132,15 @@ class DiskStore:
         _check_key(key)
         removed = False
         if self.folder.is_dir():
-            with self._complaining_if_unwritable(), self._alone():
+            with self._warning_if_unwritable(), self._lock():
                 for path in self._places(key):
                     with suppress(FileNotFoundError):
                         path.unlink()
                         removed = True
-                self._occupancy.forget()
+                self._index.forget()
         return removed
 
-    def entries(self) -> list[Listing]:
+    def entries(self) -> list[EntryInfo]:
         """Return what is there, least recently used first."""
         try:
             return scan(self.folder)[0]
@@ -162,46 +162,46 @@ class DiskStore:
                 self._drop_strange(path, error)
                 return None
             except OSError as error:
-                self._complain("read", f"{path}: cannot be read ({error.strerror}); what it holds is computed again")
+                self._warn_once("read", f"{path}: cannot be read ({error.strerror}); what it holds is computed again")
                 return None
         return None
 
     def _drop_strange(self, path: Path, error: OSError) -> None:
         """Remove a link, a FIFO or a device in an entry's place; a folder stays, nobody knows what is in it."""
-        self._complain("strange", f"{path}: {error.strerror}; what it held is computed again")
+        self._warn_once("strange", f"{path}: {error.strerror}; what it held is computed again")
         with suppress(OSError):
             path.unlink()
-        self._occupancy.forget()
+        self._index.forget()
 
     def _drop(self, path: Path, file: BinaryIO, damage: DamagedEntry) -> None:
-        self._complain("damaged", f"{path}: {damage}; it is removed, and what it held is computed again")
-        with self._complaining_if_unwritable(), self._alone(), suppress(FileNotFoundError):
+        self._warn_once("damaged", f"{path}: {damage}; it is removed, and what it held is computed again")
+        with self._warning_if_unwritable(), self._lock(), suppress(FileNotFoundError):
             if os.path.samestat(path.stat(), os.fstat(file.fileno())):  # else a good one has taken its place
                 path.unlink()
-            self._occupancy.forget()
+            self._index.forget()
 
     def _fits(self, n_bytes: int) -> bool:
         """Whether an entry has room beside the pinned ones; asked before 300 MB are written for nothing."""
         if self.budget_bytes is None:
             return True
-        n_room = self.budget_bytes - self._occupancy.n_pinned_bytes
-        if n_bytes <= self.budget_bytes and (n_bytes > n_room or self._occupancy.is_due):
-            with self._complaining_if_unwritable(), self._alone():
+        n_room = self.budget_bytes - self._index.n_pinned_bytes
+        if n_bytes <= self.budget_bytes and (n_bytes > n_room or self._index.is_due):
+            with self._warning_if_unwritable(), self._lock():
                 self._refresh()
-            n_room = self.budget_bytes - self._occupancy.n_pinned_bytes
+            n_room = self.budget_bytes - self._index.n_pinned_bytes
         if n_bytes <= n_room:
             return True
         if self.budget_bytes:  # with a budget of nothing, nothing is what was asked for
-            self._complain(
+            self._warn_once(
                 "budget",
-                f"{self.folder}: an entry of {n_bytes} bytes beside {self._occupancy.n_pinned_bytes} pinned ones is "
+                f"{self.folder}: an entry of {n_bytes} bytes beside {self._index.n_pinned_bytes} pinned ones is "
                 f"over the budget of {self.budget_bytes} and is not kept; raise the budget or unpin something",
             )
         return False
 
     def _install(self, part: Path, key: str, n_bytes: int, *, pinned: bool) -> bool:
         """Give what was written its name and let others go for it."""
-        if self._occupancy.is_due:
+        if self._index.is_due:
             self._refresh()
         was_pinned = entry_path(self.folder, key, pinned=True).exists()
         path = entry_path(self.folder, key, pinned=was_pinned)
@@ -209,15 +209,15 @@ class DiskStore:
         used_ns = self._clock.tick()
         os.utime(part, ns=(used_ns, used_ns))
         part.replace(path)
-        self._occupancy.added(n_bytes, n_replaced_bytes)
+        self._index.added(n_bytes, n_replaced_bytes)
         if pinned and not was_pinned:
             path.replace(entry_path(self.folder, key, pinned=True))
         if pinned != was_pinned or was_pinned:
-            self._occupancy.forget()
-        if self._occupancy.evict(keep=key) or pinned or was_pinned:
+            self._index.forget()
+        if self._index.evict(keep=key) or pinned or was_pinned:
             return True
         path.unlink()  # others have pinned the whole budget meanwhile
-        self._occupancy.forget()
+        self._index.forget()
         return False
 
     def _rename(self, key: str, *, pinned: bool) -> bool:
@@ -225,9 +225,9 @@ class DiskStore:
         if not self.folder.is_dir():
             return False
         source, target = (entry_path(self.folder, key, pinned=p) for p in (not pinned, pinned))
-        with self._complaining_if_unwritable(), self._alone(), suppress(FileNotFoundError):
+        with self._warning_if_unwritable(), self._lock(), suppress(FileNotFoundError):
             source.replace(target)
-            self._occupancy.forget()
+            self._index.forget()
         return target.exists()
 
     def _places(self, key: str) -> tuple[Path, Path]:
@@ -235,24 +235,24 @@ class DiskStore:
         return entry_path(self.folder, key, pinned=False), entry_path(self.folder, key, pinned=True)
 
     def _refresh(self) -> None:
-        sweep(self.folder, self._occupancy.refresh())
+        sweep(self.folder, self._index.refresh())
 
     @contextmanager
-    def _complaining_if_unwritable(self) -> Iterator[None]:
+    def _warning_if_unwritable(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:  # a lock that stays taken is one too
-            self._complain(
+            self._warn_once(
                 "write",
                 f"{self.folder}: cannot be written ({error.strerror or error}); results are computed again instead of "
                 "kept. Free some space, or set AESEDGE_CACHE to a folder that can be written",
             )
 
-    def _complain(self, what: str, message: str) -> None:
-        with self._complaints_mutex:
-            if what in self._complaints:
+    def _warn_once(self, what: str, message: str) -> None:
+        with self._warned_mutex:
+            if what in self._warned:
                 return
-            self._complaints.add(what)
+            self._warned.add(what)
         _log.warning("%s", message)
 
 

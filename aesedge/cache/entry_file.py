@@ -61,7 +61,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     payload_sha256: str
 
 
-class Draft:
+class EntryWriter:
     """An entry that is ready to be written; the payload is not copied and must not change meanwhile.
 
     Args:

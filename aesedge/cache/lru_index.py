@@ -23,7 +23,7 @@ _ENTRY = re.compile(r"(?P<key>[0-9a-f]{64})\.(?P<sort>entry|pinned)")
 _PART = re.compile(r"\.(?P<token>[0-9a-f]{16})\.(part|alive)")
 
 
-class Listing(NamedTuple):
+class EntryInfo(NamedTuple):
     """One entry, as its folder shows it."""
 
     key: str
@@ -38,7 +38,7 @@ def entry_path(folder: Path, key: str, *, pinned: bool) -> Path:
     return folder / f"{key}.{'pinned' if pinned else 'entry'}"
 
 
-def scan(folder: Path) -> tuple[list[Listing], set[str]]:
+def scan(folder: Path) -> tuple[list[EntryInfo], set[str]]:
     """Return the entries, least recently used first, and the tokens of files that are being written, or were.
 
     Files with other names are not ours: they are neither counted nor removed. On disks that keep times in seconds
@@ -51,14 +51,14 @@ def scan(folder: Path) -> tuple[list[Listing], set[str]]:
                 with suppress(FileNotFoundError):  # another process removed it meanwhile
                     stat = item.stat(follow_symlinks=False)
                     pinned = match["sort"] == "pinned"
-                    entries.append(Listing(match["key"], stat.st_size, pinned, stat.st_mtime_ns))
+                    entries.append(EntryInfo(match["key"], stat.st_size, pinned, stat.st_mtime_ns))
             elif match := _PART.fullmatch(item.name):
                 tokens.add(match["token"])
     entries.sort(key=lambda entry: (entry.used_ns, entry.key))
     return entries, tokens
 
 
-class UseClock:
+class LogicalClock:
     """Gives each use of an entry a later time than every use before it that this process knows of.
 
     The system's clock alone does not: two uses may fall on one tick, and it steps back when it is set right, which on
@@ -81,7 +81,7 @@ class UseClock:
             self._latest_ns = max(self._latest_ns, used_ns)
 
 
-class Occupancy:
+class LruIndex:
     """What a process knows about a folder's entries; whoever calls holds the folder's lock.
 
     Args:
@@ -90,11 +90,11 @@ class Occupancy:
         clock: hears of the latest use.
     """
 
-    def __init__(self, folder: Path, budget_bytes: int | None, clock: UseClock) -> None:
+    def __init__(self, folder: Path, budget_bytes: int | None, clock: LogicalClock) -> None:
         self._folder = folder
         self._budget_bytes = budget_bytes
         self._clock = clock
-        self._queue: deque[Listing] = deque()  # unpinned ones as of the last scan, least recently used first
+        self._queue: deque[EntryInfo] = deque()  # unpinned ones as of the last scan, least recently used first
         self._n_bytes = 0
         self._n_added_bytes: int | None = None  # since the last scan; None: what is known is not true any more
         self.n_pinned_bytes = 0

@@ -59,10 +59,10 @@ def bundle_of_shape(
     """
     with imports_of_extra(_COMMAND, _EXTRA):
         from aesedge_export.language.tensor_types import parse_type
-        from aesedge_export.random_weights.kept import kept_bundle
-        from aesedge_export.random_weights.needs import memory_parts
+        from aesedge_export.progress_display import display_steps
+        from aesedge_export.random_weights.shape_cache import cached_bundle
         from aesedge_export.random_weights.shapes import parse_shape
-        from aesedge_export.shown import shown_steps
+        from aesedge_export.random_weights.size_estimate import memory_parts
     numbers = parse_shape(shape)
     types, precisions = _listed(gguf, "--gguf"), _listed(vision, "--vision")
     kind = parse_type(types[0])
@@ -70,8 +70,8 @@ def bundle_of_shape(
     def check() -> None:
         _check_memory(numbers.name, kind, lambda t: memory_parts(numbers, t, precisions), device, memory)
 
-    with shown_steps(quiet=quiet) as report:
-        made: Bundle = kept_bundle(
+    with display_steps(quiet=quiet) as report:
+        made: Bundle = cached_bundle(
             shapes_folder(),
             numbers,
             gguf_types=types,

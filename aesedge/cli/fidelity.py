@@ -11,7 +11,7 @@ from aesedge.bundle.manifest import Manifest
 from aesedge.cli.terminal import dim, shown, size, table
 
 if TYPE_CHECKING:
-    from aesedge.bundle.fidelity import Fidelity, LanguageFidelity, LanguageFigures, Stage, VisionFidelity
+    from aesedge.bundle.fidelity import Fidelity, LanguageFidelity, LanguageFigures, StageFigures, VisionFidelity
 
 _NARROW = 80
 
@@ -44,7 +44,7 @@ def _summary(fidelity: Fidelity) -> str:
     return table(rows)
 
 
-def _stages(stages: Iterable[Stage]) -> str:
+def _stages(stages: Iterable[StageFigures]) -> str:
     rows = []
     for stage in stages:
         for i, (figure, value) in enumerate(stage.figures.items()):

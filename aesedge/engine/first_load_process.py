@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     """Try files in order; says on stdout, in JSON lines, what was begun and what is wrong.
 
     Args:
-        arguments: for each file a step of :data:`aesedge.bundle.first_load.Step` and its path.
+        arguments: for each file a step of :data:`aesedge.bundle.first_load.LoadStep` and its path.
     """
     _end_quietly()
     steps = {"vision": _try_vision, "llm": _try_language_model, "llm header": _try_header}

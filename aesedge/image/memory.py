@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from aesedge.image.jpeg_scan import JpegScan
-    from aesedge.image.tiff_layout import Layout
+    from aesedge.image.tiff_layout import TiffLayout
 
 PART_OF_FREE = 0.5
 """Decoding a photo may take this part of the free memory at most, all photos that are decoded at once together."""
@@ -101,7 +101,7 @@ def jpeg_bytes(image: Image.Image, scan: JpegScan) -> int:
     return n_bytes
 
 
-def tiff_bytes(layout: Layout) -> int:
+def tiff_bytes(layout: TiffLayout) -> int:
     """Return the same for a TIFF: the picture, its opacity, and the largest piece that is decompressed at once."""
     width, height = layout.segment_size
     columns = layout.segments_across_and_down[0]

@@ -67,7 +67,7 @@ def read_png(file: BinaryIO, name: str, check: Callable[..., None]) -> Picture:
     chunks = _read_chunks(file)
     if not chunks.n_pieces:
         raise ImageError(f"{name}: is a PNG without a picture; copy or export the photo again")
-    image = PngImageFile(io.BufferedReader(_Parts(file, chunks.ranges)), "")
+    image = PngImageFile(io.BufferedReader(_FileParts(file, chunks.ranges)), "")
     is_turned = chunks.has_exif or not chunks.info.keys().isdisjoint(("xmp", "Raw profile type exif"))
     has_deep_key = (chunks.bits, chunks.color_type) == (16, 2) and chunks.has_key
     check(image, is_turned=is_turned, has_deep_key=has_deep_key)
@@ -231,7 +231,7 @@ def _deep_key_alpha(file: BinaryIO, chunks: _Chunks, image: Image.Image) -> Imag
         return None
     equal = np.ones((image.height, image.width), bool)
     for rawmode, shift in (("RGB;16B", 8), ("RGB;16L", 0)):
-        half = PngImageFile(io.BufferedReader(_Parts(file, chunks.ranges)), "")
+        half = PngImageFile(io.BufferedReader(_FileParts(file, chunks.ranges)), "")
         half.tile = [tile._replace(args=rawmode) for tile in half.tile]
         half.load()
         for i, value in enumerate(key):
@@ -239,7 +239,7 @@ def _deep_key_alpha(file: BinaryIO, chunks: _Chunks, image: Image.Image) -> Imag
     return Image.fromarray(np.where(equal, 0, 255).astype(np.uint8))
 
 
-class _Parts(io.RawIOBase):
+class _FileParts(io.RawIOBase):
     """Parts of a file, one after the other, as if they were a file."""
 
     def __init__(self, file: BinaryIO, ranges: list[tuple[int, int]]) -> None:

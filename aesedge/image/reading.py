@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from aesedge.image.jpeg_scan import JpegScan
-    from aesedge.image.tiff_layout import Layout
+    from aesedge.image.tiff_layout import TiffLayout
 
 ImageSource = Source | Image.Image
 """A path, the file's bytes, a binary stream, or a picture that Pillow has opened."""
@@ -121,7 +121,7 @@ class _Reading(ExitStack):
         self._check_size(scan.width or image.width, scan.height or image.height)
         self._reserve(image.size, jpeg_bytes(image, scan))
 
-    def _check_tiff(self, layout: Layout) -> None:
+    def _check_tiff(self, layout: TiffLayout) -> None:
         self._check_size(layout.width, layout.height)
         self._reserve((layout.width, layout.height), tiff_bytes(layout))
 

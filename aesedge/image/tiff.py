@@ -22,7 +22,7 @@ from aesedge.image.tiff_layout import (
     RGB,
     WHITE_IS_ZERO,
     YCBCR,
-    Layout,
+    TiffLayout,
     is_photometric_missing,
     read_layout,
 )
@@ -48,7 +48,7 @@ def main_directory(file: BinaryIO, name: str) -> Directory:
     return (full or directories)[0]
 
 
-def read_tiff(file: BinaryIO, name: str, check: Callable[[Layout], None]) -> Picture:
+def read_tiff(file: BinaryIO, name: str, check: Callable[[TiffLayout], None]) -> Picture:
     """Decode a TIFF.
 
     Args:
@@ -64,7 +64,7 @@ def read_tiff(file: BinaryIO, name: str, check: Callable[[Layout], None]) -> Pic
     check(layout)
     if layout.compression == OLD_JPEG and 513 in directory:
         return _old_jpeg(file, directory, name)
-    picture = _Reader(file, directory, layout, name).read()
+    picture = _TiffReader(file, directory, layout, name).read()
     picture.image.info |= _metadata(directory)
     orientation = directory.integer(274)
     if orientation:
@@ -89,10 +89,10 @@ def _old_jpeg(file: BinaryIO, directory: Directory, name: str) -> Picture:
     return Picture(image)
 
 
-class _Reader:
+class _TiffReader:
     """One picture of a TIFF while it is decoded."""
 
-    def __init__(self, file: BinaryIO, directory: Directory, layout: Layout, name: str) -> None:
+    def __init__(self, file: BinaryIO, directory: Directory, layout: TiffLayout, name: str) -> None:
         self._segments = Segments(file, layout)
         self._directory = directory
         self._layout = layout
@@ -218,7 +218,7 @@ def _unmultiplied(colors: Samples, alpha: Samples, white: float, *, is_float: bo
     return np.asarray(np.minimum(real, white if is_float else 1.0))
 
 
-def _lab_levels(samples: Samples, layout: Layout) -> npt.NDArray[np.uint8]:
+def _lab_levels(samples: Samples, layout: TiffLayout) -> npt.NDArray[np.uint8]:
     """Return L, a, b as Pillow stores them in files: L of 0..255, a and b signed."""
     high = (samples >> (layout.bits - 8)).astype(np.uint8) if layout.bits > 8 else samples.astype(np.uint8)
     if layout.photometric == ICCLAB:  # a and b with 128 for 0

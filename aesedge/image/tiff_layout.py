@@ -47,7 +47,7 @@ _WHOLE_FILE = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class Layout:
+class TiffLayout:
     """A picture's size, samples and segments (strips or tiles)."""
 
     order: str
@@ -106,7 +106,7 @@ class Layout:
         return -(-self.width // width), -(-self.height // height)
 
 
-def read_layout(directory: Directory, name: str) -> Layout:
+def read_layout(directory: Directory, name: str) -> TiffLayout:
     """Return how a directory's picture is laid out.
 
     Raises:
@@ -122,7 +122,7 @@ def read_layout(directory: Directory, name: str) -> Layout:
     tile = (tags.integer(322), tags.integer(323)) if tiled else None
     rows = tags.integer(278, _WHOLE_FILE) or _WHOLE_FILE
     photometric = _photometric(tags, n_samples)
-    layout = Layout(
+    layout = TiffLayout(
         order=tags.order,
         width=width,
         height=height,
@@ -175,7 +175,7 @@ def _one_of_all(values: tuple[int, ...], n_samples: int, what: str, name: str) -
     return first
 
 
-def _refuse_what_is_not_read(layout: Layout, format_: int, ink_set: int, name: str) -> None:
+def _refuse_what_is_not_read(layout: TiffLayout, format_: int, ink_set: int, name: str) -> None:
     for what in (*_unread_values(layout, format_, ink_set), *_unread_storage(layout)):
         raise _refusal(what, name)
     across, down = layout.segment_size
@@ -184,7 +184,7 @@ def _refuse_what_is_not_read(layout: Layout, format_: int, ink_set: int, name: s
         raise ImageError(f"{name}: its tiles have an impossible size ({across}x{down}); export the photo again")
 
 
-def _unread_values(layout: Layout, format_: int, ink_set: int) -> Iterator[str]:
+def _unread_values(layout: TiffLayout, format_: int, ink_set: int) -> Iterator[str]:
     """Name what is not read here of the samples."""
     photometric, bits = layout.photometric, layout.bits
     if photometric not in N_COLORS:
@@ -204,7 +204,7 @@ def _unread_values(layout: Layout, format_: int, ink_set: int) -> Iterator[str]:
         yield "other inks than cyan, magenta, yellow and black"
 
 
-def _unread_storage(layout: Layout) -> Iterator[str]:
+def _unread_storage(layout: TiffLayout) -> Iterator[str]:
     """Name what is not read here of the way in which the samples are stored."""
     if layout.compression not in _READ:
         yield f"a compression ({_OTHER_COMPRESSIONS.get(layout.compression, f'number {layout.compression}')})"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from aesedge.image.tiff_layout import Layout
+    from aesedge.image.tiff_layout import TiffLayout
 
     Bytes = npt.NDArray[np.uint8]
     Samples = npt.NDArray[np.generic]
@@ -38,7 +38,7 @@ class Segments:
         layout: how its samples lie in it.
     """
 
-    def __init__(self, file: BinaryIO, layout: Layout) -> None:
+    def __init__(self, file: BinaryIO, layout: TiffLayout) -> None:
         self.file = file
         self.layout = layout
         self.n_lost = 0
@@ -198,7 +198,7 @@ class _Stored:
         return self._segments.filled(data, n_rows)
 
 
-def _decompress(data: bytes, layout: Layout, n_rows: int) -> Bytes | bytes:
+def _decompress(data: bytes, layout: TiffLayout, n_rows: int) -> Bytes | bytes:
     """Return a segment's bytes; too few if it is damaged."""
     n_stored = layout.n_stored_rows(n_rows)
     n_bytes = n_stored * layout.row_bytes
@@ -213,7 +213,7 @@ def _decompress(data: bytes, layout: Layout, n_rows: int) -> Bytes | bytes:
     return _by_libtiff(data, layout, n_rows)
 
 
-def _by_libtiff(data: bytes, layout: Layout, n_rows: int) -> Bytes:
+def _by_libtiff(data: bytes, layout: TiffLayout, n_rows: int) -> Bytes:
     """Let libtiff, in Pillow, decompress a segment: as a small TIFF of grey bytes, or of bits for fax."""
     is_fax = layout.compression in FAX
     width, rows = layout.segment_size[0] if is_fax else layout.row_bytes, layout.n_stored_rows(n_rows)
@@ -230,7 +230,7 @@ def _by_libtiff(data: bytes, layout: Layout, n_rows: int) -> Bytes:
     return np.packbits(pixels, axis=1) if is_fax else pixels
 
 
-def _picture_in(data: bytes, layout: Layout, n_rows: int) -> Bytes:
+def _picture_in(data: bytes, layout: TiffLayout, n_rows: int) -> Bytes:
     """Decode a segment that is a JPEG or WebP picture by itself."""
     n_samples = layout.samples_per_segment_pixel
     with Image.open(io.BytesIO(data if layout.compression == WEBP else _whole_jpeg(data, layout))) as image:
@@ -247,7 +247,7 @@ def _picture_in(data: bytes, layout: Layout, n_rows: int) -> Bytes:
     return 255 - pixels if n_samples == 4 and layout.compression != WEBP else pixels
 
 
-def _whole_jpeg(data: bytes, layout: Layout) -> bytes:
+def _whole_jpeg(data: bytes, layout: TiffLayout) -> bytes:
     """Return a segment as a JPEG file: with the tables of all, and with a marker that says whether it is YCbCr."""
     transform = layout.photometric == YCBCR and layout.samples_per_segment_pixel == 3
     adobe = struct.pack(">HH5sHHHB", 0xFFEE, 14, b"Adobe", 100, 0, 0, int(transform))
@@ -257,7 +257,7 @@ def _whole_jpeg(data: bytes, layout: Layout) -> bytes:
     return b"\xff\xd8" + adobe + layout.jpeg_tables[2:-2] + data[at:]
 
 
-def unpack(rows: Bytes, layout: Layout, width: int, n_rows: int) -> Samples:
+def unpack(rows: Bytes, layout: TiffLayout, width: int, n_rows: int) -> Samples:
     """Return a segment's samples [rows, width, samples], in the machine's byte order."""
     if layout.subsampling != (1, 1):
         return _full_chroma(rows, layout, width, n_rows)
@@ -286,7 +286,7 @@ def _of_few_bits(rows: Bytes, bits: int, n_values: int) -> Samples:
     return ((window >> shift.astype(np.uint32)) & np.uint32(2**bits - 1)).astype(np.uint16)
 
 
-def _of_three_bytes(rows: Bytes, layout: Layout) -> Samples:
+def _of_three_bytes(rows: Bytes, layout: TiffLayout) -> Samples:
     """Return 24-bit integers as 32 bits, and 24-bit floats (7 bits of exponent) as float32."""
     parts = rows.reshape(rows.shape[0], -1, 3).astype(np.uint32)
     if layout.order == "<":
@@ -303,7 +303,7 @@ def _float_of_24_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.where(sign == 1, -real, real).astype(np.float32)
 
 
-def _undo_float_predictor(rows: Bytes, layout: Layout, width: int) -> Samples:
+def _undo_float_predictor(rows: Bytes, layout: TiffLayout, width: int) -> Samples:
     """Undo predictor 3: differences of bytes, which lie sorted from the highest of all values to the lowest."""
     n_samples, n_bytes = layout.samples_per_segment_pixel, layout.bits // 8
     n_rows = rows.shape[0]
@@ -316,7 +316,7 @@ def _undo_float_predictor(rows: Bytes, layout: Layout, width: int) -> Samples:
     return values.astype(f"f{n_bytes}")
 
 
-def _full_chroma(rows: Bytes, layout: Layout, width: int, n_rows: int) -> Samples:
+def _full_chroma(rows: Bytes, layout: TiffLayout, width: int, n_rows: int) -> Samples:
     """Return YCbCr at full size: each cell is a block of luma and one pair of chroma values."""
     across, down = layout.subsampling
     cells = rows.reshape(rows.shape[0], -1, across * down + 2)

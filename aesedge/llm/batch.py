@@ -18,7 +18,7 @@ def laid_out(parts: Sequence[tuple[int, Any]]) -> tuple[npt.NDArray[np.int32], n
     return np.repeat(np.array([seq_id for seq_id, _ in parts], np.int32), lengths), np.cumsum(lengths) - 1
 
 
-class Batch(NamedTuple):
+class TokenBatch(NamedTuple):
     """Tokens or embeddings of one call of llama_decode; n is their number."""
 
     seq_ids: npt.NDArray[np.int32]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from aesedge.errors import ContextFullError, InferenceError, ModelLoadError, UsageError
 from aesedge.llm import binding
-from aesedge.llm.batch import Batch, laid_out, pointer
+from aesedge.llm.batch import TokenBatch, laid_out, pointer
 from aesedge.llm.kv_cells import KVCells
 from aesedge.llm.limits import FLASH_AUTO, KV_TYPES, N_BATCH_MAX, padded_n_ctx
 from aesedge.system.closing import Closing
@@ -323,7 +323,7 @@ class Context(Closing):
         outputs[wanted if self._on_node is None else slice(None)] = 1
         binding.clear_log()
         with Interrupt(self.abort.set) as interrupt:
-            status = Batch(seq_ids, positions, outputs, tokens, embeddings).decode(self._lib, self.handle)
+            status = TokenBatch(seq_ids, positions, outputs, tokens, embeddings).decode(self._lib, self.handle)
             if interrupt.requested:
                 self.abort.clear()
                 raise KeyboardInterrupt

@@ -38,7 +38,7 @@ class GrammarState:
         import llguidance
 
         self._model = model
-        self.vocabulary = Vocabulary.of(model)
+        self.vocabulary = TokenVocabulary.of(model)
         self.is_over = False
         """Whether nothing but the end may follow."""
         with panics_as_errors():
@@ -118,13 +118,13 @@ class GrammarState:
         self._matcher = None
 
 
-class Vocabulary:
+class TokenVocabulary:
     """What every token of a model spells, as llguidance asks for it.
 
     Made once per model, when a grammar is first used: 32,000 calls of llama.cpp, 0.2 s.
     """
 
-    _made: ClassVar[weakref.WeakKeyDictionary[LanguageModel, Vocabulary]] = weakref.WeakKeyDictionary()
+    _made: ClassVar[weakref.WeakKeyDictionary[LanguageModel, TokenVocabulary]] = weakref.WeakKeyDictionary()
     is_tokenizer_wrapper = True  # how llguidance knows such an object
 
     def __init__(self, model: LanguageModel) -> None:
@@ -143,7 +143,7 @@ class Vocabulary:
             self.trie = llguidance.LLTokenizer(self)  # type: ignore[arg-type]
 
     @classmethod
-    def of(cls, model: LanguageModel) -> Vocabulary:
+    def of(cls, model: LanguageModel) -> TokenVocabulary:
         """Return a model's vocabulary."""
         if not model.handle:
             raise UsageError("this model was closed")

@@ -15,7 +15,7 @@ _PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 REPOSITORY_PATTERN = rf"{_PART}/{_PART}"
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class CatalogueEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One checkpoint on the Hugging Face hub."""
 
     name: str
@@ -37,8 +37,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The catalogue's file."""
 
-    models: list[Entry]
-    vision_tower: Entry
+    models: list[CatalogueEntry]
+    vision_tower: CatalogueEntry
     """The CLIP model that original-LLaVA checkpoints name when they do not hold its weights."""
 
 
@@ -48,7 +48,7 @@ def catalogue() -> Catalogue:
     return msgspec.json.decode(_PATH.read_bytes(), type=Catalogue)
 
 
-def find(asked: str) -> Entry:
+def find(asked: str) -> CatalogueEntry:
     """Return the checkpoint that ``NAME``, ``NAME@REVISION`` or ``OWNER/NAME[@REVISION]`` means.
 
     A repository that is in the catalogue keeps its licence and, where none is asked for, its revision.
@@ -66,4 +66,4 @@ def find(asked: str) -> Entry:
             f"{asked!r} is not a known checkpoint; there are {known}, and any OWNER/NAME[@REVISION] of huggingface.co. "
             "A folder on this machine goes through 'aesedge export'"
         )
-    return Entry(name=name.partition("/")[2], repository=name, revision=revision)
+    return CatalogueEntry(name=name.partition("/")[2], repository=name, revision=revision)

@@ -16,7 +16,7 @@ from aesedge.errors import DownloadError
 from aesedge.system.paths import data_folder
 
 from .checkpoint_files import needed_files
-from .hub import Listing, download, n_partial_bytes
+from .hub import RepositoryInfo, download, n_partial_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,15 +38,15 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     asked: str
     """The revision that was asked for, empty for the default branch."""
-    listing: Listing
+    listing: RepositoryInfo
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Download:
     """A repository's files at one commit, on their way to disk or there."""
 
     folder: Path
-    listing: Listing
+    listing: RepositoryInfo
     files: list[HubFile]
     """Those that an export reads."""
 
@@ -91,17 +91,17 @@ def store_folder(repository: str) -> Path:
     return data_folder() / FOLDER_NAME / repository.replace("/", "--")
 
 
-def checkpoint_of(listing: Listing) -> Checkpoint:
+def checkpoint_of(listing: RepositoryInfo) -> Download:
     """Return the place of a repository's commit on disk.
 
     Raises:
         DownloadError: it holds no checkpoint that could be exported.
     """
     folder = store_folder(listing.repository) / listing.commit
-    return Checkpoint(folder, listing, needed_files(listing.repository, listing.files))
+    return Download(folder, listing, needed_files(listing.repository, listing.files))
 
 
-def pinned(repository: str, asked: str) -> Checkpoint | None:
+def pinned(repository: str, asked: str) -> Download | None:
     """Return the commit that an earlier download of the same revision took, whether it was finished or not."""
     records = sorted(store_folder(repository).glob(f"*/{_RECORD_NAME}"), key=lambda path: path.stat().st_mtime)
     for path in reversed(records):
@@ -135,7 +135,7 @@ def alone(repository: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watched(checkpoint: Checkpoint, what: str, progress: FileProgress) -> Iterator[None]:
+def _watched(checkpoint: Download, what: str, progress: FileProgress) -> Iterator[None]:
     """Report how much is on disk while the block runs: huggingface_hub tells it only to a bar of its own."""
     done = threading.Event()
 

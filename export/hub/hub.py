@@ -45,7 +45,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
 
 
-class Listing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RepositoryInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A repository at one commit."""
 
     repository: str
@@ -60,7 +60,7 @@ class Listing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     files: list[HubFile]
 
 
-def look_up(repository: str, revision: str = "") -> Listing:
+def look_up(repository: str, revision: str = "") -> RepositoryInfo:
     """Ask the hub what a repository holds; nothing is downloaded.
 
     Args:
@@ -93,12 +93,12 @@ def _full_commit(api: HfApi, repository: str, beginning: str) -> str:
     return found[0] if len(found) == 1 else ""
 
 
-def _listing(repository: str, info: ModelInfo) -> Listing:
+def _listing(repository: str, info: ModelInfo) -> RepositoryInfo:
     config = info.config if isinstance(info.config, dict) else {}
     architectures = config.get("architectures") or [""]
     card = info.card_data.to_dict() if info.card_data is not None else {}
     tagged = [tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")]
-    return Listing(
+    return RepositoryInfo(
         repository=repository,
         commit=info.sha or "",
         license=str(card.get("license_name") or card.get("license") or (tagged[0] if tagged else "")),

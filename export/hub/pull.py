@@ -19,10 +19,10 @@ from ..language.tensor_types import parse_type
 from ..plan import DEFAULT_GGUF, DEFAULT_VISION, checked_name, checked_precisions, listed
 from ..work_folder import check_target
 from . import hub
-from .catalogue import REPOSITORY_PATTERN, Entry, catalogue, find
-from .checkpoint_store import FOLDER_NAME, Checkpoint, alone, checkpoint_of, pinned
+from .catalogue import REPOSITORY_PATTERN, CatalogueEntry, catalogue, find
+from .checkpoint_store import FOLDER_NAME, Download, alone, checkpoint_of, pinned
 from .hub_errors import UnknownRevisionError, host
-from .pull_progress import shown_download
+from .pull_progress import display_download
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -137,7 +137,7 @@ def _check_options(name: str, out: Path, options: Export, *, overwrite: bool) ->
         read_image(photo)
 
 
-def _chosen(entry: Entry, say: Say) -> Checkpoint:
+def _chosen(entry: CatalogueEntry, say: Say) -> Download:
     """Return the commit that is taken: that of an earlier download of the same, else what the hub says now."""
     before = pinned(entry.repository, entry.revision)
     if before is not None:
@@ -153,19 +153,19 @@ def _chosen(entry: Entry, say: Say) -> Checkpoint:
         return checkpoint_of(hub.look_up(entry.repository))
 
 
-def _show(entry: Entry, checkpoint: Checkpoint, say: Say) -> None:
+def _show(entry: CatalogueEntry, checkpoint: Download, say: Say) -> None:
     say(f"repository: {entry.repository}")
     say(f"commit:     {checkpoint.listing.commit}")
     say(f"download:   {shown_bytes(checkpoint.n_bytes)} in {len(checkpoint.files)} files")
     say(f"licence:    {_license(entry, checkpoint)}" + (f", {entry.license_url}" if entry.license_url else ""))
 
 
-def _license(entry: Entry, checkpoint: Checkpoint) -> str:
+def _license(entry: CatalogueEntry, checkpoint: Download) -> str:
     """Return the licence of the weights: the catalogue's, else what the repository's card says."""
     return entry.license or checkpoint.listing.license or "not stated"
 
 
-def _check_space(checkpoint: Checkpoint, out: Path, options: Export) -> None:
+def _check_space(checkpoint: Download, out: Path, options: Export) -> None:
     """See that the rest of the download and the bundle have room at the same time."""
     tower = options.vision_tower is None and checkpoint.listing.architecture != _HF_ARCHITECTURE
     download = checkpoint.n_bytes - checkpoint.n_present_bytes() + tower * catalogue().vision_tower.n_bytes
@@ -181,7 +181,7 @@ def _check_space(checkpoint: Checkpoint, out: Path, options: Export) -> None:
 
 
 @contextmanager
-def _kept(checkpoint: Checkpoint, say: Say) -> Iterator[None]:
+def _kept(checkpoint: Download, say: Say) -> Iterator[None]:
     """Whatever goes wrong, say where the download is: it is large, and the next run uses it."""
     try:
         yield
@@ -193,7 +193,7 @@ def _kept(checkpoint: Checkpoint, say: Say) -> Iterator[None]:
         raise
 
 
-def _fetch(entry: Entry, checkpoint: Checkpoint, options: Export, say: Say) -> Checkpoint | None:
+def _fetch(entry: CatalogueEntry, checkpoint: Download, options: Export, say: Say) -> Download | None:
     """Download the checkpoint, and the vision tower where it has none; return the tower."""
     _download(checkpoint, entry.revision)
     if options.vision_tower is not None:
@@ -208,8 +208,8 @@ def _fetch(entry: Entry, checkpoint: Checkpoint, options: Export, say: Say) -> C
     return tower
 
 
-def _download(checkpoint: Checkpoint, asked: str) -> None:
-    with shown_download(checkpoint) as progress:
+def _download(checkpoint: Download, asked: str) -> None:
+    with display_download(checkpoint) as progress:
         try:
             checkpoint.fetch(asked, progress)
         except OSError as error:
@@ -234,9 +234,9 @@ def _tower_repository(folder: Path) -> str:
 
 
 def _export(
-    entry: Entry,
-    checkpoint: Checkpoint,
-    tower: Checkpoint | None,
+    entry: CatalogueEntry,
+    checkpoint: Download,
+    tower: Download | None,
     out: Path,
     name: str,
     options: Export,

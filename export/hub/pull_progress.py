@@ -15,11 +15,11 @@ from ..disk_space import shown_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .checkpoint_store import Checkpoint
+    from .checkpoint_store import Download
 
 
 @contextmanager
-def shown_download(checkpoint: Checkpoint, console: Console | None = None) -> Iterator[Callable[[str, int], None]]:
+def display_download(checkpoint: Download, console: Console | None = None) -> Iterator[Callable[[str, int], None]]:
     """Show on stderr how much of a checkpoint is there.
 
     Args:

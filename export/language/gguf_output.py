@@ -33,7 +33,7 @@ _ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
 
 
 @dataclass(frozen=True)
-class Layout:
+class GgufLayout:
     """The tensors of one file."""
 
     file_type: str
@@ -45,7 +45,7 @@ class Layout:
     """Of all tensors, padded, without the header."""
 
 
-def plan_layout(source: LanguageSource, file_type: str, *, weighted: bool) -> Layout:
+def plan_layout(source: LanguageSource, file_type: str, *, weighted: bool) -> GgufLayout:
     """Decide on every tensor's type.
 
     Args:
@@ -68,7 +68,7 @@ def plan_layout(source: LanguageSource, file_type: str, *, weighted: bool) -> La
             types[name] = source.types.get(name, "F32")
         n_tensor = n_rows * row_bytes(types[name], n_in)
         n_bytes += n_tensor + -n_tensor % _ALIGNMENT
-    return Layout(file_type, types, stored_otherwise, n_bytes)
+    return GgufLayout(file_type, types, stored_otherwise, n_bytes)
 
 
 def as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -98,7 +98,7 @@ class GgufOutput:
         layout: its tensors' types.
     """
 
-    def __init__(self, path: Path, source: LanguageSource, layout: Layout) -> None:
+    def __init__(self, path: Path, source: LanguageSource, layout: GgufLayout) -> None:
         self.path, self.layout = path, layout
         self.n_data_bytes = 0
         """Written so far, without the header."""
@@ -146,7 +146,7 @@ class GgufOutput:
             ) from error
 
 
-def header(source: LanguageSource, layout: Layout) -> bytes:
+def header(source: LanguageSource, layout: GgufLayout) -> bytes:
     """Return what stands before the tensors: key/values, names, shapes, types; padded."""
     writer = gguf.GGUFWriter(None, "llama")
     for key, field in source.fields.items():

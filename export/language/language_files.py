@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ..progress import Report
+    from ..progress import OnProgress
     from .importance import Importance
-    from .language_gguf import LanguageSource, Progress
+    from .language_gguf import LanguageSource, PassProgress
 
     Gather = Callable[[Path], Importance]
     """Watches a language file at work."""
@@ -50,7 +50,7 @@ def language_files(
     *,
     gather: Gather | None = None,
     n_threads: int,
-    report: Report,
+    report: OnProgress,
 ) -> Iterator[LanguageFiles]:
     """Write the asked types in one pass over their source; with an importance matrix in two.
 
@@ -71,7 +71,7 @@ def language_files(
     paths = {t: folder / f"llm-{t.lower()}.gguf" for t in types}
     weighted = [t for t in types if t not in UNWEIGHTED]
     if gather is None or not weighted:
-        otherwise = write_language(source, paths, n_threads=n_threads, progress=shown_pass(report, "language model"))
+        otherwise = write_language(source, paths, n_threads=n_threads, progress=report_pass(report, "language model"))
         yield LanguageFiles(paths, otherwise)
         return
     plain = {t: folder / f"without-importance-{t.lower()}.gguf" for t in weighted}
@@ -79,7 +79,7 @@ def language_files(
     watched = next((t for t in UNWEIGHTED[1:] if t in paths), None)
     if watched is None:
         watched, first[CALIBRATION_TYPE] = CALIBRATION_TYPE, folder / "calibration.gguf"
-    otherwise = write_language(source, first, n_threads=n_threads, progress=shown_pass(report, "language model"))
+    otherwise = write_language(source, first, n_threads=n_threads, progress=report_pass(report, "language model"))
     importance = gather(first[watched])
     if watched not in paths:
         first[watched].unlink()
@@ -90,7 +90,7 @@ def language_files(
         {t: paths[t] for t in weighted},
         importance=importance.values,
         n_threads=n_threads,
-        progress=shown_pass(report, "language model, weighted by importance"),
+        progress=report_pass(report, "language model, weighted by importance"),
     )
     yield LanguageFiles(paths, {t: otherwise[t] for t in types}, imatrix, plain)
     for path in plain.values():
@@ -129,11 +129,11 @@ def work_bytes(source: LanguageSource, types: Sequence[str], *, calibrated: bool
     return sum(sizes.values()) + max(weighted, calibration)
 
 
-def shown_pass(report: Report, step: str) -> Callable[[Progress], None]:
+def report_pass(report: OnProgress, step: str) -> Callable[[PassProgress], None]:
     """Return what reports the share of a pass, and the tensor that is being written."""
     report(step, 0.0)
 
-    def show(progress: Progress) -> None:
+    def show(progress: PassProgress) -> None:
         done, total = shown_bytes(progress.n_done_bytes), shown_bytes(progress.n_total_bytes)
         report(step, progress.n_done_bytes / progress.n_total_bytes, f"{progress.tensor}, {done} of {total}")
 

@@ -64,7 +64,7 @@ class LanguageSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Progress:
+class PassProgress:
     """How far a pass is."""
 
     tensor: str
@@ -90,7 +90,7 @@ def write_language(
     *,
     importance: Importance | None = None,
     n_threads: int = 1,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[PassProgress], None] | None = None,
 ) -> dict[str, dict[str, str]]:
     """Write a language model in several types in one pass over its source.
 
@@ -168,7 +168,7 @@ class _Conversion:
         return dict.fromkeys(file.layout.types[tensor] for file in self.files)
 
 
-def _write_tensors(job: _Conversion, progress: Callable[[Progress], None]) -> None:
+def _write_tensors(job: _Conversion, progress: Callable[[PassProgress], None]) -> None:
     """Write chunk after chunk to every file; the next one is read while the present one is quantized."""
     n_total = sum(file.layout.n_bytes for file in job.files)
     chunks = _chunks(job.source)
@@ -184,7 +184,7 @@ def _write_tensors(job: _Conversion, progress: Callable[[Progress], None]) -> No
                 file.write(piece.result())
             if chunk.is_last:
                 file.end_tensor()
-        progress(Progress(chunk.tensor, sum(file.n_data_bytes for file in job.files), n_total))
+        progress(PassProgress(chunk.tensor, sum(file.n_data_bytes for file in job.files), n_total))
         chunk = upcoming
 
 

@@ -10,12 +10,12 @@ from aesedge.image import read_image
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.system.machine import default_n_threads
 
-from ..parity.proof_inputs import Files, Inputs
+from ..parity.proof_inputs import BundleFiles, Inputs
 from ..parity.self_proof import compare_types
 from ..plan import listed
-from ..shown import shown_steps
+from ..progress_display import display_steps
 from .imatrix_file import read_imatrix
-from .language_files import shown_pass
+from .language_files import report_pass
 from .requantize import add_types
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aesedge.bundle.bundle import Bundle
 
-    from ..progress import Report
+    from ..progress import OnProgress
 
 
 def quantize_command(
@@ -60,7 +60,7 @@ def quantize_command(
     """
     found = open_bundle(bundle)
     weights = next((found.path("imatrix", file.type) for file in found.manifest.files if file.role == "imatrix"), None)
-    with shown_steps(quiet=quiet) as report:
+    with display_steps(quiet=quiet) as report:
         return add_types(
             bundle,
             listed(gguf),
@@ -69,12 +69,16 @@ def quantize_command(
             name=name,
             importance=None if weights is None else read_imatrix(weights).values,
             measure=partial(_measure, found, photos or SAMPLE_PHOTOS, report) if parity else None,
-            progress=shown_pass(report, "language model"),
+            progress=report_pass(report, "language model"),
         )
 
 
 def _measure(
-    bundle: Bundle, photos: Sequence[Path], report: Report, source: tuple[str, Path], files: Mapping[str, Path]
+    bundle: Bundle,
+    photos: Sequence[Path],
+    report: OnProgress,
+    source: tuple[str, Path],
+    files: Mapping[str, Path],
 ) -> dict[str, dict[str, Any]]:
     """Compare new types with the one that they are made of, on the bundle's own questions."""
     manifest = bundle.manifest
@@ -82,7 +86,7 @@ def _measure(
     vision = {type_: bundle.path("vision", type_) for type_ in manifest.types("vision")}
     return compare_types(
         source,
-        Files(llm=files, vision=vision),
+        BundleFiles(llm=files, vision=vision),
         Inputs(pictures, manifest.image, manifest.prompt, manifest.rating),
         n_threads=default_n_threads(source[1].stat().st_size),
         progress=report,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from .language_gguf import Progress
+    from .language_gguf import PassProgress
 
     Measure = Callable[[tuple[str, Path], Mapping[str, Path]], Mapping[str, dict[str, Any]]]
 
@@ -55,7 +55,7 @@ def add_types(
     name: str | None = None,
     importance: Mapping[str, npt.NDArray[np.float32]] | None = None,
     measure: Measure | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[PassProgress], None] | None = None,
 ) -> Bundle:
     """Add quantization types to a bundle.
 
@@ -82,7 +82,7 @@ def add_types(
     if out is None and name is None:
         _check_not_installed_with_us(found)
     source = GgufSource(found.path("llm", source_type))
-    work = _Work(found.manifest, source_type, source, importance, measure, progress)
+    work = _Quantization(found.manifest, source_type, source, importance, measure, progress)
     n_bytes = sum(language_bytes(source, wanted, weighted=importance is not None).values())
     if out is None and name is None:
         _remove_leftovers(found.folder)
@@ -99,7 +99,7 @@ def add_types(
     return open_bundle(out)
 
 
-class _Work(msgspec.Struct, frozen=True):
+class _Quantization(msgspec.Struct, frozen=True):
     """What the new types are made of."""
 
     manifest: Manifest
@@ -171,7 +171,7 @@ def _check_not_installed_with_us(bundle: Bundle) -> None:
         )
 
 
-def _add_in_place(work: _Work, types: Sequence[str], folder: Path) -> None:
+def _add_in_place(work: _Quantization, types: Sequence[str], folder: Path) -> None:
     names = _file_names(work.manifest, types, {path.name for path in folder.iterdir()})
     partial = {t: _partial(folder, names[t]) for t in types}
     moved: list[Path] = []
@@ -192,7 +192,7 @@ def _add_in_place(work: _Work, types: Sequence[str], folder: Path) -> None:
         raise
 
 
-def _add_to_copy(work: _Work, types: Sequence[str], bundle: Bundle, out: Path, name: str) -> None:
+def _add_to_copy(work: _Quantization, types: Sequence[str], bundle: Bundle, out: Path, name: str) -> None:
     with work_folder(out, overwrite=False) as folder:
         for path in bundle.hashed_paths(*((file.role, file.type) for file in bundle.manifest.files)):
             shutil.copyfile(path, folder / path.name)

@@ -13,7 +13,7 @@ from aesedge.bundle.manifest import NAME_PATTERN
 from aesedge.errors import AesedgeError, UsageError
 from aesedge.system.paths import data_folder
 
-from ..shown import shown_steps
+from ..progress_display import display_steps
 from .importer import import_pair
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def import_command(
         raise UsageError(f"{name!r} is not a bundle name: letters, digits, '.', '_' and '-', beginning with a letter")
     out = out or data_folder() / name
     precisions = [part for part in vision.split(",") if part.strip()]
-    with shown_steps() as report:
+    with display_steps() as report:
         import_pair(files, out, name=name, vision_types=precisions, progress=report, **options)
     return open_bundle(out)
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from aesedge.image.image_spec import ImageSpec
 
-    from ..parity.proof_inputs import Files, Inputs
+    from ..parity.proof_inputs import BundleFiles, Inputs
     from ..parity.stages import FloatArray
-    from ..progress import Report
+    from ..progress import OnProgress
     from .mmproj import Mmproj, Reading
 
 AGAINST_LIBMTMD = "image embeddings against libmtmd"
@@ -73,13 +73,13 @@ def pixel_levels(pixels: FloatArray, spec: ImageSpec) -> npt.NDArray[np.uint8]:
 def prove_import(
     mmproj: Mmproj,
     reading: Reading,
-    files: Files,
+    files: BundleFiles,
     inputs: Inputs,
     *,
     vision_limits: Mapping[str, Mapping[str, float]],
     work: Path,
     n_threads: int,
-    progress: Report,
+    progress: OnProgress,
 ) -> dict[str, Any]:
     """Compare a fresh bundle's fp32 graph with libmtmd, and its other files with its most precise ones.
 

@@ -20,7 +20,7 @@ from aesedge.system.sanitize import sanitize
 
 from ..bundle_files import created_by, described, typed, write_manifest
 from ..disk_space import require_space
-from ..parity.proof_inputs import Files, Inputs
+from ..parity.proof_inputs import BundleFiles, Inputs
 from ..parity.self_proof import not_proven
 from ..plan import DEFAULT_VISION, checked_precisions, default_precision, image_token_range, listed
 from ..progress import silent
@@ -32,12 +32,12 @@ from ..work_folder import MMPROJ_NAMES, check_target, work_folder
 from .file_copy import place
 from .import_proof import prove_import
 from .mmproj import READINGS, Reading
-from .pair import Pair, read_pair
+from .pair import GgufPair, read_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..progress import Report
+    from ..progress import OnProgress
     from ..vision.vision_files import VisionFiles
 
 LAYOUTS: dict[Reading, str] = {"trained": "llama.cpp pair", "llama.cpp": "llama.cpp pair, seen as llama.cpp does"}
@@ -46,10 +46,10 @@ MMPROJ_NAME = MMPROJ_NAMES[LAYOUTS["trained"]]
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _ImportPlan:
     """What was asked for, checked, and what was found."""
 
-    pair: Pair
+    pair: GgufPair
     name: str
     license: str
     vision_types: list[str]
@@ -80,7 +80,7 @@ def import_pair(  # noqa: PLR0913 (one argument for each option of the command)
     parity: bool = True,
     link: bool = False,
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: OnProgress | None = None,
 ) -> Manifest:
     """Turn a LLaVA-1.5 that llama.cpp runs into a bundle, and prove that it sees as llama.cpp's own encoder does.
 
@@ -121,7 +121,7 @@ def import_pair(  # noqa: PLR0913 (one argument for each option of the command)
     report = progress or silent
     report("read files", 0.0)
     pair = read_pair([Path(path) for path in files])
-    plan = _Plan(
+    plan = _ImportPlan(
         pair=pair,
         name=name or out.name,
         license=license or pair.license or "not stated",
@@ -140,7 +140,7 @@ def import_pair(  # noqa: PLR0913 (one argument for each option of the command)
         return _build(plan, folder, report)
 
 
-def _check_words(plan: _Plan) -> None:
+def _check_words(plan: _ImportPlan) -> None:
     """See that labels can be told apart and the prompt fits the context, by llama.cpp's own tokenizer."""
     template = prompt_template(plan.prompt.template)
     questions = [plan.rating.question, *plan.rating.attributes.values(), plan.prompt.critique]
@@ -158,7 +158,7 @@ def _check_words(plan: _Plan) -> None:
             )
 
 
-def _check_room(plan: _Plan, out: Path) -> None:
+def _check_room(plan: _ImportPlan, out: Path) -> None:
     mmproj = plan.pair.mmproj
     n_bytes = vision_bytes(mmproj.shape(plan.reading).n_bytes // 4, plan.vision_types)
     if plan.parity:
@@ -168,7 +168,7 @@ def _check_room(plan: _Plan, out: Path) -> None:
     require_space(out.parent, n_bytes, "the bundle")
 
 
-def _build(plan: _Plan, folder: Path, report: Report) -> Manifest:
+def _build(plan: _ImportPlan, folder: Path, report: OnProgress) -> Manifest:
     """Write everything into an empty folder, the manifest last."""
     llms = {}
     for kind, file in plan.pair.llms.items():
@@ -200,7 +200,7 @@ def _build(plan: _Plan, folder: Path, report: Report) -> Manifest:
 
 
 def _fidelity(
-    plan: _Plan, llms: dict[str, Path], vision: VisionFiles, inputs: Inputs, report: Report
+    plan: _ImportPlan, llms: dict[str, Path], vision: VisionFiles, inputs: Inputs, report: OnProgress
 ) -> dict[str, Any]:
     """Measure the bundle against libmtmd, and its other files against its most precise ones."""
     fidelity = not_proven("not asked for")
@@ -208,7 +208,7 @@ def _fidelity(
         fidelity = prove_import(
             plan.pair.mmproj,
             plan.reading,
-            Files(llm=llms, vision={"fp32": vision.fp32, **vision.asked}),
+            BundleFiles(llm=llms, vision={"fp32": vision.fp32, **vision.asked}),
             inputs,
             vision_limits=vision.limits,
             work=vision.fp32.parent,
@@ -220,7 +220,7 @@ def _fidelity(
 
 
 def _manifest(
-    plan: _Plan, files: Sequence[tuple[Role, str, Path]], fidelity: dict[str, Any], report: Report
+    plan: _ImportPlan, files: Sequence[tuple[Role, str, Path]], fidelity: dict[str, Any], report: OnProgress
 ) -> Manifest:
     mmproj, llm = plan.pair.mmproj, plan.pair.llms[plan.default_gguf]
     shape = mmproj.shape(plan.reading)

@@ -23,7 +23,7 @@ _SAME = ("block_count", "embedding_length", "feed_forward_length", "attention.he
 
 
 @dataclass(frozen=True)
-class Pair:
+class GgufPair:
     """A LLaVA-1.5 as llama.cpp runs it."""
 
     mmproj: Mmproj
@@ -41,7 +41,7 @@ class Pair:
         return str(next(iter(self.llms.values())).get("general.license", str, ""))
 
 
-def read_pair(paths: Sequence[Path]) -> Pair:
+def read_pair(paths: Sequence[Path]) -> GgufPair:
     """Read the headers of an mmproj file and of a language model, or of several types of one, in any order.
 
     Raises:
@@ -66,7 +66,7 @@ def read_pair(paths: Sequence[Path]) -> Pair:
         if kind in by_type:
             raise UsageError(f"{llm.path}: is {kind} as {by_type[kind].path} is; give one file of each type")
         by_type[kind] = llm
-    return Pair(mmproj, by_type)
+    return GgufPair(mmproj, by_type)
 
 
 def _check_numbers(mmprojs: Sequence[GgufFile], llms: Sequence[GgufFile]) -> None:

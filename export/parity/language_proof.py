@@ -47,7 +47,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FileComparison:
     """How one language file differs from the reference."""
 
     answers: list[Positions]
@@ -117,7 +117,7 @@ def measure_file(
         progress: called with the share done, 0..1.
 
     Returns:
-        ``n_bytes``, ``against``, and the figures of :meth:`Comparison.figures`.
+        ``n_bytes``, ``against``, and the figures of :meth:`FileComparison.figures`.
 
     Raises:
         ParityError: the file has another vocabulary, or its logits are not finite.
@@ -130,7 +130,7 @@ def measure_file(
     return describe(path, expected, compare(path.name, expected, ours))
 
 
-def describe(path: Path, expected: Expected, comparison: Comparison) -> dict[str, Any]:
+def describe(path: Path, expected: Expected, comparison: FileComparison) -> dict[str, Any]:
     """Return what the manifest says of one file."""
     return {"n_bytes": path.stat().st_size, "against": expected.against, **comparison.figures()}
 
@@ -150,7 +150,7 @@ def check_vocabulary(runtime: GgufRuntime, prompts: Prompts, against: str) -> No
             )
 
 
-def compare(name: str, expected: Expected, ours: Sequence[Sequence[FloatArray]]) -> Comparison:
+def compare(name: str, expected: Expected, ours: Sequence[Sequence[FloatArray]]) -> FileComparison:
     """Compare answers to ``expected.asked`` with the reference's.
 
     Raises:
@@ -158,7 +158,7 @@ def compare(name: str, expected: Expected, ours: Sequence[Sequence[FloatArray]])
     """
     if not all(np.isfinite(logits).all() for of_photo in ours for logits in of_photo):
         raise ParityError(f"{name}: its logits are not finite numbers; leave this type out of the export")
-    return Comparison(
+    return FileComparison(
         answers=[
             compare_positions(our, their)
             for of_photo, of_reference in zip(ours, expected.logits, strict=True)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from ..checkpoint.checkpoint import Checkpoint
     from .forced import Prompts
-    from .language_proof import Comparison
-    from .proof_inputs import Files, Inputs, Progress
+    from .language_proof import FileComparison
+    from .proof_inputs import BundleFiles, Inputs, OnProgress
     from .reference import Reference, ReferenceMode
     from .stages import FloatArray
 
@@ -43,13 +43,13 @@ _NO_LIMITS = f"the language files have a verdict and no limits: none of them is 
 
 def prove(
     checkpoint: Checkpoint,
-    files: Files,
+    files: BundleFiles,
     inputs: Inputs,
     *,
     reference: ReferenceMode | Callable[[], Reference] = "auto",
     vision_limits: Mapping[str, Mapping[str, float]] | None = None,
     n_threads: int,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Compare a fresh bundle with its checkpoint in PyTorch.
 
@@ -133,7 +133,7 @@ def _tokens_stage(runtime: GgufRuntime, prompts: Prompts, checkpoint: Checkpoint
     return Stage("prompt tokens", {}, {"n_tokens": sum(map(len, prompts.texts.values()))})
 
 
-def _language_stages(base: str, comparison: Comparison, whole_drift: float) -> list[Stage]:
+def _language_stages(base: str, comparison: FileComparison, whole_drift: float) -> list[Stage]:
     """Return the stages of the most precise language file, not checked yet."""
     limits = LANGUAGE_LIMITS.get(base, {})
     answers = comparison.answers

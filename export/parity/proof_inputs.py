@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .forced import Prompts
     from .gguf_runtime import GgufRuntime
 
-Progress = Callable[[str, float], None]
+OnProgress = Callable[[str, float], None]
 """Called with the name of a step and the share of it that is done, 0..1."""
 
 
@@ -38,7 +38,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Files:
+class BundleFiles:
     """What is proven: the parts of one bundle."""
 
     llm: Mapping[str, Path]
@@ -53,7 +53,7 @@ def silent(_step: str, _share: float) -> None:
     """Report to nobody."""
 
 
-def part_of(report: Progress, step: str) -> Callable[[float], None]:
+def part_of(report: OnProgress, step: str) -> Callable[[float], None]:
     """Return what reports the share of one step, and report that it begins."""
     report(step, 0.0)
     return lambda share: report(step, share)

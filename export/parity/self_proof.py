@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from .proof_inputs import Files, Inputs, Progress
+    from .proof_inputs import BundleFiles, Inputs, OnProgress
     from .stages import FloatArray
 
 
@@ -30,13 +30,13 @@ def not_proven(reason: str) -> dict[str, Any]:
 
 
 def compare_files(
-    files: Files,
+    files: BundleFiles,
     inputs: Inputs,
     *,
     reason: str,
     vision_limits: Mapping[str, Mapping[str, float]] | None = None,
     n_threads: int,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Compare the files of a bundle with its most precise ones, where there is no checkpoint; loads no PyTorch.
 
@@ -84,11 +84,11 @@ def compare_files(
 
 def compare_types(
     base: tuple[str, Path],
-    others: Files,
+    others: BundleFiles,
     inputs: Inputs,
     *,
     n_threads: int,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Compare language files with a more precise one of the same bundle; loads no PyTorch.
 
@@ -119,7 +119,7 @@ def expect(
     inputs: Inputs,
     *,
     n_threads: int,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Expected:
     """Ask a language file, so that others can be compared with it by :func:`.language_proof.measure_file`.
 
@@ -137,7 +137,12 @@ def expect(
 
 
 def measure_types(
-    files: Files, expected: Expected, known: Mapping[str, dict[str, Any]], *, n_threads: int, report: Progress
+    files: BundleFiles,
+    expected: Expected,
+    known: Mapping[str, dict[str, Any]],
+    *,
+    n_threads: int,
+    report: OnProgress,
 ) -> dict[str, dict[str, Any]]:
     """Measure language files, and what importance matrices bought.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .forced import Prompts
     from .gguf_runtime import GgufRuntime
-    from .proof_inputs import Progress
+    from .proof_inputs import OnProgress
     from .stages import FloatArray
 
 _ORDER = ("fp32", "fp16", "int8")
@@ -38,7 +38,7 @@ def encode_all(path: Path, pixels: Sequence[FloatArray], n_threads: int) -> list
 
 
 def encode_files(
-    vision: Mapping[str, Path], pixels: Sequence[FloatArray], n_threads: int, report: Progress
+    vision: Mapping[str, Path], pixels: Sequence[FloatArray], n_threads: int, report: OnProgress
 ) -> dict[str, list[FloatArray]]:
     """Return every graph's embeddings of all photos, the most precise graph first."""
     found = {}
@@ -91,7 +91,7 @@ def vision_scores(
 
 
 def scores_of_towers(
-    runtime: GgufRuntime, prompts: Prompts, towers: Mapping[str, Sequence[FloatArray]], report: Progress
+    runtime: GgufRuntime, prompts: Prompts, towers: Mapping[str, Sequence[FloatArray]], report: OnProgress
 ) -> dict[str, list[float]]:
     """Return the scores of every graph's embeddings."""
     return {

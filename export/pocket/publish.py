@@ -18,7 +18,7 @@ from aesedge_export.bundle_files import created_by, described, typed, write_mani
 from aesedge_export.language.checkpoint_source import CheckpointSource
 from aesedge_export.language.language_files import language_files
 from aesedge_export.parity.proof import prove
-from aesedge_export.parity.proof_inputs import Files, Inputs
+from aesedge_export.parity.proof_inputs import BundleFiles, Inputs
 from aesedge_export.progress import silent
 from aesedge_export.questions import default_rating
 from aesedge_export.work_folder import check_target, work_folder
@@ -83,7 +83,7 @@ def publish(
         language = CheckpointSource(cast("Any", source), name="pocket")
         with language_files(language, types, folder, n_threads=n_threads, report=silent) as llm:
             fidelity = prove(
-                cast("Any", source), Files(llm=llm.llm, vision=vision), Inputs(photos, image, prompt, rating),
+                cast("Any", source), BundleFiles(llm=llm.llm, vision=vision), Inputs(photos, image, prompt, rating),
                 reference=partial(PocketReference, tower, mouth, n_threads), vision_limits=INT8_LIMITS,
                 n_threads=n_threads,
             )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from aesedge.errors import AesedgeError
 
 from ..disk_space import shown_bytes
-from ..shown import shown_steps
+from ..progress_display import display_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from . import write_shape
 
-        with shown_steps(quiet=options.quiet) as report:
+        with display_steps(quiet=options.quiet) as report:
             made = write_shape(
                 options.shape,
                 options.out,

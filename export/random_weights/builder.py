@@ -15,7 +15,7 @@ from aesedge.samples import SAMPLE_PHOTOS
 
 from ..bundle_files import created_by, described, typed, write_manifest
 from ..disk_space import require_space
-from ..language.language_files import shown_pass
+from ..language.language_files import report_pass
 from ..language.language_gguf import language_bytes
 from ..language.tensor_types import parse_type
 from ..parity.self_proof import not_proven
@@ -28,7 +28,7 @@ from ..vision.vision_files import vision_bytes, vision_files
 from ..work_folder import check_target, work_folder
 from .language import RandomLanguage, write_random
 from .mmproj import MMPROJ_NAME, mmproj_bytes, write_mmproj
-from .shapes import Shape, checked_shape, parse_shape
+from .shapes import ModelShape, checked_shape, parse_shape
 from .tower import RandomTower
 from .vocabulary import make_vocabulary
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from aesedge.bundle.manifest import ImageTokens, Role
 
-    from ..progress import Report
+    from ..progress import OnProgress
 
 _RECIPE = 2
 """Number of the way in which weights are made; another way is another model, and gets another number."""
@@ -47,11 +47,11 @@ _REASON = "the weights are random, so nothing was measured"
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _ShapePlan:
     """What was asked for, checked."""
 
     name: str
-    shape: Shape
+    shape: ModelShape
     seed: int
     gguf_types: list[str]
     vision_types: list[str]
@@ -65,13 +65,13 @@ class _Plan:
         return shape_source(self.shape, self.seed)
 
 
-def shape_source(shape: Shape, seed: int = 0) -> Source:
+def shape_source(shape: ModelShape, seed: int = 0) -> Source:
     """Return what the manifest of a bundle of a shape says of where its weights come from."""
     return Source(checkpoint=_CHECKPOINT, revision=f"{shape}, seed {seed}, recipe {_RECIPE}")
 
 
 def write_shape(  # noqa: PLR0913 (one argument for each option of the command)
-    shape: Shape | str,
+    shape: ModelShape | str,
     out: Path,
     *,
     name: str | None = None,
@@ -81,7 +81,7 @@ def write_shape(  # noqa: PLR0913 (one argument for each option of the command)
     mmproj: bool = False,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: OnProgress | None = None,
 ) -> Manifest:
     """Make a bundle of random weights, or take the one that is there if it is the same.
 
@@ -124,13 +124,13 @@ def write_shape(  # noqa: PLR0913 (one argument for each option of the command)
 
 
 def _checked(
-    shape: Shape | str,
+    shape: ModelShape | str,
     name: str | None,
     gguf_types: Sequence[str],
     vision_types: Sequence[str],
     reduction: str,
     seed: int,
-) -> _Plan:
+) -> _ShapePlan:
     """Return a plan of what was asked for.
 
     Raises:
@@ -143,7 +143,7 @@ def _checked(
         raise UsageError(f"the seed is {seed}; give a number from 0")
     name = checked_name(name or f"{shape.name}-random")
     tower = RandomTower(shape, seed=seed)
-    return _Plan(
+    return _ShapePlan(
         name=name,
         shape=shape,
         seed=seed,
@@ -155,7 +155,7 @@ def _checked(
     )
 
 
-def _reusable(plan: _Plan, out: Path) -> Manifest | None:
+def _reusable(plan: _ShapePlan, out: Path) -> Manifest | None:
     """Return the manifest of a bundle that is there, whole, and what is asked for."""
     try:
         found = open_bundle(out).manifest  # reads one format version alone, and sees that all files have their size
@@ -167,7 +167,7 @@ def _reusable(plan: _Plan, out: Path) -> Manifest | None:
     return found if same and asked <= {(file.role, file.type) for file in found.files} else None
 
 
-def _build(plan: _Plan, folder: Path, report: Report) -> Manifest:
+def _build(plan: _ShapePlan, folder: Path, report: OnProgress) -> Manifest:
     """Write everything into an empty folder, the manifest last."""
     files: list[tuple[Role, str, Path]] = []
     fidelity = not_proven(_REASON)
@@ -188,7 +188,7 @@ def _build(plan: _Plan, folder: Path, report: Report) -> Manifest:
         }
     for kind in plan.gguf_types:
         path = folder / f"llm-{kind.lower()}.gguf"
-        otherwise = write_random(plan.language, kind, path, progress=shown_pass(report, f"language model {kind}"))
+        otherwise = write_random(plan.language, kind, path, progress=report_pass(report, f"language model {kind}"))
         if otherwise:
             fidelity["types"][kind] = {"stored_otherwise": otherwise}
         files.append(("llm", kind, path))
@@ -196,7 +196,7 @@ def _build(plan: _Plan, folder: Path, report: Report) -> Manifest:
 
 
 def _manifest(
-    plan: _Plan, files: Sequence[tuple[Role, str, Path]], fidelity: dict[str, Any], report: Report
+    plan: _ShapePlan, files: Sequence[tuple[Role, str, Path]], fidelity: dict[str, Any], report: OnProgress
 ) -> Manifest:
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -215,7 +215,7 @@ def _manifest(
     )
 
 
-def _add_mmproj(tower: RandomTower, out: Path, report: Report) -> None:
+def _add_mmproj(tower: RandomTower, out: Path, report: OnProgress) -> None:
     """Put the mmproj into a bundle that is there, whole or not at all."""
     require_space(out, mmproj_bytes(tower), "the mmproj file")
     partial = out / f".{MMPROJ_NAME}.{os.getpid()}.partial"
@@ -228,6 +228,6 @@ def _add_mmproj(tower: RandomTower, out: Path, report: Report) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _write_mmproj(tower: RandomTower, path: Path, report: Report) -> None:
+def _write_mmproj(tower: RandomTower, path: Path, report: OnProgress) -> None:
     report("mmproj", 0.0)
     write_mmproj(tower, path, progress=lambda share: report("mmproj", share))

@@ -17,7 +17,7 @@ import numpy as np
 from ..language.checkpoint_source import CheckpointSource
 from ..language.ggml import quantize_rows
 from ..language.gguf_output import GgufOutput, as_matrix, plan_layout
-from ..language.language_gguf import Progress
+from ..language.language_gguf import PassProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..language.language_gguf import Rows
-    from .shapes import Shape
-    from .vocabulary import Vocabulary
+    from .shapes import ModelShape
+    from .vocabulary import RandomVocabulary
 
 _EMBEDDINGS, _HEAD = "token_embd.weight", "output.weight"
 _INTO_STREAM = ("attn_output.weight", "ffn_down.weight")
@@ -55,7 +55,7 @@ class RandomLanguage:
 
     where = "random weights"
 
-    def __init__(self, shape: Shape, vocabulary: Vocabulary, *, name: str, seed: int) -> None:
+    def __init__(self, shape: ModelShape, vocabulary: RandomVocabulary, *, name: str, seed: int) -> None:
         source = CheckpointSource(_like_a_checkpoint(shape, vocabulary), name=name)
         self.fields: Mapping[str, gguf.GGUFValue] = source.fields
         self.shapes: Mapping[str, tuple[int, ...]] = source.shapes
@@ -119,7 +119,7 @@ class RandomLanguage:
 
 
 def write_random(
-    source: RandomLanguage, file_type: str, path: Path, *, progress: Callable[[Progress], None] | None = None
+    source: RandomLanguage, file_type: str, path: Path, *, progress: Callable[[PassProgress], None] | None = None
 ) -> dict[str, str]:
     """Write a file: the bytes of :func:`.language_gguf.write_language`, without quantizing every row.
 
@@ -144,7 +144,7 @@ def write_random(
             for start in range(0, n_rows, step):
                 file.write(source.arranged(name, drawn, start, min(start + step, n_rows)))
                 if progress is not None:
-                    progress(Progress(name, file.n_data_bytes, layout.n_bytes))
+                    progress(PassProgress(name, file.n_data_bytes, layout.n_bytes))
             file.end_tensor()
     return layout.stored_otherwise
 
@@ -157,7 +157,7 @@ def _predecessors(n_vocab: int, n_special: int, random: np.random.Generator) -> 
     return before
 
 
-def _like_a_checkpoint(shape: Shape, vocabulary: Vocabulary) -> Any:
+def _like_a_checkpoint(shape: ModelShape, vocabulary: RandomVocabulary) -> Any:
     """Return what :class:`CheckpointSource` reads of a checkpoint, so that names and key/values are export's."""
     text = SimpleNamespace(
         num_hidden_layers=shape.n_layer,

@@ -16,8 +16,8 @@ from ..disk_space import require_space
 from ..language.gguf_reading import open_gguf
 from ..language.tensor_types import parse_type
 from .language import write_random
-from .needs import bytes_per_token, language_of, weight_bytes
-from .shapes import Shape, checked_shape
+from .shapes import ModelShape, checked_shape
+from .size_estimate import bytes_per_token, language_of, weight_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ _KEYS = {
 }
 
 
-def shape_of(path: Path) -> Shape:
+def shape_of(path: Path) -> ModelShape:
     """Return the numbers of a GGUF file's language model; the tower's are LLaVA-1.5's, whatever it has.
 
     Raises:
@@ -47,7 +47,7 @@ def shape_of(path: Path) -> Shape:
     numbers["n_head_kv"] = file.get("llama.attention.head_count_kv", int, numbers["n_head"])
     if _EMBEDDINGS not in file.shapes:
         raise CheckpointError(f"{path}: has no {_EMBEDDINGS}; nothing can be predicted from it")
-    return checked_shape(replace(Shape("probe"), n_vocab=file.shapes[_EMBEDDINGS][0], **numbers))
+    return checked_shape(replace(ModelShape("probe"), n_vocab=file.shapes[_EMBEDDINGS][0], **numbers))
 
 
 class ProbeWriter:
@@ -57,7 +57,7 @@ class ProbeWriter:
         shape: the large model's.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         self._shape = shape
         self._probe = replace(shape, n_layer=_n_layers(shape), n_vocab=_N_VOCAB)
 
@@ -77,7 +77,7 @@ class ProbeWriter:
         return bytes_per_token(self._shape, kind)
 
 
-def _n_layers(shape: Shape) -> int:
+def _n_layers(shape: ModelShape) -> int:
     """Return the fewest layers that have enough weights, or all of them."""
     kv = shape.n_head_kv * shape.head_dim
     of_layer = shape.n_embd * (2 * shape.n_embd + 2 * kv + 3 * shape.n_ff)

@@ -13,7 +13,7 @@ _LARGEST = 1 << 24
 
 
 @dataclass(frozen=True)
-class Tower:
+class TowerShape:
     """A CLIP tower; behind it stands a projector of two linears."""
 
     image_size: int = 336
@@ -26,7 +26,7 @@ class Tower:
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """A language model and the tower that it sees with; the defaults are LLaVA-1.5 7B's."""
 
     name: str
@@ -38,7 +38,7 @@ class Shape:
     n_vocab: int = 32000
     n_ctx: int = 4096
     """Positions that the model says to be trained with."""
-    tower: Tower = Tower()
+    tower: TowerShape = TowerShape()
 
     @property
     def head_dim(self) -> int:
@@ -53,10 +53,10 @@ class Shape:
 SHAPES = {
     shape.name: shape
     for shape in (
-        Shape("llava-1.5-7b"),
-        Shape("llava-1.5-13b", n_embd=5120, n_ff=13824, n_head=40, n_head_kv=40, n_layer=40),
+        ModelShape("llava-1.5-7b"),
+        ModelShape("llava-1.5-13b", n_embd=5120, n_ff=13824, n_head=40, n_head_kv=40, n_layer=40),
         # What is inside the wheel; a test holds these numbers against its files.
-        Shape(
+        ModelShape(
             "pocket",
             n_embd=256,
             n_ff=768,
@@ -65,13 +65,13 @@ SHAPES = {
             n_layer=4,
             n_vocab=2048,
             n_ctx=1024,
-            tower=Tower(image_size=480, patch_size=40, hidden=256, n_heads=4, n_layers=3, intermediate=1024),
+            tower=TowerShape(image_size=480, patch_size=40, hidden=256, n_heads=4, n_layers=3, intermediate=1024),
         ),
     )
 }
 
 
-def parse_shape(text: str) -> Shape:
+def parse_shape(text: str) -> ModelShape:
     """Return a shape by name, or one of one's own: ``name:n_embd=2048,n_layer=22,tower.n_layers=11``.
 
     What is not stated is as in LLaVA-1.5 7B; ``n_head_kv`` is ``n_head`` then.
@@ -89,13 +89,13 @@ def parse_shape(text: str) -> Shape:
     if name in SHAPES:
         raise UsageError(f"{name!r} is a shape with numbers of its own; give the changed one another name")
     numbers = dict(_pair(part) for part in changes.split(",") if part.strip())
-    numbers.setdefault("n_head_kv", numbers.get("n_head", Shape.n_head_kv))
+    numbers.setdefault("n_head_kv", numbers.get("n_head", ModelShape.n_head_kv))
     inner = {key.removeprefix("tower."): value for key, value in numbers.items() if key.startswith("tower.")}
     outer: dict[str, Any] = {key: value for key, value in numbers.items() if not key.startswith("tower.")}
-    return checked_shape(Shape(name, tower=Tower(**inner), **outer))
+    return checked_shape(ModelShape(name, tower=TowerShape(**inner), **outer))
 
 
-def checked_shape(shape: Shape) -> Shape:
+def checked_shape(shape: ModelShape) -> ModelShape:
     """Return a shape whose numbers go together.
 
     Raises:
@@ -123,7 +123,7 @@ def checked_shape(shape: Shape) -> Shape:
     return shape
 
 
-def _numbers(shape: Shape) -> dict[str, int]:
+def _numbers(shape: ModelShape) -> dict[str, int]:
     """Return every number by the key that stands for it in a text."""
     outer = {field.name: getattr(shape, field.name) for field in fields(shape) if field.name not in {"name", "tower"}}
     return outer | {f"tower.{field.name}": getattr(shape.tower, field.name) for field in fields(shape.tower)}
@@ -131,7 +131,7 @@ def _numbers(shape: Shape) -> dict[str, int]:
 
 def _pair(part: str) -> tuple[str, int]:
     key, _, value = (piece.strip() for piece in part.partition("="))
-    known = _numbers(Shape(""))
+    known = _numbers(ModelShape(""))
     if key not in known:
         raise UsageError(f"unknown key {key!r} of a shape; there are {', '.join(known)}")
     if not re.fullmatch(r"\d{1,9}", value):

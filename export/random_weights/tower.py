@@ -15,7 +15,7 @@ from ..vision.vision_builder import VisionShape
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .shapes import Shape
+    from .shapes import ModelShape
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _SPREAD = 0.1  # of gains and biases
@@ -29,7 +29,7 @@ class RandomTower:
         seed: another number gives other weights.
     """
 
-    def __init__(self, shape: Shape, *, seed: int) -> None:
+    def __init__(self, shape: ModelShape, *, seed: int) -> None:
         tower = shape.tower
         self.shape = VisionShape(
             image_size=tower.image_size,

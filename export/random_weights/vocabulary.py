@@ -19,7 +19,7 @@ from aesedge.errors import UsageError
 from aesedge.llm.prompt import TEMPLATES
 
 from ..questions import default_prompt, default_rating
-from .words import COMMON, ENDINGS, SPLIT
+from .word_list import COMMON, ENDINGS, SPLIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ _STRIDE = 99991  # a prime: neighbours among the made-up words do not begin alik
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class RandomVocabulary:
     """One entry per row of the token embedding."""
 
     pieces: list[str]
@@ -52,7 +52,7 @@ class Vocabulary:
         return len(_SPECIAL) + len(_BYTES)
 
 
-def make_vocabulary(n_vocab: int) -> Vocabulary:
+def make_vocabulary(n_vocab: int) -> RandomVocabulary:
     """Make a vocabulary in which our prompts take as many tokens as in Llama's own.
 
     Args:
@@ -78,7 +78,7 @@ def make_vocabulary(n_vocab: int) -> Vocabulary:
     normal += islice(unused, n_pieces - len(normal))
     normal += _CHARACTERS
     n_others = len(_SPECIAL) + len(_BYTES)
-    return Vocabulary(
+    return RandomVocabulary(
         pieces=[*_SPECIAL, *_BYTES, *normal],
         scores=[0.0] * n_others + [-float(rank) for rank in range(len(normal))],
         types=[*map(int, _SPECIAL.values()), *[int(TokenType.BYTE)] * 256, *[int(TokenType.NORMAL)] * len(normal)],

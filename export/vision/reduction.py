@@ -21,7 +21,7 @@ from aesedge.vision.tower import INPUT, N_INPUT, OUTPUT
 
 from . import reduction_attention, reduction_cells
 from .onnx_graph import Graph, attribute
-from .reduction_nodes import PREFIX, Nodes, Tower
+from .reduction_nodes import PREFIX, Nodes, TowerTensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ LEAST = 16
 """Image tokens below which nothing is left to judge a photo by; the graphs themselves go down to 1."""
 _ALL_ROWS = f"{PREFIX}all_rows"
 
-METHODS: dict[str, Callable[[Nodes, Tower], None]] = {
+METHODS: dict[str, Callable[[Nodes, TowerTensors], None]] = {
     "pool": reduction_cells.pool,
     "weighted": reduction_cells.weighted,
     "cells": reduction_cells.cells,
@@ -124,7 +124,7 @@ def _take_away(graph: Graph) -> None:
     graph.describe(reduction=None)
 
 
-def _find_tower(graph: Graph) -> tuple[Tower, onnx.NodeProto]:
+def _find_tower(graph: Graph) -> tuple[TowerTensors, onnx.NodeProto]:
     """Return what a reduction reads, and the node behind which it stands: the one that leaves a row out."""
     place = _last_slice(graph)
     attentions = [node for node in graph.nodes if node.op_type == "MultiHeadAttention"]
@@ -138,7 +138,7 @@ def _find_tower(graph: Graph) -> tuple[Tower, onnx.NodeProto]:
     last, side = attentions[-1], round(n_rows**0.5)
     if side**2 != n_rows:
         raise ParityError(f"{graph.path.name}: {n_rows} image tokens are no square; please report this")
-    tower = Tower(
+    tower = TowerTensors(
         rows=_ALL_ROWS,
         query=last.input[0],
         key=last.input[1],

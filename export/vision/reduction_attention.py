@@ -14,14 +14,14 @@ from .reduction_nodes import TINY
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .reduction_nodes import Nodes, Tower
+    from .reduction_nodes import Nodes, TowerTensors
 
 CONTEXTUAL = (5, 32)
 """Share of merged rows in VisionZip: 10 of 64, 20 of 128 and 30 of 192 in the paper."""
 SEED = 0
 
 
-def class_attention(nodes: Nodes, tower: Tower) -> str:
+def class_attention(nodes: Nodes, tower: TowerTensors) -> str:
     """Add the attention of the class token to every row, summed over heads, float32 [batch, n_rows].
 
     softmax(q_class kᵀ scale), of the last layer that runs: in a ViT-L of LLaVA-1.5, CLIP's layer 22.
@@ -35,7 +35,7 @@ def class_attention(nodes: Nodes, tower: Tower) -> str:
     return nodes.slice(nodes.sum(weights, 1, 2), 1, 1)
 
 
-def strongest(nodes: Nodes, tower: Tower) -> None:
+def strongest(nodes: Nodes, tower: TowerTensors) -> None:
     """Take the n patches that the class token attends to most.
 
     FasterVLM (Zhang et al. 2024, "[CLS] Attention is All You Need for Training-Free Visual Token Pruning").
@@ -45,7 +45,7 @@ def strongest(nodes: Nodes, tower: Tower) -> None:
     nodes.pick(tower.rows, map_ordered)
 
 
-def random(nodes: Nodes, tower: Tower) -> None:
+def random(nodes: Nodes, tower: TowerTensors) -> None:
     """Take n patches by chance, the same of every image: the baseline that a method has to beat."""
     order = np.random.default_rng(SEED).permutation(tower.n_rows)
     chosen = nodes.slice(nodes.constant(order), 0, 0, nodes.n)
@@ -53,7 +53,7 @@ def random(nodes: Nodes, tower: Tower) -> None:
     nodes.pick(tower.rows, map_ordered)
 
 
-def visionzip(nodes: Nodes, tower: Tower) -> None:
+def visionzip(nodes: Nodes, tower: TowerTensors) -> None:
     """Take the patches that the class token attends to most, and merge the rest into a few by their keys.
 
     VisionZip (Yang et al. 2024, "VisionZip: Longer is Better but Not Necessary in Vision Language Models"): of the
@@ -86,7 +86,7 @@ def visionzip(nodes: Nodes, tower: Tower) -> None:
     nodes.mix(tower.rows, nodes.divided(nodes.as_float(together)))
 
 
-def mix(nodes: Nodes, tower: Tower) -> None:
+def mix(nodes: Nodes, tower: TowerTensors) -> None:
     """Take half of the rows by the class token's attention, and average the rest of the image in the other half.
 
     The rest is cut into pieces of equal length along a Hilbert curve, on which neighbours are neighbours in the image.
@@ -120,7 +120,7 @@ def _first_of(nodes: Nodes, piece: str, n_pieces: str, n_rest: str) -> str:
     return nodes.add("Div", nodes.add("Add", nodes.add("Mul", piece, n_rest), above), n_pieces)
 
 
-def _dominant_and_rest(nodes: Nodes, tower: Tower, n: str) -> tuple[str, str]:
+def _dominant_and_rest(nodes: Nodes, tower: TowerTensors, n: str) -> tuple[str, str]:
     """Return which patches are among the n that the class token attends to most, and which are not."""
     every = nodes.ints(tower.n_rows)
     _, order = nodes.top(class_attention(nodes, tower), every)
@@ -129,7 +129,7 @@ def _dominant_and_rest(nodes: Nodes, tower: Tower, n: str) -> tuple[str, str]:
     return dominant, nodes.add("Not", dominant)
 
 
-def _every_so_many(nodes: Nodes, tower: Tower, rest: str, n: str) -> str:
+def _every_so_many(nodes: Nodes, tower: TowerTensors, rest: str, n: str) -> str:
     """Return n of the rest, equally far apart in raster order, from the first one on."""
     n_rest = nodes.add("Sub", nodes.ints(tower.n_rows), nodes.add("Sub", nodes.n, n))
     step = nodes.add("Div", n_rest, nodes.add("Max", n, nodes.ints(1)))
@@ -139,7 +139,7 @@ def _every_so_many(nodes: Nodes, tower: Tower, rest: str, n: str) -> str:
     return nodes.add("And", nodes.add("And", rest, is_first), nodes.add("Less", turn, n))
 
 
-def _places(nodes: Nodes, tower: Tower, chosen: str) -> str:
+def _places(nodes: Nodes, tower: TowerTensors, chosen: str) -> str:
     """Return where the n chosen patches lie, in raster order, [batch, n]."""
     lead = nodes.add("Mul", nodes.as_int(chosen), nodes.ints(tower.n_rows))
     _, places = nodes.top(nodes.add("Sub", lead, nodes.every), nodes.n)

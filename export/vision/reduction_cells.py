@@ -20,31 +20,31 @@ from .reduction_nodes import TINY
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .reduction_nodes import Nodes, Tower
+    from .reduction_nodes import Nodes, TowerTensors
 
     Ints = npt.NDArray[np.int64]
 
 
-def pool(nodes: Nodes, tower: Tower) -> None:
+def pool(nodes: Nodes, tower: TowerTensors) -> None:
     """Average every cell: adaptive average pooling, for numbers of cells that are no product of two as well."""
     nodes.mix(tower.rows, nodes.divided(nodes.as_float(_members(nodes, tower))))
 
 
-def weighted(nodes: Nodes, tower: Tower) -> None:
+def weighted(nodes: Nodes, tower: TowerTensors) -> None:
     """Average every cell, each patch with the attention that the class token pays to it."""
     scores = nodes.add("Add", class_attention(nodes, tower), nodes.number(TINY))
     inside = nodes.as_float(_members(nodes, tower))
     nodes.mix(tower.rows, nodes.divided(nodes.add("Mul", nodes.unsqueeze(scores, 1), inside)))
 
 
-def cells(nodes: Nodes, tower: Tower) -> None:
+def cells(nodes: Nodes, tower: TowerTensors) -> None:
     """Take from every cell the patch that the class token attends to most."""
     scores = nodes.unsqueeze(class_attention(nodes, tower), 1)
     of_cell = nodes.add("Where", _members(nodes, tower), scores, nodes.number(-1.0))  # [batch, n, n_rows]
     nodes.pick(tower.rows, nodes.add("ArgMax", of_cell, axis=2, keepdims=0))
 
 
-def grid(nodes: Nodes, tower: Tower) -> None:
+def grid(nodes: Nodes, tower: TowerTensors) -> None:
     """Take from every cell the patch in its middle: uniform sampling in two dimensions."""
     inside = nodes.as_float(_members(nodes, tower))
     n_inside = nodes.sum(inside, 1, keepdims=1)
@@ -55,7 +55,7 @@ def grid(nodes: Nodes, tower: Tower) -> None:
     nodes.pick(tower.rows, places)
 
 
-def _members(nodes: Nodes, tower: Tower) -> str:
+def _members(nodes: Nodes, tower: TowerTensors) -> str:
     """Add what says which patch is in which cell, bool [n, n_rows]: :func:`partition` in the graph."""
     side = nodes.ints(tower.side)
     down, across = (nodes.constant(at) for at in _rows_and_columns(tower.side))

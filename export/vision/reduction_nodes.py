@@ -23,7 +23,7 @@ TINY = 1e-20
 
 
 @dataclass(frozen=True)
-class Tower:
+class TowerTensors:
     """What a reduction reads."""
 
     rows: str

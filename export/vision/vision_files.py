@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aesedge.image.image_spec import ImageSpec
 
-    from ..progress import Report
+    from ..progress import OnProgress
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def vision_files(
     image: ImageSpec,
     reduction: str = NONE,
     calibrate: bool = True,
-    report: Report,
+    report: OnProgress,
 ) -> Iterator[VisionFiles]:
     """Write the graphs.
 

@@ -70,7 +70,7 @@ class Linear:
 
 
 @dataclass
-class Plan:
+class Int8Plan:
     """Every linear of a graph with its smoothing."""
 
     linears: list[Linear] = field(default_factory=list)
@@ -84,12 +84,12 @@ class Plan:
         return [linear.name for linear in sorted(self.linears, key=lambda linear: -linear.error)]
 
 
-def find_linears(graph: Graph) -> Plan:
+def find_linears(graph: Graph) -> Int8Plan:
     """Return the linears of an optimised graph, query, key and value together."""
     projections = attention_linears(graph)
     inside = {id(node) for nodes in projections for node in nodes}
     firsts = {id(nodes[0]): nodes for nodes in projections}
-    plan = Plan()
+    plan = Int8Plan()
     for node in linears(graph):
         if id(node) in firsts:
             name = node.name.replace("q_proj", "qkv_proj")
@@ -109,7 +109,7 @@ def _fold_of(graph: Graph, linear: Linear) -> str:
     return "norm" if maker.op_type == "LayerNormalization" else "value"
 
 
-def choose_smoothing(graph: Graph, plan: Plan, sites: Mapping[str, Site]) -> None:
+def choose_smoothing(graph: Graph, plan: Int8Plan, sites: Mapping[str, Site]) -> None:
     """Set smoothing and expected error of each linear: the alpha of the least error, or none."""
     for linear in plan.linears:
         site, weight = sites[linear.input], linear.weight(graph)
@@ -155,7 +155,7 @@ def quantize_weight(weight: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArra
     return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32)
 
 
-def quantize(graph: Graph, plan: Plan, in_fp32: Collection[str] = ()) -> None:
+def quantize(graph: Graph, plan: Int8Plan, in_fp32: Collection[str] = ()) -> None:
     """Rewrite a graph in place: the plan's linears in 8 bits, but for those named.
 
     Args:

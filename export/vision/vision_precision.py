@@ -211,7 +211,7 @@ class _Attempts:
         self,
         fp32: Path,
         path: Path,
-        plan: vision_int8.Plan,
+        plan: vision_int8.Int8Plan,
         pixels: Sequence[FloatArray],
         expected: list[FloatArray],
         reduction: str,
@@ -266,7 +266,7 @@ def _fewest_in_fp32(attempts: _Attempts, worst_first: list[str], limit: float) -
     return needed
 
 
-def _calibrate(fp32: Path, pixels: Sequence[FloatArray]) -> tuple[vision_int8.Plan, list[FloatArray]]:
+def _calibrate(fp32: Path, pixels: Sequence[FloatArray]) -> tuple[vision_int8.Int8Plan, list[FloatArray]]:
     """Look at the linears' inputs on photos; return the plan with its smoothing, and the photos' embeddings in fp32."""
     graph = Graph(fp32)
     plan = vision_int8.find_linears(graph)

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from aesedge.cache import DiskStore
-from aesedge.cache.entry_file import Draft
+from aesedge.cache.entry_file import EntryWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 KEYS = [f"{n:064x}" for n in range(30)]
 PAYLOAD = bytes(range(250))
-ENTRY_BYTES = Draft(KEYS[0], "kv", {}, PAYLOAD).n_bytes
+ENTRY_BYTES = EntryWriter(KEYS[0], "kv", {}, PAYLOAD).n_bytes
 
 
 def store_in(folder: Path, n_entries: float | None = None) -> DiskStore:

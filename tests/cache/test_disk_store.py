@@ -15,7 +15,7 @@ import pytest
 from small_stores import ENTRY_BYTES, KEYS, PAYLOAD, keys_in, store_in, warnings_in
 
 from aesedge.cache import DiskStore, entry_file, open_store
-from aesedge.cache.lru_index import UseClock
+from aesedge.cache.lru_index import LogicalClock
 from aesedge.errors import UsageError
 
 
@@ -161,9 +161,9 @@ def test_entry_whose_room_was_pinned_meanwhile_is_not_kept(tmp_path: Path) -> No
     store, other = store_in(tmp_path, 300), store_in(tmp_path, 300)
     store.put(KEYS[0], PAYLOAD)
     store.put(KEYS[2], PAYLOAD)
-    assert not store._occupancy.is_due
+    assert not store._index.is_due
     other.put(KEYS[1], bytes(299 * ENTRY_BYTES), pinned=True)
-    store._occupancy._n_bytes = 10**9  # as after enough puts
+    store._index._n_bytes = 10**9  # as after enough puts
     assert not store.put(KEYS[3], PAYLOAD)
     assert keys_in(store) == [KEYS[1]]
 
@@ -191,7 +191,7 @@ def test_clock_that_is_set_back_changes_no_order(tmp_path: Path, monkeypatch: py
 
 
 def test_clock_never_gives_one_time_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = UseClock()
+    clock = LogicalClock()
     monkeypatch.setattr("aesedge.cache.lru_index.time.time_ns", lambda: 5)
     clock.saw(3)
     assert [clock.tick() for _ in range(3)] == [5, 6, 7]

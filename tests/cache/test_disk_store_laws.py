@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aesedge.cache import DiskStore
-from aesedge.cache.entry_file import Draft
+from aesedge.cache.entry_file import EntryWriter
 
 KEYS = st.sampled_from([f"{n:064x}" for n in range(9)])
 SIZES = st.sampled_from([0, 300, 1000])
@@ -48,7 +48,7 @@ class StoreBesideList(RuleBasedStateMachine):
 
     @rule(key=KEYS, n=SIZES, pinned=st.booleans(), data=st.binary(min_size=1, max_size=1))
     def put(self, key: str, n: int, pinned: bool, data: bytes) -> None:
-        n_bytes = Draft(key, "kv", {}, data * n).n_bytes
+        n_bytes = EntryWriter(key, "kv", {}, data * n).n_bytes
         fits = self.budget_bytes is None or n_bytes + self.n_bytes(pinned_only=True) <= self.budget_bytes
         assert self.store.put(key, data * n, pinned=pinned) == (pinned or fits)
         if pinned or fits:

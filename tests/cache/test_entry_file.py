@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aesedge.cache import entry_file
-from aesedge.cache.entry_file import DamagedEntry, Draft, read_entry, read_header
+from aesedge.cache.entry_file import DamagedEntry, EntryWriter, read_entry, read_header
 from aesedge.errors import UsageError
 
 KEY, OTHER_KEY = "1" * 64, "2" * 64
@@ -24,7 +24,7 @@ KEY, OTHER_KEY = "1" * 64, "2" * 64
 
 def written(path: Path, payload: Any = b"payload", metadata: dict[str, Any] | None = None, key: str = KEY) -> Path:
     with path.open("wb") as file:
-        Draft(key, "kv", metadata or {}, payload).write(file)
+        EntryWriter(key, "kv", metadata or {}, payload).write(file)
     return path
 
 
@@ -40,7 +40,7 @@ def test_what_was_written_is_read(payload: bytes, metadata: dict[str, Any]) -> N
         path = written(Path(folder) / "e", payload, metadata)
         entry = read(path)
         assert (entry.payload.tobytes(), entry.metadata) == (payload, metadata)
-        assert path.stat().st_size == Draft(KEY, "kv", metadata, payload).n_bytes
+        assert path.stat().st_size == EntryWriter(KEY, "kv", metadata, payload).n_bytes
         assert (path.stat().st_size - len(payload)) % 64 == 0
 
 
@@ -157,10 +157,10 @@ def test_file_that_shrinks_while_it_is_read_is_damage(tmp_path: Path, monkeypatc
 
 def test_wrong_payloads_and_metadata_are_refused() -> None:
     with pytest.raises(UsageError, match="contiguous"):
-        Draft(KEY, "kv", {}, np.zeros((4, 4))[:, ::2])
+        EntryWriter(KEY, "kv", {}, np.zeros((4, 4))[:, ::2])
     with pytest.raises(UsageError, match="contiguous"):
-        Draft(KEY, "kv", {}, "text")  # type: ignore[arg-type]
+        EntryWriter(KEY, "kv", {}, "text")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="plain JSON"):
-        Draft(KEY, "kv", {"a": object()}, b"")
+        EntryWriter(KEY, "kv", {"a": object()}, b"")
     with pytest.raises(UsageError, match="small"):
-        Draft(KEY, "kv", {"a": "x" * 70_000}, b"")
+        EntryWriter(KEY, "kv", {"a": "x" * 70_000}, b"")

@@ -19,7 +19,7 @@ from aesedge_export.language.checkpoint_source import CheckpointSource
 from aesedge_export.language.language_gguf import write_language
 from aesedge_export.parity import proof, vision_proof
 from aesedge_export.parity.proof import prove
-from aesedge_export.parity.proof_inputs import Files, Inputs
+from aesedge_export.parity.proof_inputs import BundleFiles, Inputs
 from aesedge_export.parity.stages import N_GREEDY, TIE_MAX_RELATIVE, Stage, compare_positions
 from aesedge_export.questions import default_prompt, default_rating
 from aesedge_export.vision import vision_graph
@@ -50,10 +50,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def good(source: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Files:
+def good(source: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> BundleFiles:
     folder = tmp_path_factory.mktemp("good")
     write_fp32(source, folder / "vision.onnx")
-    return Files(write_llm(source, folder, "F16", "BF16", "Q8_0", LOW), {"fp32": folder / "vision.onnx"})
+    return BundleFiles(write_llm(source, folder, "F16", "BF16", "Q8_0", LOW), {"fp32": folder / "vision.onnx"})
 
 
 def write_llm(source: Checkpoint, folder: Path, *types: str) -> dict[str, Path]:
@@ -71,14 +71,14 @@ def alter(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Tensor],
     )
 
 
-def measure(source: Checkpoint, files: Files, *types: str, **options: Any) -> dict[str, Any]:
+def measure(source: Checkpoint, files: BundleFiles, *types: str, **options: Any) -> dict[str, Any]:
     wanted = dataclasses.replace(files, llm={t: files.llm[t] for t in types or files.llm})
     inputs = Inputs([("china.jpg", read_image(SAMPLE_PHOTOS[0]))], source.image, default_prompt(), default_rating())
     return prove(source, wanted, inputs, n_threads=1, **options)
 
 
 @pytest.mark.parametrize("reference", ["memory", "layers"])
-def test_nothing_wrong_is_found_where_nothing_is_wrong(source: Checkpoint, good: Files, reference: str) -> None:
+def test_nothing_wrong_is_found_where_nothing_is_wrong(source: Checkpoint, good: BundleFiles, reference: str) -> None:
     steps: list[tuple[str, float]] = []
     fidelity = measure(source, good, reference=reference, progress=lambda *step: steps.append(step))
     figures = {stage["stage"]: stage["figures"] for stage in fidelity["stages"]}
@@ -99,7 +99,7 @@ def test_nothing_wrong_is_found_where_nothing_is_wrong(source: Checkpoint, good:
 
 
 @pytest.mark.parametrize("base", ["F16", "BF16", "Q8_0"])
-def test_each_precise_type_keeps_its_limits_by_a_wide_margin(source: Checkpoint, good: Files, base: str) -> None:
+def test_each_precise_type_keeps_its_limits_by_a_wide_margin(source: Checkpoint, good: BundleFiles, base: str) -> None:
     for stage in measure(source, good, base)["stages"]:
         for figure, limit in stage["limits"].items():
             if not figure.startswith(("n_", "min_")):
@@ -122,7 +122,7 @@ WRONG_WEIGHTS = [
 @pytest.mark.parametrize(("name", "change"), WRONG_WEIGHTS)
 def test_a_wrong_weight_of_the_language_model_is_found(
     source: Checkpoint,
-    good: Files,
+    good: BundleFiles,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -133,14 +133,14 @@ def test_a_wrong_weight_of_the_language_model_is_found(
 
 
 def test_rotary_rows_left_in_transformers_order_are_found(
-    source: Checkpoint, good: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Checkpoint, good: BundleFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint_source, "interleave_rope", lambda rows, _width: rows)
     expect_wrong(source, good, tmp_path)
 
 
 def test_another_base_of_the_rotary_angles_is_found(
-    source: Checkpoint, good: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Checkpoint, good: BundleFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = checkpoint_source.gguf.GGUFWriter
     add = writer.add_rope_freq_base
@@ -148,9 +148,9 @@ def test_another_base_of_the_rotary_angles_is_found(
     expect_wrong(source, good, tmp_path)
 
 
-def expect_wrong(source: Checkpoint, good: Files, folder: Path) -> None:
+def expect_wrong(source: Checkpoint, good: BundleFiles, folder: Path) -> None:
     """A file of a precise type is refused; one of a low type has no limits, and its verdict says it."""
-    wrong = Files(write_llm(source, folder, "F16", "Q8_0", LOW), good.vision)
+    wrong = BundleFiles(write_llm(source, folder, "F16", "Q8_0", LOW), good.vision)
     for base in ("F16", "Q8_0"):
         with pytest.raises(ParityError, match=f"parity stage '({LANGUAGE})'"):
             measure(source, wrong, base)
@@ -169,7 +169,7 @@ def expect_wrong(source: Checkpoint, good: Files, folder: Path) -> None:
 )
 def test_a_wrong_weight_of_the_tower_is_found(
     source: Checkpoint,
-    good: Files,
+    good: BundleFiles,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -178,11 +178,11 @@ def test_a_wrong_weight_of_the_tower_is_found(
     alter(monkeypatch, name, change)
     write_fp32(source, tmp_path / "vision.onnx")
     with pytest.raises(ParityError, match="parity stage 'image embeddings fp32'"):
-        measure(source, Files(good.llm, {"fp32": tmp_path / "vision.onnx"}))
+        measure(source, BundleFiles(good.llm, {"fp32": tmp_path / "vision.onnx"}))
 
 
 def test_rows_of_the_image_in_another_order_are_found(
-    source: Checkpoint, good: Files, monkeypatch: pytest.MonkeyPatch
+    source: Checkpoint, good: BundleFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encode = vision_proof.VisionTower.encode
     monkeypatch.setattr(vision_proof.VisionTower, "encode", lambda self, pixels: encode(self, pixels)[::-1].copy())
@@ -190,8 +190,8 @@ def test_rows_of_the_image_in_another_order_are_found(
         measure(source, good, "F16")
 
 
-def test_every_precision_of_the_tower_has_its_own_limit(source: Checkpoint, good: Files) -> None:
-    both = Files({"F16": good.llm["F16"]}, {"int8": good.vision["fp32"], "fp32": good.vision["fp32"]})
+def test_every_precision_of_the_tower_has_its_own_limit(source: Checkpoint, good: BundleFiles) -> None:
+    both = BundleFiles({"F16": good.llm["F16"]}, {"int8": good.vision["fp32"], "fp32": good.vision["fp32"]})
     fidelity = measure(source, both)
     assert list(fidelity["vision"]) == ["fp32", "int8"]
     assert fidelity["vision"]["int8"]["limits"] == {"min_cosine": 0.99}
@@ -199,7 +199,7 @@ def test_every_precision_of_the_tower_has_its_own_limit(source: Checkpoint, good
         measure(source, both, vision_limits={"int8": {"min_cosine": 1.1}})
 
 
-def test_other_pixels_are_found(source: Checkpoint, good: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_pixels_are_found(source: Checkpoint, good: BundleFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     preprocess = proof.preprocess
 
     def centre_crop(image: Image.Image, spec: Any) -> Any:
@@ -212,29 +212,29 @@ def test_other_pixels_are_found(source: Checkpoint, good: Files, monkeypatch: py
 
 
 def test_a_missing_dummy_prefix_is_found(
-    source: Checkpoint, good: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Checkpoint, good: BundleFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = checkpoint_source.gguf.GGUFWriter
     add = writer.add_add_space_prefix
     monkeypatch.setattr(writer, "add_add_space_prefix", lambda self, _value: add(self, False))
     with pytest.raises(ParityError, match="parity stage 'prompt tokens'"):
-        measure(source, Files(write_llm(source, tmp_path, LOW), good.vision))
+        measure(source, BundleFiles(write_llm(source, tmp_path, LOW), good.vision))
 
 
-def test_another_vocabulary_is_found(source: Checkpoint, good: Files, tmp_path: Path) -> None:
+def test_another_vocabulary_is_found(source: Checkpoint, good: BundleFiles, tmp_path: Path) -> None:
     pieces = list(source.vocabulary.pieces)
     one, other = (pieces.index(piece) for piece in ("▁a", "▁i"))
     pieces[one], pieces[other] = pieces[other], pieces[one]
     swapped = dataclasses.replace(source, vocabulary=dataclasses.replace(source.vocabulary, pieces=pieces))
     wrong = write_llm(swapped, tmp_path, LOW)
     with pytest.raises(ParityError, match=r"prompt tokens.*the checkpoint's tokenizer"):
-        measure(source, Files(wrong, good.vision))
+        measure(source, BundleFiles(wrong, good.vision))
     with pytest.raises(ParityError, match=rf"prompt tokens.*{LOW}\.gguf.*PyTorch"):
-        measure(source, Files({"F16": good.llm["F16"], **wrong}, good.vision))
+        measure(source, BundleFiles({"F16": good.llm["F16"], **wrong}, good.vision))
 
 
-def test_what_an_importance_matrix_bought_stands_beside_its_type(source: Checkpoint, good: Files) -> None:
-    files = Files(good.llm, good.vision, without_importance={"Q8_0": good.llm[LOW]})
+def test_what_an_importance_matrix_bought_stands_beside_its_type(source: Checkpoint, good: BundleFiles) -> None:
+    files = BundleFiles(good.llm, good.vision, without_importance={"Q8_0": good.llm[LOW]})
     types = measure(source, files)["types"]
     assert types["Q8_0"]["without_importance"]["mean_kl"] == types[LOW]["mean_kl"]
     assert "without_importance" not in types[LOW]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from aesedge_export.language import language_gguf
 from aesedge_export.language.gguf_source import GgufSource
-from aesedge_export.language.language_gguf import Progress, language_bytes, write_language
+from aesedge_export.language.language_gguf import PassProgress, language_bytes, write_language
 from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
 
 from aesedge.errors import BundleError, BundleFormatError, CheckpointError
@@ -122,7 +122,7 @@ def test_key_values_are_kept_and_say_the_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_sizes_are_known_beforehand_and_progress_ends_there(tmp_path: Path, weighted: bool) -> None:
     source = GgufSource(narrow_llama.write(tmp_path / "source.gguf", **MODELS["rows of 32s and of none"]))
-    seen: list[Progress] = []
+    seen: list[PassProgress] = []
     importance: dict[str, Any] | None = {} if weighted else None
     ours = write_all(source, tmp_path, GGUF_TYPES, importance=importance, progress=seen.append)
     assert language_bytes(source, GGUF_TYPES, weighted=weighted) == {t: p.stat().st_size for t, p in ours.items()}
@@ -209,7 +209,7 @@ def test_an_importance_of_another_model_is_refused(tmp_path: Path, values: Any) 
 
 
 def test_ctrl_c_leaves_no_file_and_no_thread(tmp_path: Path) -> None:
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: PassProgress) -> None:
         if progress.tensor == "blk.0.attn_q.weight":
             raise KeyboardInterrupt
 

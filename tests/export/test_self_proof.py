@@ -13,7 +13,7 @@ import tiny
 from aesedge_export.parity.forced import ForcedSequence, read_prompts
 from aesedge_export.parity.gguf_runtime import GgufRuntime
 from aesedge_export.parity.language_proof import measure_file, most_precise
-from aesedge_export.parity.proof_inputs import Files, Inputs
+from aesedge_export.parity.proof_inputs import BundleFiles, Inputs
 from aesedge_export.parity.self_proof import compare_files, compare_types, expect
 from aesedge_export.parity.stages import N_GREEDY
 from conftest import drawn_photo
@@ -37,11 +37,11 @@ def inputs(bundle_folder: Path) -> Inputs:
 
 
 @pytest.fixture(scope="module")
-def files(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Files:
+def files(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> BundleFiles:
     """A reference, the same weights under another name, and another model's weights."""
     coarse = tiny.write_tower(tmp_path_factory.mktemp("coarse") / "vision.onnx", seed=9)
     llm = bundle_folder / "llm-f32.gguf"
-    return Files(
+    return BundleFiles(
         {"Q2_K": bundle_folder / "llm-other.gguf", "F32": llm, "Q8_0": llm},
         {"int8": coarse, "fp32": bundle_folder / "vision-fp32.onnx"},
     )
@@ -51,8 +51,8 @@ def rows(seed: int = 0) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(tiny.N_IMAGE_TOKENS, tiny.N_EMBD)).astype(np.float32)
 
 
-def test_the_same_weights_are_the_original_and_others_are_not(files: Files, inputs: Inputs) -> None:
-    only = Files(files.llm, {"fp32": files.vision["fp32"]})
+def test_the_same_weights_are_the_original_and_others_are_not(files: BundleFiles, inputs: Inputs) -> None:
+    only = BundleFiles(files.llm, {"fp32": files.vision["fp32"]})
     found = compare_files(only, inputs, reason="no checkpoint", n_threads=1)
     assert (found["checked"], found["reason"]) == (False, "no checkpoint")
     assert found["reference"].startswith("F32 ")
@@ -68,7 +68,7 @@ def test_the_same_weights_are_the_original_and_others_are_not(files: Files, inpu
     assert compare_types(("F32", files.llm["F32"]), only, inputs, n_threads=1) == found["types"]
 
 
-def test_a_worse_graph_is_measured_against_the_best_one(files: Files, inputs: Inputs) -> None:
+def test_a_worse_graph_is_measured_against_the_best_one(files: BundleFiles, inputs: Inputs) -> None:
     loose = {"int8": {"min_cosine": -1.0}}
     found = compare_files(files, inputs, reason="", vision_limits=loose, n_threads=1)["vision"]
     assert list(found) == ["int8"]
@@ -79,7 +79,7 @@ def test_a_worse_graph_is_measured_against_the_best_one(files: Files, inputs: In
         compare_files(files, inputs, reason="", n_threads=1)
 
 
-def test_given_sequences_get_the_logits_of_free_running(files: Files) -> None:
+def test_given_sequences_get_the_logits_of_free_running(files: BundleFiles) -> None:
     before, questions = [tiny.BOS, 5, 9], [[7, 8], [20, 21, 22]]
     with GgufRuntime(files.llm["F32"], n_threads=1) as runtime:
         image = rows()
@@ -96,7 +96,7 @@ def test_given_sequences_get_the_logits_of_free_running(files: Files) -> None:
     assert np.abs(forced[1][0] - forced[0][0]).max() > 0.1  # the image matters
 
 
-def test_scores_are_those_that_users_see(bundle_folder: Path, files: Files, inputs: Inputs) -> None:
+def test_scores_are_those_that_users_see(bundle_folder: Path, files: BundleFiles, inputs: Inputs) -> None:
     with (
         open_model(str(bundle_folder), gguf="f32", threads=1, device="cpu") as model,
         GgufRuntime(files.llm["F32"], n_threads=1) as runtime,
@@ -129,7 +129,7 @@ def test_the_most_precise_file_is_the_reference(tmp_path: Path) -> None:
 
 
 def test_another_vocabulary_has_no_verdict(
-    files: Files, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    files: BundleFiles, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     expected = expect(("F32", files.llm["F32"]), [rows()], inputs, n_threads=1)
     tokens, scores, types = tiny.vocabulary()
@@ -141,7 +141,9 @@ def test_another_vocabulary_has_no_verdict(
         measure_file(path, expected, n_threads=1)
 
 
-def test_figures_that_are_not_finite_are_refused(files: Files, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_that_are_not_finite_are_refused(
+    files: BundleFiles, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = expect(("F32", files.llm["F32"]), [rows()], inputs, n_threads=1)
     monkeypatch.setattr(
         GgufRuntime,

@@ -24,7 +24,7 @@ from aesedge_export.random_weights import language as shape_language
 from aesedge_export.random_weights import write_shape
 from aesedge_export.random_weights.language import RandomLanguage, write_random
 from aesedge_export.random_weights.mmproj import MMPROJ_NAME
-from aesedge_export.random_weights.shapes import SHAPES, Shape, Tower, parse_shape
+from aesedge_export.random_weights.shapes import SHAPES, ModelShape, TowerShape, parse_shape
 from aesedge_export.random_weights.tower import RandomTower
 from aesedge_export.random_weights.vocabulary import make_vocabulary, prompt_texts
 from aesedge_export.vision.onnx_graph import Graph
@@ -47,8 +47,8 @@ from aesedge.vision.tower import VisionTower
 if TYPE_CHECKING:
     from pathlib import Path
 
-TOWER = Tower(image_size=48, patch_size=8, hidden=64, n_heads=2, n_layers=3, intermediate=96)
-TINY = Shape("tiny", n_embd=256, n_ff=512, n_head=4, n_head_kv=2, n_layer=4, n_vocab=1024, n_ctx=1024, tower=TOWER)
+TOWER = TowerShape(image_size=48, patch_size=8, hidden=64, n_heads=2, n_layers=3, intermediate=96)
+TINY = ModelShape("tiny", n_embd=256, n_ff=512, n_head=4, n_head_kv=2, n_layer=4, n_vocab=1024, n_ctx=1024, tower=TOWER)
 LLAMA = SHARED / "vocab" / "ggml-vocab-llama-spm.gguf"
 
 
@@ -67,7 +67,7 @@ def vocabulary_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def language(shape: Shape, *, seed: int = 0) -> RandomLanguage:
+def language(shape: ModelShape, *, seed: int = 0) -> RandomLanguage:
     return RandomLanguage(shape, make_vocabulary(shape.n_vocab), name=shape.name, seed=seed)
 
 
@@ -365,7 +365,7 @@ def test_an_option_that_there_is_not(tmp_path: Path, options: dict[str, Any]) ->
 
 def test_a_shape_of_one_s_own_is_llava_s_where_nothing_is_stated() -> None:
     found = parse_shape("mine: n_embd=2048, n_head=16, tower.n_layers=11,")
-    assert found == Shape("mine", n_embd=2048, n_head=16, n_head_kv=16, tower=Tower(n_layers=11))
+    assert found == ModelShape("mine", n_embd=2048, n_head=16, n_head_kv=16, tower=TowerShape(n_layers=11))
     assert parse_shape(str(found)) == found
     assert parse_shape(" pocket ") == SHAPES["pocket"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aesedge_export.random_weights import type_costs
 from aesedge_export.random_weights.probe import ProbeWriter
-from aesedge_export.random_weights.shapes import Shape
+from aesedge_export.random_weights.shapes import ModelShape
 from aesedge_export.random_weights.type_costs import Workshop, measure_types
 
 from aesedge.bench.predict import Measured, TypeCost, budgets_of, predict_budgets, predict_types
@@ -66,7 +66,7 @@ def test_budgets_are_those_that_a_bundle_can_make() -> None:
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    shape = Shape("small", n_embd=256, n_ff=512, n_head=4, n_head_kv=4, n_layer=6, n_vocab=4096, n_ctx=1024)
+    shape = ModelShape("small", n_embd=256, n_ff=512, n_head=4, n_head_kv=4, n_layer=6, n_vocab=4096, n_ctx=1024)
     with ThreadPoolExecutor(1) as pool:
         yield Workshop(PLAN, ProbeWriter(shape), tmp_path, pool.submit)
 

@@ -14,7 +14,7 @@ from grammar_models import FULL_VOCABULARY, Noise
 from aesedge.errors import InferenceError, UsageError
 from aesedge.llm import Context, Grammar, GrammarState, LanguageModel, Sampler, Sampling, Step
 from aesedge.llm.binding import load
-from aesedge.llm.grammar_state import Vocabulary
+from aesedge.llm.grammar_state import TokenVocabulary
 from aesedge.llm.text_stream import TextStream
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def test_last_forced_token_is_left_to_the_model_where_a_longer_one_fits(llm: Lan
 
 @pytest.mark.parametrize("text", ["A b", " A b", "  ", "é", "漢字😀", "\n", "<s>", "\u2581", "\x01", "the image", '{"'])
 def test_tokens_of_forced_text_spell_exactly_that_text(llm: LanguageModel, text: str) -> None:
-    tokens = Vocabulary.of(llm)(text)
+    tokens = TokenVocabulary.of(llm)(text)
     assert b"".join(map(llm.piece, tokens)) == text.encode()
     assert llm.bos not in tokens
     literal = "".join(f"\\U{ord(c):08X}" for c in text)
@@ -275,7 +275,7 @@ def test_an_answer_may_end_wherever_its_grammar_may(llm: LanguageModel) -> None:
     may_end = []
     for character in " ab. c. a.":
         may_end.append(llm.eos in state.allowed())
-        state.accept(Vocabulary.of(llm)(character))
+        state.accept(TokenVocabulary.of(llm)(character))
     assert may_end == [False] * 4 + [True] + [False] * 2 + [True] + [False] * 2
     assert state.is_over
 
@@ -289,7 +289,7 @@ def test_context_that_is_full_ends_the_answer(llm: LanguageModel) -> None:
 
 def test_control_tokens_do_not_spell_their_names(llm: LanguageModel) -> None:
     state = GrammarState(llm, Grammar.from_gbnf('root ::= "<s>" | "<unk>" | "</s>"'))
-    state.accept(Vocabulary.of(llm)(" "))
+    state.accept(TokenVocabulary.of(llm)(" "))
     assert {llm.piece(int(token)) for token in state.allowed()} == {b"<"}
     with pytest.raises(UsageError, match="does not allow"):
         state.accept([llm.bos])
@@ -318,7 +318,7 @@ def test_json_text_and_mapping_are_the_same_schema() -> None:
 @pytest.mark.skipif(not FULL_VOCABULARY.is_file(), reason="the vocabulary of Llama is not here")
 def test_the_vocabulary_of_llama() -> None:
     with LanguageModel(FULL_VOCABULARY, vocab_only=True) as model:
-        vocabulary = Vocabulary.of(model)
+        vocabulary = TokenVocabulary.of(model)
         state = GrammarState(model, Grammar.from_json_schema(REPORT))
         assert b"".join(map(model.piece, state.forced())).startswith(b' {"composition')
         for text in ("a word", '{"é漢😀":', "  two", "\tx", "\u2581", "<s>"):
@@ -335,4 +335,4 @@ def test_the_vocabulary_of_llama() -> None:
 
 def test_tiny_vocabulary_is_what_these_tests_take_it_for(llm: LanguageModel) -> None:
     assert len(tiny.vocabulary()[0]) == llm.n_vocab
-    assert Vocabulary.of(llm).has_all_bytes
+    assert TokenVocabulary.of(llm).has_all_bytes

@@ -26,10 +26,10 @@ import llama_quantize
 import numpy as np
 from aesedge_export.checkpoint.checkpoint import open_checkpoint
 from aesedge_export.language.checkpoint_source import CheckpointSource
-from aesedge_export.language.language_files import shown_pass
+from aesedge_export.language.language_files import report_pass
 from aesedge_export.language.language_gguf import write_language
 from aesedge_export.language.tensor_types import FILE_TYPES, parse_type
-from aesedge_export.shown import shown_steps
+from aesedge_export.progress_display import display_steps
 
 from aesedge.system.machine import default_n_threads
 
@@ -65,9 +65,9 @@ def _stream(checkpoint: Path, file_type: str, target: Path, n_threads: int) -> d
     started = time.perf_counter()
     if file_type == "own":
         file_type = source.precision
-    with shown_steps() as report:
+    with display_steps() as report:
         write_language(
-            source, {file_type: target}, n_threads=n_threads, progress=shown_pass(report, f"stream to {file_type}")
+            source, {file_type: target}, n_threads=n_threads, progress=report_pass(report, f"stream to {file_type}")
         )
     return {
         "type": file_type,

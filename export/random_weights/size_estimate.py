@@ -19,7 +19,7 @@ from .vocabulary import make_vocabulary
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .shapes import Shape
+    from .shapes import ModelShape
 
 _EMBEDDINGS = "token_embd.weight"
 _PREFIX = 64  # positions of the text before the image, rounded up
@@ -33,12 +33,12 @@ _MAKING = 1.35
 in int8, with the process."""
 
 
-def language_of(shape: Shape, *, name: str = "", seed: int = 0) -> RandomLanguage:
+def language_of(shape: ModelShape, *, name: str = "", seed: int = 0) -> RandomLanguage:
     """Return the language model of a shape."""
     return RandomLanguage(shape, make_vocabulary(shape.n_vocab), name=name or shape.name, seed=seed)
 
 
-def weight_bytes(shape: Shape, gguf_type: str) -> dict[str, int]:
+def weight_bytes(shape: ModelShape, gguf_type: str) -> dict[str, int]:
     """Return each tensor's bytes in a file of a type, without its padding."""
     source = language_of(shape)
     types = plan_layout(source, gguf_type, weighted=False).types
@@ -46,12 +46,12 @@ def weight_bytes(shape: Shape, gguf_type: str) -> dict[str, int]:
     return {name: n_rows * row_bytes(types[name], n_in) for name, (n_rows, n_in) in matrices.items()}
 
 
-def bytes_per_token(shape: Shape, gguf_type: str) -> int:
+def bytes_per_token(shape: ModelShape, gguf_type: str) -> int:
     """Return the weights that decoding a token reads: all but the table of tokens, of which it is a row."""
     return sum(n for name, n in weight_bytes(shape, gguf_type).items() if name != _EMBEDDINGS)
 
 
-def memory_parts(shape: Shape, gguf_type: str, vision_types: Sequence[str]) -> dict[str, int]:
+def memory_parts(shape: ModelShape, gguf_type: str, vision_types: Sequence[str]) -> dict[str, int]:
     """Return what running a bundle takes, or making it where that is more, part by part in bytes.
 
     Args:

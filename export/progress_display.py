@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class ShownSteps:
+class StepDisplay:
     """Shows each step: a bar on a terminal, a line when it is done elsewhere."""
 
     def __init__(self, console: Console, bars: Progress) -> None:
@@ -32,7 +32,7 @@ class ShownSteps:
         self._done: set[str] = set()
 
     def __call__(self, step: str, share: float, detail: str = "") -> None:
-        """Do what :class:`.progress.Report` says."""
+        """Do what :class:`.progress.OnProgress` says."""
         if not self._console.is_terminal:
             if share >= 1 and step not in self._done:
                 self._done.add(step)
@@ -44,7 +44,7 @@ class ShownSteps:
 
 
 @contextmanager
-def shown_steps(*, quiet: bool = False) -> Iterator[ShownSteps]:
+def display_steps(*, quiet: bool = False) -> Iterator[StepDisplay]:
     """Show steps on stderr while the block runs, or nothing."""
     console = Console(stderr=True, quiet=quiet)
     columns = (
@@ -56,4 +56,4 @@ def shown_steps(*, quiet: bool = False) -> Iterator[ShownSteps]:
         TextColumn("{task.fields[detail]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        yield ShownSteps(console, bars)
+        yield StepDisplay(console, bars)

@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from ..progress import Report
-    from .shapes import Shape
+    from ..progress import OnProgress
+    from .shapes import ModelShape
 
 
-def kept_folder(folder: Path, shape: Shape, gguf_types: Sequence[str], vision_types: Sequence[str]) -> Path:
+def cache_path(folder: Path, shape: ModelShape, gguf_types: Sequence[str], vision_types: Sequence[str]) -> Path:
     """Return where a bundle is kept: a name for people, and the hash of all that it is made from."""
     types = [*sorted(t.lower() for t in gguf_types), *sorted(t.lower() for t in vision_types)]
     text = "\n".join([shape_source(shape).revision, *types])
     return folder / f"{shape.name}-{'-'.join(types)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def kept_bundle(
+def cached_bundle(
     folder: Path,
-    shape: Shape | str,
+    shape: ModelShape | str,
     *,
     gguf_types: Sequence[str],
     vision_types: Sequence[str],
     mmproj: bool = True,
     check: Callable[[], None] = lambda: None,
-    progress: Report | None = None,
+    progress: OnProgress | None = None,
 ) -> Bundle:
     """Return a bundle of a shape, made if it is not there whole.
 
@@ -56,7 +56,7 @@ def kept_bundle(
         BundleError: the folder cannot be written, or there is no room.
     """
     shape = parse_shape(shape) if isinstance(shape, str) else shape
-    out = kept_folder(folder, shape, gguf_types, vision_types)
+    out = cache_path(folder, shape, gguf_types, vision_types)
     precisions = checked_precisions(vision_types)
     was_there = out.exists()
     if not _is_whole(out):

@@ -14,11 +14,11 @@ import pytest
 from aesedge_export import disk_space
 from aesedge_export.language.gguf_output import plan_layout
 from aesedge_export.language.language_gguf import language_bytes
-from aesedge_export.random_weights.kept import kept_bundle, kept_folder
 from aesedge_export.random_weights.mmproj import MMPROJ_NAME
-from aesedge_export.random_weights.needs import bytes_per_token, language_of, memory_parts, weight_bytes
 from aesedge_export.random_weights.probe import ProbeWriter, shape_of
+from aesedge_export.random_weights.shape_cache import cache_path, cached_bundle
 from aesedge_export.random_weights.shapes import SHAPES, parse_shape
+from aesedge_export.random_weights.size_estimate import bytes_per_token, language_of, memory_parts, weight_bytes
 from aesedge_export.random_weights.type_costs import Workshop, measure_types
 from conftest import open_tiny
 
@@ -75,15 +75,15 @@ def test_other_types_are_other_bundles_and_the_form_for_llama_cpp_can_come_later
 
 def test_another_shape_or_recipe_is_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = parse_shape(TINY)
-    first = kept_folder(tmp_path, shape, ["Q4_K_M"], ["int8"])
-    assert first == kept_folder(tmp_path, shape, ["q4_k_m"], ["INT8"])
+    first = cache_path(tmp_path, shape, ["Q4_K_M"], ["int8"])
+    assert first == cache_path(tmp_path, shape, ["q4_k_m"], ["INT8"])
     others = [
-        kept_folder(tmp_path, dataclasses.replace(shape, n_ff=1024), ["Q4_K_M"], ["int8"]),
-        kept_folder(tmp_path, shape, ["Q4_K_S"], ["int8"]),
-        kept_folder(tmp_path, shape, ["Q4_K_M"], ["int8", "fp32"]),
+        cache_path(tmp_path, dataclasses.replace(shape, n_ff=1024), ["Q4_K_M"], ["int8"]),
+        cache_path(tmp_path, shape, ["Q4_K_S"], ["int8"]),
+        cache_path(tmp_path, shape, ["Q4_K_M"], ["int8", "fp32"]),
     ]
     monkeypatch.setattr("aesedge_export.random_weights.builder._RECIPE", 99)
-    others.append(kept_folder(tmp_path, shape, ["Q4_K_M"], ["int8"]))
+    others.append(cache_path(tmp_path, shape, ["Q4_K_M"], ["int8"]))
     assert len({first, *others}) == 5
 
 
@@ -105,25 +105,25 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
 
     arguments: dict[str, Any] = {"gguf_types": ["q4_k_m"], "vision_types": ["int8"]}
     with pytest.raises(KeyboardInterrupt):
-        kept_bundle(tmp_path, TINY, progress=stop, **arguments)
+        cached_bundle(tmp_path, TINY, progress=stop, **arguments)
     assert not list(tmp_path.iterdir())
-    assert kept_bundle(tmp_path, TINY, **arguments).folder.parent == tmp_path
+    assert cached_bundle(tmp_path, TINY, **arguments).folder.parent == tmp_path
 
 
 def test_a_killed_build_leaves_nothing_that_is_taken(tmp_path: Path) -> None:
     script = (
         "import os, sys, pathlib\n"
-        "from aesedge_export.random_weights.kept import kept_bundle\n"
+        "from aesedge_export.random_weights.shape_cache import cached_bundle\n"
         "def die(step, share, detail=''):\n"
         "    if step.startswith('language') and share > 0: os._exit(9)\n"
-        f"kept_bundle(pathlib.Path({str(tmp_path)!r}), {TINY!r}, gguf_types=['q4_k_m'], vision_types=['int8'],"
+        f"cached_bundle(pathlib.Path({str(tmp_path)!r}), {TINY!r}, gguf_types=['q4_k_m'], vision_types=['int8'],"
         " progress=die)"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == 9
     (left,) = tmp_path.iterdir()
     assert left.name.endswith(".partial")
-    made = kept_bundle(tmp_path, TINY, gguf_types=["q4_k_m"], vision_types=["int8"])
+    made = cached_bundle(tmp_path, TINY, gguf_types=["q4_k_m"], vision_types=["int8"])
     assert [path.name for path in tmp_path.iterdir()] == [made.folder.name]
 
 
@@ -137,14 +137,14 @@ def test_who_is_slower_takes_what_the_faster_one_made(tmp_path: Path, monkeypatc
         if not is_resident:  # between "it is not there" and "it is done"
             is_resident = True
             monkeypatch.setattr(os, "getpid", lambda: 4_000_000)
-            made.append(kept_bundle(tmp_path, TINY, **arguments))
+            made.append(cached_bundle(tmp_path, TINY, **arguments))
             monkeypatch.undo()
 
     def slow(step: str, share: float, detail: str = "") -> None:
         if step == "hashes":
             other_process()
 
-    found = kept_bundle(tmp_path, TINY, progress=slow, **arguments)
+    found = cached_bundle(tmp_path, TINY, progress=slow, **arguments)
     assert found.folder == made[0].folder
     assert [path.name for path in tmp_path.iterdir()] == [found.folder.name]
 
@@ -152,8 +152,8 @@ def test_who_is_slower_takes_what_the_faster_one_made(tmp_path: Path, monkeypatc
 def test_several_processes_may_want_the_same(tmp_path: Path) -> None:
     script = (
         "import pathlib, sys\n"
-        "from aesedge_export.random_weights.kept import kept_bundle\n"
-        f"print(kept_bundle(pathlib.Path({str(tmp_path)!r}), {TINY!r}, gguf_types=['q4_k_m'], vision_types=['fp32'])"
+        "from aesedge_export.random_weights.shape_cache import cached_bundle\n"
+        f"print(cached_bundle(pathlib.Path({str(tmp_path)!r}), {TINY!r}, gguf_types=['q4_k_m'], vision_types=['fp32'])"
         ".folder)"
     )
 
