@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from aesedge.bench.ceilings import Device
+    from aesedge.engine.model import Model
 
 _HERE = Path(__file__).resolve().parent
 COLUMNS = (1, 8, 16, 64, 144, 576)
@@ -40,6 +41,8 @@ _VISION_TYPES = ("fp32", "int8")
 _FLOATS = {"f32", "f16", "bf16", "fp32"}  # products that are not computed in 8 bits
 _LEAST_ROW_S = 0.05
 _TIMEOUT_S = 3600.0
+_ALL_S, _ALL_TIMEOUT_S = 60.0, 4 * 3600.0
+"""For all kernels together; making their data comes on top."""
 _NAMES = {"attn_q": "attn", "attn_k": "attn_kv", "attn_v": "attn_kv", "attn_output": "attn", "ffn_gate": "ffn_up"}
 # A GGUF file's type -> those of most of its matrices. What is not here is a type of matrices itself.
 _TENSOR_TYPES = {
@@ -276,6 +279,38 @@ def _tower(language: list[str]) -> list[str]:
         if {line for line in shipped if line and not line.startswith("vision")} == set(language):
             return [line for line in shipped if line.startswith("vision")]
     return []
+
+
+def time_kernels(
+    model: Model, device: Device, ceilings: dict[str, Any], progress: Callable[[dict[str, Any] | None], None]
+) -> dict[str, Any]:
+    """Check and time every kernel at the shapes of an open model, in a process of its own.
+
+    Args:
+        model: the model.
+        device: where.
+        ceilings: what was measured before; they are measured again afterwards.
+        progress: called for every line that is printed, with the report so far where one of the programs has ended.
+
+    Returns:
+        A :class:`KernelReport`, in plain data.
+
+    Raises:
+        AesedgeError: the programs are not built or not with this ggml, or a kernel's results are wrong.
+    """
+    llm = model.llm
+    command = [
+        sys.executable, str(Path(__file__)),
+        "--gguf", str(model.bundle.path("llm", model.gguf)), "--type", model.gguf.lower(), "--name", model.bundle.name,
+        "--heads", f"{llm.n_head},{llm.n_head_kv},{llm.n_embd // llm.n_head},{llm.n_layer}",
+        "--threads", str(model.plan.threads_batch), "--seconds", str(_ALL_S), "--device", device,
+        "--ceilings", msgspec.json.encode(ceilings).decode(),
+    ]  # fmt: skip
+
+    def hear(line: str) -> None:
+        progress(msgspec.json.decode(line, type=dict[str, Any]) if line.startswith("{") else None)
+
+    return run_native(command, timeout_s=_ALL_TIMEOUT_S, progress=hear)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aesedge.bench.result import Against, Card, Prediction, Quality, Result, Row
+from aesedge.bench.result import Against, Prediction, Quality, Result, Row, RunInfo
 
 HARDWARE = {
     "system": "Linux 6.18",
@@ -42,7 +42,7 @@ def spread(median_s: float, *, n: int = 5, by: float = 0.01) -> list[int]:
     return [round(median_s * 1e9 * (1 + by * (i - middle) / max(middle, 1))) for i in range(n)]
 
 
-def card(**changes: Any) -> Card:
+def card(**changes: Any) -> RunInfo:
     facts = {
         "started_at": "2026-11-23T18:00:00+00:00",
         "took_s": 512.3,
@@ -85,7 +85,7 @@ def card(**changes: Any) -> Card:
         "repetitions": 5,
         "seconds": 300.0,
     }
-    return Card(**facts | changes)
+    return RunInfo(**facts | changes)
 
 
 def language(test: str, seconds: float, n: float, *, by: float = 0.01, repetitions: int = 5, **values: Any) -> Row:

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+START = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from aesedge.cli import main
+sys.exit(main())
+"""
+"""A program that runs a command and obeys Ctrl-C wherever it was started."""
+
+
 class Cli:
     """Runs commands as a user would type them, against the tiny bundle."""
 

@@ -1,15 +1,12 @@
 """Measure how fast this machine is with a bundle, from the kernels to the photo.
 
-benchmark.py     a run, step by step
-  card.py          machine, libraries, files, settings; ceilings.py, power.py, peak_memory.py
-  subject.py       what is measured: an open model, a photo in its KV cache, photos that it has not seen
-  rounds.py        tests take turns: image_tests.py, language_tests.py, photo_tests.py
-  quality.py       what the measured setting changes in scores and texts
-  pairs.py         another program does the same, in turns
-  predict.py       other types and budgets, by calculation
-  kernels.py       what kernels_bench measures at the model's shapes, in a clone
-result.py        what a run found, and its JSON file
-  formats.py       the same for people and programs: figures.py, tables.py, records.py
-  chart.py         the same as a picture
-compare.py       two results: what is faster by more than chance; regression.py for CI, by ratios
+benchmark.py     one run, step by step
+fixture.py       an open model, a photo in its KV cache, photos that it has not seen
+timing.py        every timed row; rounds.py repeats rows, and pairs of two programs, in turns
+run_info.py      machine, libraries, files and settings; ceilings.py, power.py
+quality.py       what the measured setting changes in scores and texts
+predict.py       other types and image token counts, by calculation
+kernels.py       the native kernels at the model's shapes, in a clone
+result.py        the result and its JSON file; tables.py and output_formats.py write it, chart.py draws it
+compare.py       two results: differences beyond chance; for CI, ratios within one run
 """

@@ -1,6 +1,6 @@
 """Measure what this machine could do at best: reading memory, float and 8-bit arithmetic.
 
-A ceiling is the best of several runs, not their median: what disturbs a run only lowers it.
+A ceiling is the best of several runs, not their median: a disturbed run is only slower.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """The best that was measured; None for what was not."""
 
-    read_bytes_per_s: float | None
+    read_bytes_per_s: float | None = None
     """Reading memory, all threads."""
-    fma_flops_per_s: float | None
-    """Float multiply-add, an addition and a multiplication being two; on a GPU a large product of f16 weights."""
-    int8_ops_per_s: float | None
+    fma_flops_per_s: float | None = None
+    """Float multiply-add, counted as two operations; on a GPU a large product of f16 weights."""
+    int8_ops_per_s: float | None = None
     """8-bit dot products, counted likewise."""
     source: str
     """What measured it, and with which instructions."""
@@ -53,13 +53,12 @@ def clone_module(name: str) -> Any:
 
 
 def better(before: Ceilings, after: Ceilings) -> Ceilings:
-    """Return the best of both: other programs take less from one of them, often much less."""
-    return Ceilings(
-        read_bytes_per_s=max(before.read_bytes_per_s or 0, after.read_bytes_per_s or 0) or None,
-        fma_flops_per_s=max(before.fma_flops_per_s or 0, after.fma_flops_per_s or 0) or None,
-        int8_ops_per_s=max(before.int8_ops_per_s or 0, after.int8_ops_per_s or 0) or None,
-        source=f"{after.source}; the better of before and after",
-    )
+    """Return the best of both: other programs may have disturbed one of them."""
+    best = {
+        name: max(getattr(before, name) or 0, getattr(after, name) or 0) or None
+        for name in ("read_bytes_per_s", "fma_flops_per_s", "int8_ops_per_s")
+    }
+    return Ceilings(**best, source=f"{after.source}; the better of before and after")
 
 
 def measure_ceilings(n_threads: int, device: Device = "cpu") -> Ceilings:
@@ -75,36 +74,27 @@ def measure_ceilings(n_threads: int, device: Device = "cpu") -> Ceilings:
         else:
             return found
     if device == "gpu":
-        source = f"not measured: kernels_bench is not built for a GPU{reason}; make kernels PRESET=cuda (or metal)"
-        return Ceilings(read_bytes_per_s=None, fma_flops_per_s=None, int8_ops_per_s=None, source=source)
-    return _numpy_ceilings(n_threads, reason)
-
-
-def _numpy_ceilings(n_threads: int, reason: str) -> Ceilings:
-    """Measure in a process of its own: BLAS takes its number of threads from the environment, when it is loaded."""
-    script = (
-        f"import msgspec\nfrom {__name__} import numpy_rates\n"
-        f"print(msgspec.json.encode(numpy_rates({n_threads})).decode())"
-    )
-    environment = os.environ | dict.fromkeys(_BLAS_THREADS, str(n_threads))
+        why = f"not measured: kernels_bench is not built for a GPU{reason}; make kernels PRESET=cuda (or metal)"
+        return Ceilings(source=why)
+    # In a process of its own: BLAS reads its number of threads from the environment when it is loaded.
+    script = f"from {__name__} import numpy_rates as r; print(*r({n_threads}))"
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter
             [sys.executable, "-c", script],
             capture_output=True,
             text=True,
             check=True,
-            env=environment,
+            env=os.environ | dict.fromkeys(_BLAS_THREADS, str(n_threads)),
             timeout=_TIMEOUT_S,
         )
-        read, fma = msgspec.json.decode(done.stdout, type=tuple[float, float])
-    except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
-        source = f"not measured: kernels_bench is not built{reason}, and numpy failed: {error}"
-        return Ceilings(read_bytes_per_s=None, fma_flops_per_s=None, int8_ops_per_s=None, source=source)
+        read, fma = map(float, done.stdout.split())
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        return Ceilings(source=f"not measured: kernels_bench is not built{reason}, and numpy failed: {error}")
     source = (
         f"numpy, {n_threads} threads: sums of 256 MiB, BLAS's float product; lower bounds, and none for 8 bits. "
         f"`make kernels` builds what measures all of it{reason}"
     )
-    return Ceilings(read_bytes_per_s=read, fma_flops_per_s=fma, int8_ops_per_s=None, source=source)
+    return Ceilings(read_bytes_per_s=read, fma_flops_per_s=fma, source=source)
 
 
 def numpy_rates(n_threads: int) -> tuple[float, float]:
@@ -122,7 +112,7 @@ def numpy_rates(n_threads: int) -> tuple[float, float]:
 
 
 def _least_seconds(work: Callable[[], object], budget_s: float = 0.7) -> float:
-    """Return the least time of several runs; the first one, which warms up, does not count."""
+    """Return the least time of several runs after one that warms up."""
     work()
     taken: list[float] = []
     while sum(taken) < budget_s or len(taken) < 3:

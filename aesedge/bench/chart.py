@@ -1,9 +1,8 @@
-"""Draw a result: where a photo's time goes, and what share of the ceilings the language model reaches."""
+"""Draw a result: the parts of a photo's time, and the share of the ceilings that the language model reaches."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aesedge.bench.number_format import digits, parameters, rate_text, time_text, words
 from aesedge.bench.plot import COLORS, clean, new_figure, tidy
@@ -16,28 +15,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aesedge.bench.plot import Axes
-    from aesedge.bench.result import Card, Result, Row
+    from aesedge.bench.result import Result, Row, RunInfo
 
-_PARTS = {
-    "decode_image_s": COLORS[4],
-    "vision_s": COLORS[1],
-    "prefill_s": COLORS[0],
-    "first_token_s": COLORS[2],
-    "decode_s": COLORS[3],
-}
+_PARTS = dict(zip(("prefill_s", "vision_s", "first_token_s", "decode_s", "decode_image_s"), COLORS, strict=False))
 _WHOLE, _SHARE, _EMPTY = COLORS[6], COLORS[7], "#ececec"
 _ROOM_FOR_TEXT = 1.6
-"""How far an axis goes, in lengths of the longest bar: what is said stands behind the bars."""
+"""Length of an axis, in lengths of the longest bar: text stands behind the bars."""
 
 
-@dataclass(frozen=True)
-class _Bar:
+class _Bar(NamedTuple):
     name: str
     pieces: Sequence[tuple[str, float]]
     """Colours and lengths."""
-    said: str
+    text: str
     reach: float = 0.0
-    """Length that it could have; 0 where nobody knows."""
+    """Length that it could have; 0 where that is unknown."""
 
 
 def save_chart(result: Result, path: Path) -> None:
@@ -48,12 +40,10 @@ def save_chart(result: Result, path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
         OSError: the folder cannot be written.
     """
-    panels = {
-        "Where a photo's time goes: to the first token (ttft) by what is cached, and whole photos (medians, s)": _times(
-            result.rows
-        ),
-        "Language model: rate, and share of the measured ceiling (%)": _shares(result.rows),
-    }
+    times = "Where a photo's time goes: to the first token (ttft) by what is cached, and whole photos (medians, s)"
+    shares = "Language model: rate, and share of the measured ceiling (%)"
+    panels = {times: [_times(row) for row in result.rows if row.samples_ns and _is_waited_for(row)]}
+    panels[shares] = [_shares(row) for row in result.rows if row.samples_ns and row.group == "language"]
     drawn = {title: bars for title, bars in panels.items() if bars}
     if not drawn:
         raise UsageError(f"{path}: nothing was measured that could be drawn")
@@ -68,7 +58,7 @@ def save_chart(result: Result, path: Path) -> None:
         figure.supxlabel(clean(footer + state, 140), x=0.01, ha="left", fontsize="small")
 
 
-def _title(card: Card) -> str:
+def _title(card: RunInfo) -> str:
     random = f" ({RANDOM_WEIGHTS} of shape {card.random_weights})" if card.random_weights else ""
     facts = [
         card.bundle, f"{parameters(card.model_n_params)} parameters", f"vision {card.plan.get('vision', '-')}",
@@ -86,7 +76,7 @@ def _panel(axes: Axes, title: str, bars: Sequence[_Bar]) -> None:
         for color, length in bar.pieces:
             axes.barh(y, length, left=end, color=color)
             end += length
-        axes.text(max(end, bar.reach) + longest / 100, y, clean(bar.said, 60), va="center")
+        axes.text(max(end, bar.reach) + longest / 100, y, clean(bar.text, 60), va="center")
     axes.set_title(title, loc="left", fontsize="medium")
     axes.set_yticks(range(len(bars)), [clean(bar.name, 24) for bar in bars])
     axes.set_xlim(0, longest * _ROOM_FOR_TEXT)
@@ -104,30 +94,23 @@ def _panel(axes: Axes, title: str, bars: Sequence[_Bar]) -> None:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(named), frameon=False)
 
 
-def _times(rows: Sequence[Row]) -> list[_Bar]:
-    """Return what users wait for: the first token by what is cached, and whole photos one after the other."""
-    bars = []
-    for row in rows:
-        if row.group != "photo" or not row.samples_ns or not (row.cache_state or row.unit == "photos"):
-            continue
-        seconds = row.median_s / (row.n if row.unit and row.n else 1)
-        pieces = [(_PARTS.get(name, _WHOLE), value) for name, value in row.parts_s.items()]
-        said = time_text(seconds) + (f"; {' ± '.join(rate_text(row))} {row.rate_unit}" if row.unit else "")
-        bars.append(_Bar(row.test, pieces or [(_WHOLE, seconds)], said))
-    return bars
+def _is_waited_for(row: Row) -> bool:
+    return row.group == "photo" and (row.cache_state is not None or row.unit == "photos")
 
 
-def _shares(rows: Sequence[Row]) -> list[_Bar]:
-    """Return the rates of the language model, each as long as the share of the ceiling that it reaches."""
-    bars = []
-    for row in rows:
-        if row.group != "language" or not row.samples_ns:
-            continue
-        rate = f"{' ± '.join(rate_text(row))} {row.rate_unit}"
-        if row.percent_of:
-            ceiling, percent = max(row.percent_of.items(), key=lambda share: share[1])
-            said = f"{rate}; {digits(percent, 2)} % of {words(ceiling)}"
-            bars.append(_Bar(row.test, [(_SHARE, min(percent, 100.0))], said, reach=100.0))
-        else:
-            bars.append(_Bar(row.test, [], rate))
-    return bars
+def _times(row: Row) -> _Bar:
+    """Return what users wait for: the first token, or one of several photos."""
+    seconds = row.median_s / (row.n if row.unit and row.n else 1)
+    pieces = [(_PARTS.get(name, _WHOLE), value) for name, value in row.parts_s.items()]
+    text = time_text(seconds) + (f"; {' ± '.join(rate_text(row))} {row.rate_unit}" if row.unit else "")
+    return _Bar(row.test, pieces or [(_WHOLE, seconds)], text)
+
+
+def _shares(row: Row) -> _Bar:
+    """Return a rate of the language model, as long as the share of the ceiling that it reaches."""
+    rate = f"{' ± '.join(rate_text(row))} {row.rate_unit}"
+    if not row.percent_of:
+        return _Bar(row.test, [], rate)
+    ceiling, percent = max(row.percent_of.items(), key=lambda share: share[1])
+    text = f"{rate}; {digits(percent, 2)} % of {words(ceiling)}"
+    return _Bar(row.test, [(_SHARE, min(percent, 100.0))], text, reach=100.0)

@@ -1,16 +1,15 @@
-"""What is measured: an open model, a photo in its KV cache, and photos that it has not seen; times nothing itself."""
+"""An open model to measure, with a photo that may be in its KV cache, and photos that it has not seen."""
 
 from __future__ import annotations
 
 import itertools
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from aesedge.bench.rounds import Sample
+from aesedge.bench.rounds import Sample, Stopwatch
 from aesedge.image import read_image
 from aesedge.llm import binding
 from aesedge.system.closing import Closing
@@ -26,16 +25,11 @@ if TYPE_CHECKING:
     from aesedge.scheduling.requests import Job
 
 _CUT = 8
-"""A new photo lacks up to the eighth part of each side, somewhere."""
+"""A new photo lacks up to an eighth of each side of its source."""
 
 
 class NewPhotos:
-    """Photos that nobody has seen: other parts of given ones, of the given size.
-
-    Args:
-        sources: photos.
-        folder: where they are written.
-    """
+    """Writes photos that no cache knows into a folder: crops of given ones, of the same size."""
 
     def __init__(self, sources: Sequence[Path], folder: Path) -> None:
         self._pictures = [read_image(path) for path in sources]
@@ -44,14 +38,10 @@ class NewPhotos:
         self._rng = np.random.default_rng()
 
     def write(self, *, megapixels: float | None = None) -> Path:
-        """Return the path of a new JPEG.
-
-        Args:
-            megapixels: its size; None leaves it as the given one is.
-        """
+        """Return the path of a new JPEG, as large as its source or of so many megapixels."""
         n = next(self._numbers)
         picture = self._pictures[n % len(self._pictures)]
-        # Parts begin between pixels: whole ones are so few that one would come twice, and be in the caches.
+        # Crops begin between pixels: there are so few whole ones that one would come twice, and be in the caches.
         left, top = (self._rng.uniform(0, side / _CUT) for side in picture.size)
         width, height = ((1 - 1 / _CUT) * side for side in picture.size)
         part = (left, top, left + width, top + height)
@@ -62,13 +52,13 @@ class NewPhotos:
         return path
 
 
-class Subject(Closing):
-    """A model that has been warmed, and a photo that may be in its KV cache. Close it, or use it as a context manager.
+class Fixture(Closing):
+    """A model that has been warmed up, and a photo that may be in its KV cache. Close it, or use it in a ``with``.
 
     Args:
-        model: open, with room for two photos; whoever opened it closes it.
+        model: open, with room for two photos; it is not closed with this.
         photos: given ones; the first is the one in the KV cache.
-        new_photos: makes others of them.
+        new_photos: makes unseen ones of them.
     """
 
     def __init__(self, model: Model, photos: Sequence[Path], new_photos: NewPhotos) -> None:
@@ -81,14 +71,14 @@ class Subject(Closing):
             self.photo: Photo = stack.enter_context(model.look(photos[0]))
             self.photo.score()
             self.photo_s = watch.seconds
-            """What looking at a photo and scoring it took, the first time."""
+            """Time of looking at the photo and scoring it, the first time."""
             self.state = self._save()
-            """What the KV cache holds up to the end of the image, as :meth:`aesedge.llm.Context.save` returns it."""
+            """The KV cache up to the end of the image, as :meth:`aesedge.llm.Context.save` returns it."""
             self.photo.image.restore = self._restore
             self._resources = stack.pop_all()
 
     def prefill(self) -> None:
-        """Have the photo in the KV cache; where it left, it is copied there again."""
+        """Have the photo in the KV cache; where it left, its state is restored."""
 
         def work() -> Job[None]:
             yield from self.model.sequences.acquire(self.photo.image)
@@ -96,7 +86,7 @@ class Subject(Closing):
         self.model.scheduler.submit(work()).wait()
 
     def leave(self) -> None:
-        """Have the photo leave the KV cache: attention reads what stands there of others, and users have one photo."""
+        """Evict the photo from the KV cache: attention reads the cells of others, and users have one photo."""
         self.model.scheduler.call(lambda: self.model.sequences.evict(self.photo.image)).wait()
 
     @property
@@ -105,7 +95,7 @@ class Subject(Closing):
         return self.model.sequences.n_positions(self.photo.image)
 
     def timed(self, work: Job[Sample]) -> Sample:
-        """Have work done by the scheduler."""
+        """Run a job on the scheduler."""
         return self.model.scheduler.submit(work).wait()
 
     def _save(self) -> npt.NDArray[np.uint8]:
@@ -125,25 +115,9 @@ class Subject(Closing):
         return True
 
     def finish(self) -> None:
-        """Wait for a GPU, which works on after llama_decode has returned; for work, on the scheduler's thread."""
+        """Wait for a GPU, which goes on after llama_decode returns; call it on the scheduler's thread."""
         self._synchronize(self.model.sequences.context.handle)
 
     def close(self) -> None:
-        """Let the photo leave the KV cache. Closing twice does nothing."""
+        """Release the photo. Closing twice does nothing."""
         self._resources.close()
-
-
-class Stopwatch:
-    """A clock that starts when it is made."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter_ns()
-
-    def sample(self, **parts_s: float) -> Sample:
-        """Return what has passed."""
-        return Sample(time.perf_counter_ns() - self._started, parts_s)
-
-    @property
-    def seconds(self) -> float:
-        """What has passed, in seconds."""
-        return (time.perf_counter_ns() - self._started) / 1e9

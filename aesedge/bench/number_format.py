@@ -1,4 +1,4 @@
-"""How figures are written for people: times, rates, memory, settings; knows units, not what was measured."""
+"""Write figures for people: times, rates, sizes, settings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ if TYPE_CHECKING:
     from aesedge.bench.result import Row
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_UNITS = (
+    ("bytes_per_s", "B/s"),
+    ("flops_per_s", "FLOP/s"),
+    ("ops_per_s", "OP/s"),
+    ("per_s", "/s"),
+    ("bytes", "B"),
+    ("percent", "%"),
+    ("s", "s"),
+)
+"""Last words of a name, and the unit of its number."""
 _HASH_DIGITS = 12
 _HASH_LENGTHS = {40, 64}  # SHA-1 of a commit, SHA-256 of a file
 
 
 def digits(value: float, n: int = 3) -> str:
-    """Return a number with so many digits that count, and no exponent: ``1234``, ``12.3``, ``0.00123``."""
+    """Return a number with n significant digits, and no exponent: ``1234``, ``12.3``, ``0.00123``."""
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
     whole = math.floor(math.log10(abs(value))) + 1
@@ -33,10 +43,7 @@ def time_text(seconds: float) -> str:
 
 
 def rate_text(row: Row) -> tuple[str, str]:
-    """Return a row's mean rate and its deviation as llama-bench writes them; slow ones with more digits.
-
-    Both are empty where there is no rate.
-    """
+    """Return a row's mean rate and its deviation as llama-bench writes them, both empty where there is no rate."""
     if not row.samples_ns or not row.unit:
         return "", ""
     rate = row.avg_ts
@@ -50,12 +57,12 @@ def change_text(ratio: float) -> str:
 
 
 def interval_text(low: float, high: float) -> str:
-    """Return between what a ratio lies: ``1.28..1.36``."""
+    """Return the bounds of a ratio: ``1.28..1.36``."""
     return f"{change_text(low)[:-1]}..{change_text(high)[:-1]}"
 
 
 def share_text(shares: Mapping[str, float]) -> str:
-    """Return what share of each ceiling is reached: ``73 % of memory read``; the ceilings go by their names."""
+    """Return the share of each ceiling that is reached: ``73 % of memory read``."""
     return ", ".join(f"{digits(percent, 2)} % of {words(name)}" for name, percent in shares.items())
 
 
@@ -77,26 +84,21 @@ def parameters(n: int) -> str:
 
 
 def words(name: str) -> str:
-    """Return a name from code or JSON as words; names that have spaces are left alone."""
+    """Return a name from code or JSON as words; one that has spaces is left alone."""
     return name if " " in name else name.replace("_", " ")
 
 
 def value_text(value: Any, name: str = "") -> str:
-    """Return what JSON holds, as people read it; the end of a name tells the unit, as everywhere in aesedge.
-
-    Args:
-        value: anything that JSON can hold.
-        name: what it is called: ``_bytes``, ``_s``, ``_bytes_per_s``, ``_flops_per_s``, ``_ops_per_s``, ``_percent``.
-    """
+    """Return a value from JSON as people read it; its name ends with the unit: ``_bytes``, ``_s``, ``_per_s``."""
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
         return (("on", "off"), ("yes", "no"))[name.startswith(("is_", "has_"))][not value]
     if isinstance(value, int | float):
-        return _number_text(value, name)
+        return _number_text(value, _unit_of(name)[1])
     if isinstance(value, dict):
-        told = {key: inner for key, inner in value.items() if inner not in (None, "", [], {})}  # 0 and False are told
-        return ", ".join(_named(key, inner) for key, inner in told.items()) or "-"
+        told = [_named(key, inner) for key, inner in value.items() if inner not in (None, "", [], {})]  # not 0, False
+        return ", ".join(told) or "-"
     if isinstance(value, list | tuple):
         return ", ".join(f"({value_text(v)})" if isinstance(v, dict) else value_text(v, name) for v in value) or "-"
     text = str(value)
@@ -104,28 +106,21 @@ def value_text(value: Any, name: str = "") -> str:
     return text[:_HASH_DIGITS] if is_hash else text
 
 
+def _number_text(value: float, unit: str) -> str:
+    if unit == "s":
+        return time_text(value)
+    if unit == "%":
+        return f"{digits(value)} %"
+    return scaled(value, unit) if unit else str(value) if isinstance(value, int) else digits(value, 4)
+
+
 def _named(name: str, value: Any) -> str:
     shown = value_text(value, name)
-    return f"{name_text(name, value)} {f'({shown})' if isinstance(value, dict | list) else shown}"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    end = _unit_of(name)[0] if is_number else ""  # it stands behind the number
+    label = words(name.removesuffix(f"_{end}") if end else name.removeprefix("is_"))
+    return f"{label} {f'({shown})' if isinstance(value, dict | list) else shown}"
 
 
-def name_text(name: str, value: Any) -> str:
-    """Return a name as words, without the unit that stands behind its number anyway."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        for end in ("_bytes_per_s", "_flops_per_s", "_ops_per_s", "_per_s", "_bytes", "_percent", "_s"):
-            if name.endswith(end):
-                return words(name.removesuffix(end))
-    return words(name.removeprefix("is_"))
-
-
-def _number_text(value: float, name: str) -> str:
-    for end, unit in (("bytes_per_s", "B/s"), ("flops_per_s", "FLOP/s"), ("ops_per_s", "OP/s"), ("per_s", "/s")):
-        if name.endswith(end):
-            return scaled(value, unit)
-    if name.endswith("bytes"):
-        return scaled(value, "B")
-    if name.endswith("percent"):
-        return f"{digits(value)} %"
-    if name.endswith("_s"):
-        return time_text(value)
-    return str(value) if isinstance(value, int) else digits(value, 4)
+def _unit_of(name: str) -> tuple[str, str]:
+    return next(((end, unit) for end, unit in _UNITS if f"_{name}".endswith(f"_{end}")), ("", ""))

@@ -1,21 +1,28 @@
-"""A result in the forms that other programs take: Markdown for people's notes, and files for programs.
+"""Write a result as Markdown, CSV, JSON or JSON lines.
 
-Knows how each form is written, not what was measured; what a terminal shows is the business of the command line.
+In CSV and JSON lines a field that llama-bench has goes by its name (``test::get_fields`` of
+tools/llama-bench/llama-bench.cpp) and comes first, in its order; ours follow.
+What was not measured is empty or null; a measured 0 is 0.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import csv
+import io
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from aesedge.bench.kernels import kernel_tables
 from aesedge.bench.number_format import binary_size, digits, parameters, rate_text, scaled, share_text
-from aesedge.bench.records import csv_text, jsonl_text
-from aesedge.bench.result import result_json
+from aesedge.bench.result import Row, result_json
 from aesedge.bench.tables import (
     Table,
     against_table,
     card_facts,
     exclusions,
+    gpu_names,
     image_rate,
     model_text,
     parts_table,
@@ -26,13 +33,13 @@ from aesedge.bench.tables import (
 from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from aesedge.bench.result import Result, Row
+    from aesedge.bench.result import Result, RunInfo
 
 FileFormat = Literal["md", "csv", "json", "jsonl"]
 Format = Literal["table", FileFormat]
-"""What users can ask for; ``table`` is for terminals, and drawn by the command line."""
+"""What users can ask for; the command line draws ``table``."""
 INTERRUPTED = "incomplete: interrupted; what had been measured by then"
 _LEFT = {"model", "backend", "test", "cache", "% of ceiling", "other rate", "not in the time"}
 _ESCAPED = {ord(sign): f"\\{sign}" for sign in "\\|*`<"} | {ord("\n"): " "}
@@ -56,71 +63,68 @@ def left_out(result: Result, format: Format) -> str:  # noqa: A002
 
 
 def markdown(result: Result) -> str:
-    """Return a result as Markdown: the card, llama-bench's table with our columns behind, and what stands beside it."""
-    parts = [f"# {_escaped(title_text(result))}"]
-    if not result.complete:
-        parts.append(f"**{INTERRUPTED}.**")
+    """Return a result as Markdown: what holds for all rows, llama-bench's table with our columns, and the rest."""
+    parts = [f"# {_escaped(title_text(result))}", "" if result.complete else f"**{INTERRUPTED}.**"]
     parts.append("\n".join(f"- **{_escaped(name)}**: {_escaped(text)}" for name, text in card_facts(result.card)))
     if result.rows:
         parts += [grid(_rows_table(result)), _footnotes(result.rows)]
-    made_of = parts_table(result.rows)
-    if made_of:
-        parts += ["Medians of what the times are made of:", grid(made_of)]
+    against = f"Against {_escaped(result.reference or 'the reference')}, in turns:"
+    tables = [
+        ("Medians of what the times are made of:", parts_table(result.rows)),
+        (against, against_table(result)),
+        ("Calculated, not measured, for a new photo:", predictions_table(result)),
+        *((f"Kernels: {title}", found) for title, found in kernel_tables(result)),
+    ]
+    shown = [[title, grid(found)] if found else [] for title, found in tables]
+    parts += shown[0]
     if result.quality is not None:
         parts.append(f"**Quality**: {_escaped(quality_text(result.quality))}")
-    against = against_table(result)
-    if against:
-        parts += [f"Against {_escaped(result.reference or 'the reference')}, in turns:", grid(against)]
-    predictions = predictions_table(result)
-    if predictions:
-        parts += ["Calculated, not measured, for a new photo:", grid(predictions)]
-    parts += [part for title, found in kernel_tables(result) for part in (f"Kernels: {title}", grid(found))]
-    if result.notes:
-        parts.append("\n".join(f"- left out: {_escaped(note)}" for note in result.notes))
+    parts += [part for both in shown[1:] for part in both]
+    parts.append("\n".join(f"- left out: {_escaped(note)}" for note in result.notes))
     return "\n\n".join(part for part in parts if part)
 
 
 def _rows_table(result: Result) -> Table:
-    """Return llama-bench's columns, then ours; of ours only those that a row has something for."""
+    """Return llama-bench's columns, then those of ours that a row has something for."""
     card, notes = result.card, {text: str(i) for i, text in enumerate(exclusions(result.rows), 1)}
     on_gpu = "CPU" not in card.backend
-    fixed = ["model", "size", "params", "backend", *(["ngl"] if on_gpu else []), "threads", "test"]
-    ours = [
-        "t/s", "other rate", "median ms", "p95 ms", "reps", "n", "unit", "% of ceiling", "watts", "cache", "memory",
-        "not in the time",
-    ]  # fmt: skip
-    model = [model_text(card), binary_size(card.model_size), parameters(card.model_n_params), card.backend]
-    model += [str(card.plan.get("n_gpu_layers", ""))] if on_gpu else []
-    cells = [
-        [*model, _threads(result, row), row.test, *_our_cells(row, notes.get(row.excludes))] for row in result.rows
+    model = {
+        "model": model_text(card),
+        "size": binary_size(card.model_size),
+        "params": parameters(card.model_n_params),
+        "backend": card.backend,
+    } | ({"ngl": str(card.plan.get("n_gpu_layers", ""))} if on_gpu else {})
+    lines = [
+        model | {"threads": _threads(result, row), "test": row.test} | _our_cells(row, notes.get(row.excludes))
+        for row in result.rows
     ]
-    kept = [i for i in range(len(fixed + ours)) if i <= len(fixed) or any(line[i] for line in cells)]
-    return Table([(fixed + ours)[i] for i in kept], [[line[i] for i in kept] for line in cells])
+    always = {*model, "threads", "test", "t/s"}
+    header = [name for name in lines[0] if name in always or any(line[name] for line in lines)]
+    return Table(header, [[line[name] for name in header] for line in lines])
 
 
-def _our_cells(row: Row, note: str | None) -> list[str]:
-    timed = bool(row.samples_ns)
-    also = image_rate(row)
+def _our_cells(row: Row, note: str | None) -> dict[str, str]:
+    timed, also = bool(row.samples_ns), image_rate(row)
     rate = " ± ".join(rate_text(row)) if timed and row.unit else ""
-    told = f"{rate} {row.rate_unit}{also and f', {also}'}" if rate and row.rate_unit != "t/s" else ""
-    return [
-        rate if rate and not told else "",
-        told,
-        _ms(row.median_s) if timed else "",
-        _ms(row.p95_s) if timed else "",
-        str(len(row.samples_ns)) if timed else "",
-        f"{row.n:.4g}" if timed and row.unit else "",
-        row.unit if timed else "",
-        share_text(row.percent_of),
-        "" if row.watts is None else digits(row.watts),
-        row.cache_state or "",
-        "" if row.n_bytes is None else scaled(row.n_bytes, "B"),
-        f"[{note}]" if note else "",
-    ]
+    is_tokens = row.rate_unit == "t/s"
+    return {
+        "t/s": rate if is_tokens else "",
+        "other rate": f"{rate} {row.rate_unit}{also and f', {also}'}" if rate and not is_tokens else "",
+        "median ms": _ms(row.median_s) if timed else "",
+        "p95 ms": _ms(row.p95_s) if timed else "",
+        "reps": str(len(row.samples_ns)) if timed else "",
+        "n": f"{row.n:.4g}" if timed and row.unit else "",
+        "unit": row.unit if timed else "",
+        "% of ceiling": share_text(row.percent_of),
+        "watts": "" if row.watts is None else digits(row.watts),
+        "cache": row.cache_state or "",
+        "memory": "" if row.n_bytes is None else scaled(row.n_bytes, "B"),
+        "not in the time": f"[{note}]" if note else "",
+    }
 
 
 def _threads(result: Result, row: Row) -> str:
-    """Return the threads of what a row runs; all of them where it runs several things with different numbers."""
+    """Return the threads of what a row runs; all numbers where it runs several things with different ones."""
     plan = result.card.plan
     names = ["threads_vision", "threads_batch", "threads"]
     if row.group == "image" and row.n_prompt:
@@ -138,9 +142,8 @@ def _ms(seconds: float) -> str:
 
 
 def _footnotes(rows: Sequence[Row]) -> str:
-    found = exclusions(rows)
     warm = sorted({row.n_warm_up for row in rows if row.samples_ns})
-    lines = [f"- [{i}] not in the time: {_escaped(text)}" for i, text in enumerate(found, 1)]
+    lines = [f"- [{i}] not in the time: {_escaped(text)}" for i, text in enumerate(exclusions(rows), 1)]
     if warm:
         counts = f"{warm[0]}" if len(warm) == 1 else f"{warm[0]} to {warm[-1]}"
         lines.append(f"- before the repetitions of a row: {counts} that were not timed (warm-up)")
@@ -150,19 +153,115 @@ def _footnotes(rows: Sequence[Row]) -> str:
 def grid(table: Table) -> str:
     """Return a table as GitHub's Markdown, padded so that it can be read unrendered too."""
     header, cells = list(map(_escaped, table.header)), [list(map(_escaped, row)) for row in table.rows]
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    widths = [max(3, *map(len, column)) for column in zip(header, *cells, strict=True)]
     left = [name in _LEFT or not any(row[i][:1].isdigit() for row in cells) for i, name in enumerate(header)]
 
     def line(row: Sequence[str]) -> str:
         padded = (c.ljust(w) if is_left else c.rjust(w) for c, w, is_left in zip(row, widths, left, strict=True))
         return f"| {' | '.join(padded)} |"
 
-    rules = (
-        "-" * max(3, w) if is_left else "-" * (max(3, w) - 1) + ":" for w, is_left in zip(widths, left, strict=True)
-    )
+    rules = ["-" * w if is_left else "-" * (w - 1) + ":" for w, is_left in zip(widths, left, strict=True)]
     return "\n".join([line(header), f"| {' | '.join(rules)} |", *map(line, cells)])
 
 
 def _escaped(text: str) -> str:
-    """Return text in which Markdown finds no signs of its own, and a table no further column."""
+    """Escape what Markdown would read as its own signs, or as a further column."""
     return sanitize(text, lines=True).translate(_ESCAPED)
+
+
+def csv_text(result: Result) -> str:
+    """Return the rows as CSV: one table, as spreadsheets and data frames expect it, with objects as JSON."""
+    written = io.StringIO()
+    table = csv.writer(written, lineterminator="\n")
+    table.writerow(_record(result, Row(test="", group="load")))  # a result without rows has a header too
+    for row in result.rows:
+        table.writerow(map(_cell, _record(result, row).values()))
+    return written.getvalue().rstrip("\n")
+
+
+def jsonl_text(result: Result) -> str:
+    """Return everything that was measured, one object to a line; ``kind`` tells what it is.
+
+    ``card`` holds for all of them; a ``row`` has its repetitions too; ``against``, ``quality``, ``prediction`` and
+    ``kernels`` follow.
+    """
+    lines: list[dict[str, Any]] = [{"kind": "card", **msgspec.to_builtins(result.card), "complete": result.complete}]
+    for row in result.rows:
+        samples = {"samples_ns": row.samples_ns, "samples_ts": row.samples_ts if row.unit else []}
+        lines.append({"kind": "row", **_record(result, row), **samples, "complete": result.complete})
+    card = result.card
+    run = {
+        "test_time": card.started_at,
+        "bundle": card.bundle,
+        "model_type": card.model_type,
+        "random_weights": card.random_weights,
+    }
+    lines += [{"kind": kind, **run, **record} for kind, record in _other_records(result)]
+    return "\n".join(msgspec.json.encode(line).decode() for line in lines)
+
+
+def _other_records(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:
+    for pair in result.against:
+        told = msgspec.to_builtins(pair) | {"ratios": pair.ratios, "ratio": pair.ratio if pair.ratios else None}
+        yield "against", told | {"reference": result.reference}
+    if result.quality is not None:
+        yield "quality", msgspec.to_builtins(result.quality)
+    for prediction in result.predictions:
+        yield "prediction", msgspec.to_builtins(prediction)
+    if result.kernels is not None:
+        yield "kernels", {"kernels": result.kernels}
+
+
+def _record(result: Result, row: Row) -> dict[str, Any]:
+    """Return a row's fields, in order."""
+    card, plan, timed = result.card, result.card.plan, bool(row.samples_ns)
+    llm, vision = _file(card, "llm"), _file(card, "vision")
+    rated = timed and bool(row.unit)
+    return {
+        "build_commit": commit(card.libraries), "cpu_info": card.hardware.get("cpu"),
+        "gpu_info": gpu_names(card), "backends": card.backend,
+        "model_filename": llm.get("path", llm.get("name", "")), "model_type": card.model_type,
+        "model_size": card.model_size, "model_n_params": card.model_n_params, "n_batch": plan.get("n_batch"),
+        "n_ubatch": plan.get("n_ubatch"),
+        "n_threads": plan.get("threads_batch") if row.n_prompt and not row.n_gen else plan.get("threads"),
+        "type_k": plan.get("kv_type"), "type_v": plan.get("kv_type"), "n_gpu_layers": plan.get("n_gpu_layers"),
+        "flash_attn": _cell(plan.get("flash_attention")), "repack": plan.get("repack"), "n_prompt": row.n_prompt,
+        "n_gen": row.n_gen, "n_depth": row.n_depth, "test_time": card.started_at,
+        "avg_ns": round(row.avg_ns) if timed else None,  # whole nanoseconds, as in llama-bench
+        "stddev_ns": round(row.stddev_ns) if timed else None,
+        "avg_ts": row.avg_ts if rated else None, "stddev_ts": row.stddev_ts if rated else None,
+        "test": row.test, "test_group": row.group, "rate_unit": row.rate_unit, "n_units": row.n,
+        "median_ns": round(row.median_s * 1e9) if timed else None,
+        "p95_ns": round(row.p95_s * 1e9) if timed else None, "n_samples": len(row.samples_ns),
+        "n_warm_up": row.n_warm_up, "cache_state": row.cache_state, "n_parallel": row.n_parallel,
+        "n_image_tokens": plan.get("n_image_tokens"), "n_threads_batch": plan.get("threads_batch"),
+        "n_threads_vision": plan.get("threads_vision"), "vision": plan.get("vision"), "bundle": card.bundle,
+        "random_weights": card.random_weights, "n_bytes": row.n_bytes, "watts": row.watts,
+        "percent_of": row.percent_of, "parts_s": row.parts_s, "excludes": row.excludes,
+        "llm_sha256": llm.get("sha256"), "vision_sha256": vision.get("sha256"), "aesedge": card.aesedge,
+        "complete": result.complete,
+    }  # fmt: skip
+
+
+def commit(libraries: Mapping[str, Any]) -> str:
+    """Return the commit of llama.cpp, wherever in the libraries it stands; empty where it is unknown."""
+    for name, value in libraries.items():
+        found = commit(value) if isinstance(value, dict) else str(value or "") if name.endswith("commit") else ""
+        if found:
+            return found
+    return ""
+
+
+def _file(card: RunInfo, role: str) -> dict[str, Any]:
+    return next((file for file in card.files if file.get("role") == role), {})
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as CSV holds it: objects as JSON, switches as 0 or 1, nothing for what is unknown."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, dict | list):
+        return msgspec.json.encode(value).decode() if value else None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from matplotlib.axes import Axes as Axes  # noqa: PLC0414 (for those who draw)
+    from matplotlib.axes import Axes as Axes  # noqa: PLC0414 (used by the modules that draw)
     from matplotlib.figure import Figure
 
 COLORS = ("#1b6ca8", "#c0392b", "#1e8449", "#8e44ad", "#d68910", "#117a65", "#7f8c8d", "#2c3e50", "#a04000")
@@ -30,7 +30,7 @@ Point = tuple[float, float]
 
 
 def require_matplotlib() -> None:
-    """Import matplotlib; what it keeps (a list of fonts) goes into aesedge's cache folder, not the user's home.
+    """Import matplotlib; its list of fonts goes into aesedge's cache folder, not the user's home.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -94,7 +94,7 @@ class Chart:
     """Name to points, in order of x."""
     log_x: bool = False
     band: Point | None = None
-    """Values of y between which everything is well: shown as a band."""
+    """Acceptable values of y, shown as a band."""
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all.

@@ -1,26 +1,23 @@
-"""Calculate seconds per photo for what was not measured: other numbers of image tokens, and other types.
+"""Calculate seconds per photo for other numbers of image tokens, and for other types, from rates that were measured.
 
-A new photo's score takes, by rates that were measured::
+A new photo takes::
 
     score    = decode the image + preprocess + vision + (N + n_question) / prefill + n_label_steps / decode
     critique = score + n_critique / prefill + n_gen / decode
 
-with N image tokens. Another budget is another N. In another type prefill and decode are as many times slower as small
-models of the two types are, in turns on this machine (``aesedge_export.random_weights.type_costs``): for prefill that
-ratio itself, since layers are all there is to compute; for decode, which is reading weights, each type's seconds for a
-byte of its small model, times the bytes that the large one reads for a token. So the head, which the small model has
-next to nothing of, and mixtures that give other layers more bits are in it by their bytes.
+with N image tokens. In another type prefill and decode take other multiples of the measured seconds, which
+``aesedge_export.random_weights.type_costs`` measures.
 
-Not in it: attention costs more behind more image tokens, a short question is prefilled less efficiently than an image.
+Left out: attention costs more behind more image tokens, a short question is prefilled less efficiently than an image.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from aesedge.bench.photo_timing import N_CRITIQUE
 from aesedge.bench.result import Prediction
+from aesedge.bench.timing import N_CRITIQUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,38 +25,15 @@ if TYPE_CHECKING:
     from aesedge.bench.result import Row
     from aesedge.engine.model import Model
 
-    MeasureTypes = Callable[[Model, Callable[[float], None]], "TypeCosts"]
-    """Times other types against that of an open model."""
+    PredictTypes = Callable[[Model, "Measured", Callable[[float], None]], tuple[list[Prediction], list[str]]]
+    """Times other types against that of an open model, and predicts them; returns remarks on what it left out too."""
 
 _SHARES = (1, 3 / 4, 1 / 2, 1 / 4, 1 / 9)
 
 
-@dataclass(frozen=True)
-class TypeCost:
-    """How a type compares with the measured one."""
-
-    gguf: str
-    prefill: float
-    """Seconds for a row, as a multiple of the measured type's."""
-    decode: float
-    """Seconds for a token of the large model, as a multiple of the measured type's."""
-    bytes_per_token: int
-    """Weights that decoding a token reads in the large model."""
-    repack: bool
-    """Whether its weights were copied into layouts for this CPU."""
-
-
-class TypeCosts(NamedTuple):
-    """What was found within the time."""
-
-    costs: list[TypeCost]
-    left_out: dict[str, str]
-    """Type to the reason why nothing is known of it."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a photo was found to be made of."""
+    """What a photo takes, part by part."""
 
     gguf: str
     vision: str
@@ -72,13 +46,13 @@ class Measured:
     decode_per_s: float
     """Tokens a second, behind an image."""
     n_question: int
-    """Tokens of the score question; the text before the image is prefilled once for all photos, so it is not here."""
+    """Tokens of the score question; the text before the image is prefilled once for all photos."""
     n_critique: int
     """Tokens of the question that a critique answers."""
     n_gen: int
     """Tokens of a critique."""
     n_label_steps: int = 1
-    """Batches in which labels of several tokens are read further, for the score."""
+    """Batches in which labels of several tokens are read, for the score."""
 
     def prediction(
         self, basis: str, *, gguf: str = "", n: int | None = None, prefill: float = 1.0, decode: float = 1.0
@@ -88,9 +62,9 @@ class Measured:
         Args:
             basis: what they are calculated from.
             gguf: the type; empty is the measured one.
-            n: image tokens; None are as many as were measured.
+            n: image tokens; None is the measured number.
             prefill: seconds for a row, as a multiple of the measured type's.
-            decode: seconds for a token.
+            decode: seconds for a token, likewise.
         """
         n = self.n_image_tokens if n is None else n
         row_s, token_s = prefill / self.prefill_per_s, decode / self.decode_per_s
@@ -108,7 +82,7 @@ class Measured:
 
 
 def measured_of(model: Model, rows: Sequence[Row]) -> Measured | None:
-    """Return what a photo was found to be made of; None where a row that is needed was not measured."""
+    """Collect what a photo takes from the rows; None where one of them was not measured."""
     found = {row.test: row for row in rows if row.samples_ns}
     plan, manifest = model.plan, model.manifest
     behind = next((row for row in found.values() if row.test.startswith("tg") and row.n_depth), None)
@@ -138,47 +112,23 @@ def budgets_of(least: int, most: int) -> list[int]:
 
 
 def predict_budgets(measured: Measured, budgets: Iterable[int]) -> list[Prediction]:
-    """Return what other numbers of image tokens would take in the measured type."""
+    """Predict other numbers of image tokens in the measured type."""
     basis = f"rates measured with {measured.n_image_tokens} image tokens"
     return [measured.prediction(basis, n=n) for n in budgets if n != measured.n_image_tokens]
 
 
-def predict_types(measured: Measured, costs: Iterable[TypeCost]) -> list[Prediction]:
-    """Return what other types would take, with the measured number of image tokens."""
-    return [
-        measured.prediction(
-            f"{measured.gguf.lower()} as measured; against it prefill takes {cost.prefill:.2f} and decode "
-            f"{cost.decode:.2f} times as long, by models of few layers, as wide"
-            + (", weights repacked" if cost.repack else ""),
-            gguf=cost.gguf,
-            prefill=cost.prefill,
-            decode=cost.decode,
-        )
-        for cost in costs
-    ]
-
-
 def predict(
-    model: Model, rows: Sequence[Row], measure_types: MeasureTypes | None, show: Callable[[float], None]
+    model: Model, rows: Sequence[Row], predict_types: PredictTypes | None, show: Callable[[float], None]
 ) -> tuple[list[Prediction], list[str]]:
-    """Predict other budgets where the bundle can, other types where small models of them can be made.
-
-    Args:
-        model: open, as it was measured.
-        rows: what was measured.
-        measure_types: times other types; None predicts budgets alone.
-        show: called with the share done, 0..1.
+    """Predict other numbers of image tokens, and other types where there is a way to time them.
 
     Returns:
-        What is predicted, and remarks on what is not.
+        The predictions, and remarks on types that were left out.
     """
     measured = measured_of(model, rows)
     if measured is None:
         return [], []
     tokens = model.manifest.image_tokens
     found = predict_budgets(measured, budgets_of(tokens.min, tokens.max))
-    if measure_types is None:
-        return found, []
-    types = measure_types(model, show)
-    notes = [f"no prediction for {kind}: {why}" for kind, why in types.left_out.items()]
-    return found + predict_types(measured, types.costs), notes
+    of_types, notes = predict_types(model, measured, show) if predict_types is not None else ([], [])
+    return found + of_types, notes

@@ -1,7 +1,6 @@
 """Measure what a setting changes in scores and texts, against the most precise one that its bundle has.
 
-Both sides are open one after the other, the reference first: what it writes is what both then read. Who has the
-measured model open for something else anyway uses the two halves, :func:`read_reference` and :func:`compare`.
+The reference is open first, alone: what it writes is what both then read.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ _VISION_ORDER = ("fp32", "fp16", "int8")
 
 @dataclass(frozen=True)
 class Reference:
-    """What the reference said, photo by photo."""
+    """What the reference said of each photo."""
 
     name: str
     """Its types, image tokens and KV cache."""
     attributes: bool
-    """Whether the attributes were asked for too."""
+    """Whether the attributes were scored too."""
     photos: Sequence[Path]
     readings: Sequence[Reading]
     note: str
@@ -57,8 +56,13 @@ def reference_options(manifest: Manifest, options: Options) -> Options:
     )
 
 
+def _most_precise(types: Sequence[str], order: Sequence[str], default: str) -> str:
+    by_name = {type_.lower(): type_ for type_ in types}
+    return next((by_name[name] for name in order if name in by_name), default)
+
+
 def setting_name(plan: Plan) -> str:
-    """Return what of a setting changes what is said."""
+    """Name what of a setting changes scores and texts."""
     return f"{plan.gguf.lower()}, vision {plan.vision.lower()}, {plan.n_image_tokens} image tokens, KV {plan.kv_type}"
 
 
@@ -70,52 +74,41 @@ def read_reference(
     attributes: bool = True,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> Reference | Quality:
-    """Open the reference, let it judge photos and write about them, and close it.
+    """Open the reference, let it score photos and write about them, and close it.
 
     Args:
         bundle: the bundle.
         options: of the measured setting.
-        photos: which; the built-in ones.
+        photos: which.
         attributes: whether the attributes' scores are compared too: four more questions a photo.
         progress: called with the share of the photos that are done, 0..1.
 
     Returns:
-        What it said; or the result at once, where the measured setting is the reference itself and nothing is opened.
+        What it said; or the result at once, where the measured setting is the reference itself.
 
     Raises:
         MemoryFitError: the reference does not fit this machine's memory.
     """
     manifest = bundle.manifest
     chosen = reference_options(manifest, options)
-    plan, measured = make_plan(chosen, bundle), make_plan(options, bundle)
-    name, is_random = setting_name(plan), manifest.source.checkpoint == RANDOM_WEIGHTS
-    if name == setting_name(measured):
-        return _same(name, is_random=is_random)
-    note = (
-        "the weights are random: this says how the runtime rounds, nothing about a trained model" if is_random else ""
-    )
+    name, is_random = setting_name(make_plan(chosen, bundle)), manifest.source.checkpoint == RANDOM_WEIGHTS
+    if name == setting_name(make_plan(options, bundle)):
+        why = "a bundle of random weights with nothing else" if is_random else "the bundle has nothing more precise"
+        note = f"not measured: the setting is the reference itself ({why})"
+        unchanged = {"score_drift": 0.0, "worst_score_drift": 0.0, "nll_change": 0.0}
+        return Quality(setting=name, reference=name, n_photos=0, note=note, **unchanged)
+    note = "the weights are random: this says how the runtime rounds, nothing about a trained model"
     readings: list[Reading] = []
     with Model(bundle, chosen) as model:
         for i, path in enumerate(photos):
             with model.look(path) as photo:
                 readings.append(read_photo(model, photo, attributes=attributes))
             progress((i + 1) / len(photos))
-    return Reference(name, attributes, list(photos), readings, note)
+    return Reference(name, attributes, list(photos), readings, note if is_random else "")
 
 
-def compare(
-    reference: Reference,
-    model: Model,
-    *,
-    progress: Callable[[float], None] = lambda _share: None,
-) -> Quality:
-    """Let a model judge the reference's photos and read what the reference wrote.
-
-    Args:
-        reference: what it said.
-        model: in the measured setting; it stays open.
-        progress: called with the share of the photos that are done, 0..1.
-    """
+def compare(reference: Reference, model: Model, *, progress: Callable[[float], None] = lambda _share: None) -> Quality:
+    """Let an open model in the measured setting score the same photos, and read what the reference wrote."""
     changes = Changes()
     for i, (path, theirs) in enumerate(zip(reference.photos, reference.readings, strict=True)):
         with model.look(path) as photo:
@@ -123,22 +116,3 @@ def compare(
         progress((i + 1) / len(reference.readings))
     setting = setting_name(model.plan)
     return Quality(setting=setting, reference=reference.name, note=reference.note, **changes.figures())
-
-
-def _same(name: str, *, is_random: bool) -> Quality:
-    """Return what comes of comparing the reference with itself, which nobody needs to measure."""
-    why = "the bundle has nothing more precise" if not is_random else "a bundle of random weights with nothing else"
-    return Quality(
-        setting=name,
-        reference=name,
-        score_drift=0.0,
-        worst_score_drift=0.0,
-        nll_change=0.0,
-        n_photos=0,
-        note=f"not measured: the setting is the reference itself ({why})",
-    )
-
-
-def _most_precise(types: Sequence[str], order: Sequence[str], otherwise: str) -> str:
-    by_name = {type_.lower(): type_ for type_ in types}
-    return next((by_name[name] for name in order if name in by_name), otherwise)

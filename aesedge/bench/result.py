@@ -1,4 +1,4 @@
-"""What one run of the benchmark found, in the form of its JSON file; knows figures, not how they are measured.
+"""The result of a benchmark run, and its JSON file.
 
 Names are llama-bench's where it has one (tools/llama-bench/llama-bench.cpp): ``pp576`` prefills 576 tokens, ``tg128 @
 d640`` decodes 128 one by one behind 640, ``samples_ns`` are the repetitions, ``avg_ts`` units a second.
@@ -27,7 +27,7 @@ Unit = Literal["t", "photos", "questions", "MP", ""]
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """One test: what was repeated, and how long every repetition took; what follows from that is calculated."""
+    """One test and the time of each repetition; statistics are calculated from those."""
 
     test: str
     """Its name; the same test has the same name in every run."""
@@ -42,20 +42,20 @@ class Row(msgspec.Struct, kw_only=True):
     n_gen: int = 0
     n_depth: int = 0
     n_written: float | None = None
-    """Tokens of each text on average, where it may end before ``n_gen``."""
+    """Mean tokens of a text, where it may end before ``n_gen``."""
     n_parallel: int = 1
     """Sequences that decode at the same time (llama-batched-bench's B)."""
     cache_state: CacheState | None = None
-    """What was known of the photo before."""
+    """What the caches held of the photo."""
     samples_ns: list[int] = []
-    """Repetitions in the order in which they ran; empty where bytes were read instead."""
+    """Repetitions in the order in which they ran; empty in the group ``memory``."""
     n_warm_up: int = 0
     n_bytes: int | None = None
     """For the group ``memory``."""
     parts_s: dict[str, float] = {}
-    """Medians of what the time is made of."""
+    """Medians of the parts of the time."""
     watts: float | None = None
-    """Mean power of the machine's parts that tell, while it ran."""
+    """Mean power while it ran."""
     percent_of: dict[str, float] = {}
     """Measured ceiling to the share of it that the median reaches, in percent."""
     excludes: str = ""
@@ -98,7 +98,7 @@ class Row(msgspec.Struct, kw_only=True):
 
     @property
     def rate_unit(self) -> str:
-        """What the rates are, e.g. ``t/s``; empty where there are none."""
+        """``t/s``, for example; empty where there is no rate."""
         return f"{self.unit}/{'min' if self.per_minute else 's'}" if self.unit else ""
 
 
@@ -110,7 +110,7 @@ class Against(msgspec.Struct, kw_only=True):
     """What both sides did."""
     ours_ns: list[int]
     theirs_ns: list[int]
-    """One for each of ours: measured right before or after it."""
+    """One for each of ours, measured right before or after it."""
 
     @property
     def ratios(self) -> list[float]:
@@ -124,7 +124,7 @@ class Against(msgspec.Struct, kw_only=True):
 
 
 class Quality(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What the measured setting changes in what is said, against the bundle's reference."""
+    """What the measured setting changes in scores and texts, against the bundle's reference."""
 
     setting: str
     reference: str
@@ -140,7 +140,7 @@ class Quality(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Prediction(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What another type or budget would take, by calculation."""
+    """What another type or number of image tokens would take, by calculation."""
 
     gguf: str
     vision: str
@@ -154,7 +154,7 @@ class Prediction(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What it was calculated from."""
 
 
-class Card(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class RunInfo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What holds for every row."""
 
     started_at: str
@@ -166,11 +166,11 @@ class Card(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     libraries: dict[str, Any]
     bundle: str
     random_weights: str = ""
-    """Shape of the bundle where its weights are random numbers; what it says means nothing then."""
+    """Shape of the bundle where its weights are random numbers and its answers mean nothing."""
     files: list[dict[str, Any]]
     """Role, type, name, bytes and SHA-256 of what was loaded."""
     model_type: str
-    """As llama.cpp calls it: ``llama 7B Q4_K - Medium``."""
+    """As llama.cpp names it: ``llama 7B Q4_K - Medium``."""
     model_size: int
     """Bytes of the language model's tensors."""
     model_n_params: int
@@ -188,7 +188,7 @@ class Card(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Name, size in pixels, SHA-256."""
     ceilings: dict[str, Any]
     power: str
-    """What tells the watts, or why nothing does."""
+    """What the watts were read from, or why there are none."""
     disturbances: list[dict[str, Any]]
     repetitions: int
     seconds: float
@@ -200,12 +200,12 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     format: int = FORMAT
     complete: bool = True
-    """False where it was interrupted: what had been measured by then is here."""
-    card: Card
+    """False where it was interrupted and holds what had been measured by then."""
+    card: RunInfo
     rows: list[Row]
     quality: Quality | None = None
     reference: str = ""
-    """Whom ``against`` names, with version."""
+    """The program that ``against`` is about, with version."""
     against: list[Against] = []
     predictions: list[Prediction] = []
     kernels: dict[str, Any] | None = None
@@ -250,12 +250,10 @@ def load_result(path: Path) -> Result:
         result = msgspec.json.decode(data, type=Result)
     except msgspec.MsgspecError as error:
         raise UsageError(f"{path}: not a whole result of 'aesedge bench': {error}") from None
-    samples = [row.samples_ns for row in result.rows] + [
-        side for a in result.against for side in (a.ours_ns, a.theirs_ns)
-    ]
-    if min((ns for side in samples for ns in side), default=1) < 1:
+    sides = [side for pair in result.against for side in (pair.ours_ns, pair.theirs_ns)]
+    if min((ns for side in [*sides, *(row.samples_ns for row in result.rows)] for ns in side), default=1) < 1:
         raise UsageError(f"{path}: a repetition of less than a nanosecond; the file was altered: measure again")
-    if any(len(found.ours_ns) != len(found.theirs_ns) for found in result.against):
+    if any(len(pair.ours_ns) != len(pair.theirs_ns) for pair in result.against):
         raise UsageError(f"{path}: turns of one side are missing; the file was altered: measure again")
     return result
 
@@ -270,21 +268,15 @@ def save_result(result: Result, path: Path) -> None:
 
 
 def result_json(result: Result) -> str:
-    """Return a result as its file has it: what is calculated from the samples stands beside them."""
+    """Return a result as its file has it, with the statistics beside the samples; reading it leaves those out."""
     built = msgspec.to_builtins(result)
-    built["rows"] = [row_json(row) for row in result.rows]
-    for written, found in zip(built["against"], result.against, strict=True):
-        if found.ours_ns:
-            written |= {"ratios": found.ratios, "ratio": found.ratio}
+    for written, row in zip(built["rows"], result.rows, strict=True):
+        if row.samples_ns:
+            written |= {"avg_ns": row.avg_ns, "stddev_ns": row.stddev_ns}
+            written |= {"median_ns": row.median_s * 1e9, "p95_ns": row.p95_s * 1e9}
+            if row.unit:
+                written |= {"samples_ts": row.samples_ts, "avg_ts": row.avg_ts, "stddev_ts": row.stddev_ts}
+    for written, pair in zip(built["against"], result.against, strict=True):
+        if pair.ours_ns:
+            written |= {"ratios": pair.ratios, "ratio": pair.ratio}
     return msgspec.json.format(msgspec.json.encode(built), indent=2).decode()
-
-
-def row_json(row: Row) -> dict[str, Any]:
-    """Return a row with what follows from its samples; reading it again leaves that out."""
-    built: dict[str, Any] = msgspec.to_builtins(row)
-    if row.samples_ns:
-        built |= {"avg_ns": row.avg_ns, "stddev_ns": row.stddev_ns}
-        built |= {"median_ns": row.median_s * 1e9, "p95_ns": row.p95_s * 1e9}
-        if row.unit:
-            built |= {"samples_ts": row.samples_ts, "avg_ts": row.avg_ts, "stddev_ts": row.stddev_ts}
-    return built

@@ -1,6 +1,6 @@
-"""Tests take turns until each was repeated often enough, or time is over; knows clocks, not what is timed.
+"""Repeat tests in turns until each has enough repetitions or the time is over.
 
-In every round each test runs once: what else the machine does in a minute falls on all of them, not on one.
+In every round each test runs once, so that whatever else the machine does affects all of them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from aesedge.bench.result import Row
 
 _LEAST_S, _MOST_REPETITIONS = 0.5, 100
-"""A short test is repeated for half a second, but so often at most."""
+"""A short test is repeated for half a second, at most this often."""
 _WARM_UP_SHARE = 0.01
-"""A test that takes a larger part of the budget is not warmed up: the model was read and run once before all."""
+"""A test that takes a larger share of the budget is not warmed up: the model ran once before all of them."""
 _CHEAP_SHARE = 0.005
-"""A test that takes a smaller part of the budget is repeated even when it is used up by longer ones."""
+"""A test that takes a smaller share of the budget is repeated even when longer ones used the budget up."""
 _LEAST_METERED_S = 0.3
-"""What is shorter is over before a power meter has an answer."""
+"""Anything shorter ends before a power meter has a reading."""
 
 
 class Sample(NamedTuple):
@@ -36,32 +36,50 @@ class Sample(NamedTuple):
     """Tokens of each text, where it ends by itself."""
 
 
+class Stopwatch:
+    """A clock that starts when it is made."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter_ns()
+
+    def sample(self, **parts_s: float) -> Sample:
+        """Return the elapsed time as a repetition."""
+        return Sample(time.perf_counter_ns() - self._started, parts_s)
+
+    @property
+    def seconds(self) -> float:
+        """Elapsed time."""
+        return (time.perf_counter_ns() - self._started) / 1e9
+
+
+def timed(work: Callable[[], object]) -> Sample:
+    """Time a call."""
+    watch = Stopwatch()
+    work()
+    return watch.sample()
+
+
 @dataclass
 class Measurement:
     """A row that is being measured."""
 
     row: Row
     repeat: Callable[[], Sample]
-    """Prepares, does the work once, and returns what the work alone took."""
-    parts: dict[str, list[float]] = field(default_factory=dict)
-    n_written: list[float] = field(default_factory=list)
-    joules: float = 0.0
-    metered_s: float = 0.0
+    """Prepares, does the work once, and returns the time of the work alone."""
     cost_s: float = 0.0
-    """What the last call of ``repeat`` took, with everything around the work."""
-
-    @property
-    def n_done(self) -> int:
-        """Repetitions that count."""
-        return len(self.row.samples_ns)
+    """Time of the last call of ``repeat``, preparation included."""
+    _parts: dict[str, list[float]] = field(default_factory=dict)
+    _n_written: list[float] = field(default_factory=list)
+    _watts: list[tuple[float, float]] = field(default_factory=list)
+    """Mean power and the time it was drawn for."""
 
     def is_done(self, repetitions: int) -> bool:
         """Whether it was repeated often enough, and long enough."""
-        is_long = sum(self.row.samples_ns) >= _LEAST_S * 1e9 or self.n_done >= _MOST_REPETITIONS
-        return self.n_done >= repetitions and is_long
+        n = len(self.row.samples_ns)
+        return n >= repetitions and (sum(self.row.samples_ns) >= _LEAST_S * 1e9 or n >= _MOST_REPETITIONS)
 
     def warm_up(self, seconds: float) -> None:
-        """Run it once; what took long counts as its first repetition."""
+        """Run it once; a long run counts as its first repetition."""
         sample = self._run()
         if self.cost_s > seconds * _WARM_UP_SHARE:
             self._add(sample)
@@ -79,57 +97,53 @@ class Measurement:
                 sample = self.repeat()
             took = time.perf_counter() - started
             if meter.power.watts is not None and took >= _LEAST_METERED_S:
-                self.joules += meter.power.watts * took
-                self.metered_s += took
+                self._watts.append((meter.power.watts, took))
         else:
             sample = self.repeat()
         self.cost_s = time.perf_counter() - started
         return sample
 
     def _add(self, sample: Sample) -> None:
-        self.row.samples_ns.append(sample.ns)
+        row = self.row
+        row.samples_ns.append(sample.ns)
         for name, seconds in sample.parts_s.items():
-            self.parts.setdefault(name, []).append(seconds)
-        self.row.parts_s = {name: statistics.median(values) for name, values in self.parts.items()}
+            self._parts.setdefault(name, []).append(seconds)
+        row.parts_s = {name: statistics.median(values) for name, values in self._parts.items()}
         if sample.n_written is not None:
-            self.n_written.append(sample.n_written)
-            self.row.n_written = statistics.fmean(self.n_written)
-        if self.metered_s:
-            self.row.watts = self.joules / self.metered_s
+            self._n_written.append(sample.n_written)
+            row.n_written = statistics.fmean(self._n_written)
+        if self._watts:
+            row.watts = sum(watts * s for watts, s in self._watts) / sum(s for _, s in self._watts)
 
 
 def run_rounds(
     tests: Sequence[Measurement], *, repetitions: int, seconds: float, show: Callable[[float], None]
 ) -> None:
-    """Run tests in turns.
+    """Run tests in turns and fill in their rows.
 
     Args:
-        tests: what is measured; their rows are filled in as it goes on.
-        repetitions: how often each at least, where time allows; once in any case.
-        seconds: for all of them. A test is not begun again when the last time took longer than what is left, but for
-            cheap ones.
+        tests: the tests.
+        repetitions: how often each runs at least, where time allows; once in any case.
+        seconds: for all of them. Cheap tests go on where an expensive one no longer fits.
         show: called with the share done, 0..1.
     """
     begun = time.monotonic()
 
-    def is_due(test: Measurement) -> bool:
-        is_affordable = test.cost_s < max(left(), seconds * _CHEAP_SHARE)
-        return not test.is_done(repetitions) and (not test.n_done or is_affordable)
-
     def left() -> float:
         return seconds - (time.monotonic() - begun)
 
+    def is_due(test: Measurement) -> bool:
+        is_affordable = test.cost_s < max(left(), seconds * _CHEAP_SHARE)
+        return not test.is_done(repetitions) and (not test.row.samples_ns or is_affordable)
+
     def show_progress() -> None:
-        n_wanted = repetitions * len(tests)
-        show(max(1 - left() / seconds, sum(min(t.n_done, repetitions) for t in tests) / n_wanted))
+        n_done = sum(min(len(test.row.samples_ns), repetitions) for test in tests)
+        show(max(1 - left() / seconds, n_done / (repetitions * len(tests))))
 
     for test in tests:
         test.warm_up(seconds)
         show_progress()
-    while True:
-        due = [test for test in tests if is_due(test)]
-        if not due:
-            return
+    while due := [test for test in tests if is_due(test)]:
         for test in due:
             if is_due(test):
                 test.run()

@@ -99,18 +99,18 @@ def bench(
         return
     form = format_of(format_, out, as_json=printing.json)
     require_outputs(out, plot)
-    from aesedge.bench.benchmark import Benchmark, Wanted
+    from aesedge.bench.benchmark import Benchmark, BenchOptions
 
-    wanted = Wanted(repetitions=repetitions, seconds=seconds, quality=quality, kernels=kernels)
+    bench_options = BenchOptions(repetitions=repetitions, seconds=seconds, quality=quality, kernels=kernels)
     options = dataclasses.replace(loading.options, purpose=purpose.value)
     bundle = _bundle(shape, loading, quiet=printing.quiet)
-    measure_types = None
+    predict_types = None
     if shape is not None:
         with imports_of_extra("bench --shape", "convert"):
-            from aesedge_export.random_weights.type_costs import type_measurer
+            from aesedge_export.random_weights.type_costs import type_predictor
         from aesedge.config.planning import make_plan
 
-        measure_types = type_measurer(bundle, make_plan(options, bundle).gguf)
+        predict_types = type_predictor(bundle, make_plan(options, bundle).gguf)
     baseline = None
     if against is not None:
         with imports_of_extra("bench --against", "convert"):
@@ -118,7 +118,7 @@ def bench(
 
         MtmdBaseline.require(bundle)
         baseline = MtmdBaseline
-    with Benchmark(bundle, options, photo or [], wanted, measure_types, baseline) as benchmark:
+    with Benchmark(bundle, options, photo or [], bench_options, predict_types, baseline) as benchmark:
         stopped = _run(benchmark, bundle, quiet=printing.quiet)
         result = benchmark.finish()
         if result is not None:

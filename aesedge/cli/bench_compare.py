@@ -18,8 +18,7 @@ from aesedge.errors import UsageError
 from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
-    from aesedge.bench.compare import Change, Comparison, Spread
-    from aesedge.bench.regression import Regression, Trend
+    from aesedge.bench.compare import Comparison, Regression, RowChange, Spread, Trend
 
 
 class ComparisonFormat(str, enum.Enum):
@@ -46,7 +45,7 @@ def compare(
 ) -> None:
     """See what became faster or slower between two runs, by more than chance."""
     from aesedge.bench.compare import compare as compare_results
-    from aesedge.bench.regression import regression as compare_ratios
+    from aesedge.bench.compare import regression as compare_ratios
     from aesedge.bench.result import load_result
 
     lost = _share(tolerance)
@@ -130,7 +129,7 @@ def _fall(trend: Trend) -> str:
     return "; ".join([f"{trend.name} fell: {figures} (surely {interval_text(*_bounds(trend.change))})", *spans])
 
 
-def _amount(change: Change, value: float) -> str:
+def _amount(change: RowChange, value: float) -> str:
     return time_text(value) if change.quantity == "seconds" else scaled(value, "B")
 
 

@@ -17,8 +17,7 @@ from aesedge.bench.number_format import (
     time_text,
     value_text,
 )
-from aesedge.bench.output_formats import INTERRUPTED
-from aesedge.bench.records import commit
+from aesedge.bench.output_formats import INTERRUPTED, commit
 from aesedge.bench.result import RANDOM_WEIGHTS
 from aesedge.bench.tables import (
     against_table,
@@ -37,7 +36,7 @@ from aesedge.system.sanitize import sanitize
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aesedge.bench.result import Card, Result, Row
+    from aesedge.bench.result import Result, Row, RunInfo
     from aesedge.bench.tables import Table
 
 WIDTH = 100
@@ -74,7 +73,7 @@ def result_text(result: Result) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def card_text(card: Card) -> str:
+def card_text(card: RunInfo) -> str:
     """Return in short what holds for every row."""
     llama, known = card.libraries.get("llama_cpp", "-"), commit(card.libraries)
     versions = [

@@ -1,8 +1,7 @@
 """Benchmark libmtmd, llama.cpp's own image path, on the photos, prompt and weights of a loaded bundle.
 
-What it opens are pairs of steps for :func:`aesedge.bench.baseline_runs.run_pairs`. The photos are new ones each time,
-and the same on both sides. Equal on both sides: the file of the language model, the number of threads, and the KV
-cache's type as far as the bundle's is f16. Whatever differs stands in what a pair says of itself.
+The photos are new ones each time, and the same on both sides. Equal on both sides: the file of the language model, the
+number of threads, and the KV cache's type as far as the bundle's is f16. What differs stands in a pair's description.
 """
 
 from __future__ import annotations
@@ -13,21 +12,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aesedge.bench.baseline_runs import Pair
-from aesedge.bench.fixture import Stopwatch
-from aesedge.bench.language_timing import depth_of, one_by_one, random_tokens
+from aesedge.bench.rounds import Stopwatch
+from aesedge.bench.timing import depth_of, one_by_one, random_tokens
 from aesedge.errors import InferenceError, UsageError
 from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.scheduling.requests import DecodeTokens, Job, Reserve
 from aesedge.system.closing import Closing
 
 from .baseline_memory import configurations_that_fit, find_mmproj
+from .baseline_runs import Pair, run_pairs
 from .mtmd_process import MARKER, N_CTX, MtmdProcess, MtmdSettings, mtmd_version
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from aesedge.bench.fixture import Subject
+    from aesedge.bench.fixture import Fixture
+    from aesedge.bench.result import Against
     from aesedge.bench.rounds import Sample
     from aesedge.bundle.bundle import Bundle
     from aesedge.engine.model import Model
@@ -39,7 +40,7 @@ class MtmdBaseline(Closing):
     """llama.cpp in processes of its own, and the steps that it does in turns with a model. Use it as a context manager.
 
     Args:
-        subject: an open bundle that keeps nothing on disk, with a photo in its KV cache.
+        fixture: an open bundle that keeps nothing on disk, with a photo in its KV cache.
         mmproj: the image encoder for llama.cpp; None looks beside the bundle's files.
         n_prompt: tokens of the ``pp`` test; None takes as many as an image has.
         n_gen: tokens of the ``tg`` test.
@@ -53,15 +54,15 @@ class MtmdBaseline(Closing):
 
     def __init__(
         self,
-        subject: Subject,
+        fixture: Fixture,
         *,
         mmproj: Path | None = None,
         n_prompt: int | None = None,
         n_gen: int = 16,
         n_depth: int | None = None,
     ) -> None:
-        self._subject = subject
-        model = subject.model
+        self._fixture = fixture
+        model = fixture.model
         encoder = self.require(model.bundle, mmproj)
         self.reference = mtmd_version()
         """Who it is, with version."""
@@ -69,14 +70,14 @@ class MtmdBaseline(Closing):
         manifest = model.manifest
         self._n_most = manifest.image_tokens.max
         self._n_prompt, self._n_gen = n_prompt or model.n_image_tokens, n_gen
-        self._n_depth = n_depth or depth_of(subject)
+        self._n_depth = n_depth or depth_of(fixture)
         self._text = model.template.before_image + MARKER + model.template.after_image(manifest.rating.question)
         ways, self.left_out = configurations_that_fit(model, encoder)
         """What was not opened, and why."""
         with ExitStack() as stack:
             peers = [stack.enter_context(self._open(encoder, way.settings)) for way in ways]
             self.pairs = [self._photo_pair(peers[0])]
-            """Steps, for :func:`aesedge.bench.baseline_runs.run_pairs`."""
+            """What both sides do."""
             for peer, way in reversed(list(zip(peers, ways, strict=True))):
                 self.pairs += self._token_pairs(peer, way.settings)
             self._resources = stack.pop_all()
@@ -116,7 +117,7 @@ class MtmdBaseline(Closing):
     def _photo_pair(self, peer: MtmdProcess) -> Pair:
         """Return the way of a new photo from its file to the logits after the score question."""
         model, n_most, n = self._model, self._n_most, self._model.n_image_tokens
-        photo = self._subject.new_photos.write()
+        photo = self._fixture.new_photos.write()
         how = (
             f"a new photo; vision {model.vision} on our side; llama.cpp at its own defaults (weights repacked, flash "
             f"attention where it can); threads: {self._plan.threads_batch}; KV {self._plan.kv_type} and f16"
@@ -136,8 +137,8 @@ class MtmdBaseline(Closing):
         def prepare() -> None:
             nonlocal photo
             photo.unlink(missing_ok=True)
-            photo = self._subject.new_photos.write()
-            self._subject.leave()
+            photo = self._fixture.new_photos.write()
+            self._fixture.leave()
 
         def ours() -> dict[str, int]:
             if n == n_most:
@@ -154,7 +155,7 @@ class MtmdBaseline(Closing):
 
     def _token_pairs(self, peer: MtmdProcess, settings: MtmdSettings) -> list[Pair]:
         """Return prefill and decode, by the calls of llama-bench on their side, behind a photo on ours."""
-        subject, n, n_gen, depth = self._subject, self._n_prompt, self._n_gen, self._n_depth
+        fixture, n, n_gen, depth = self._fixture, self._n_prompt, self._n_gen, self._n_depth
         on = "repacked" if self._plan.repack else "not repacked"
         flash = "flash attention" if self._plan.flash_attention else "no flash attention"
         ours = f"ours: weights {on}, {flash}, n_ubatch {self._plan.n_ubatch}"
@@ -169,15 +170,21 @@ class MtmdBaseline(Closing):
         return [
             Pair(
                 {pp: what_pp},
-                lambda: {pp: subject.timed(_prefill(subject, n)).ns},
+                lambda: {pp: fixture.timed(_prefill(fixture, n)).ns},
                 lambda: {pp: _ns(peer.llama_bench(n, 0).prompt_s)},
             ),
             Pair(
                 {tg: what_tg},
-                lambda: {tg: subject.timed(_decode_behind(subject, depth, n_gen)).ns},
+                lambda: {tg: fixture.timed(_decode_behind(fixture, depth, n_gen)).ns},
                 lambda: {tg: _ns(peer.llama_bench(0, n_gen, depth).generate_s)},
             ),
         ]
+
+    def run(
+        self, *, seconds: float, repetitions: int, progress: Callable[[float], None], rows: dict[str, Against]
+    ) -> list[Against]:
+        """Take turns with the model, see :func:`run_pairs`."""
+        return run_pairs(self.pairs, seconds=seconds, repetitions=repetitions, progress=progress, rows=rows)
 
     def close(self) -> None:
         """End the other processes. Closing twice does nothing."""
@@ -198,31 +205,31 @@ def _ns(seconds: float) -> int:
     return int(seconds * 1e9)
 
 
-def _prefill(subject: Subject, n: int) -> Job[Sample]:
+def _prefill(fixture: Fixture, n: int) -> Job[Sample]:
     """Prefill random tokens into an empty sequence, by the engine."""
-    tokens = random_tokens(subject, n)
+    tokens = random_tokens(fixture, n)
     (seq_id,) = yield Reserve(1, n)
     try:
         watch = Stopwatch()
         yield DecodeTokens([(seq_id, tokens)])
-        subject.finish()
+        fixture.finish()
         return watch.sample()
     finally:
-        subject.model.sequences.release([seq_id])
+        fixture.model.sequences.release([seq_id])
 
 
-def _decode_behind(subject: Subject, depth: int, n: int) -> Job[Sample]:
+def _decode_behind(fixture: Fixture, depth: int, n: int) -> Job[Sample]:
     """Decode random tokens one by one, by the engine, behind the image, filled up to the depth untimed."""
-    sequences, image = subject.model.sequences, subject.photo.image
-    n_fill = depth - subject.n_resident
+    sequences, image = fixture.model.sequences, fixture.photo.image
+    n_fill = depth - fixture.n_resident
     seq_ids, _ = yield from sequences.acquire(image, n_forks=1, n_cells=n_fill + n)
     try:
         with sequences.pinned(image):
             if n_fill:
-                yield DecodeTokens([(seq_ids[0], random_tokens(subject, n_fill))])
-            subject.finish()
+                yield DecodeTokens([(seq_ids[0], random_tokens(fixture, n_fill))])
+            fixture.finish()
             watch = Stopwatch()
-            yield from one_by_one(subject, seq_ids, n)
+            yield from one_by_one(fixture, seq_ids, n)
             return watch.sample()
     finally:
         sequences.release(seq_ids)

@@ -1,7 +1,9 @@
 """Measure what a quantization type costs on this machine, by small models as wide as the measured one.
 
 A layer of a type takes as long in a model of few layers as in one of 32. So each type gets such a model of random
-weights, which takes turns with one of the measured type, and what counts is the ratio of the two.
+weights, which takes turns with one of the measured type, and what counts is the ratio of the two: for prefill that
+ratio itself; for decode, which reads weights, each type's seconds per byte times the bytes that the large model reads
+for a token, so that the head and mixtures of types count by their bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from aesedge.bench.predict import TypeCost, TypeCosts
 from aesedge.bundle.gguf_tensors import read_weights
 from aesedge.config.planning import repacking_pays
 from aesedge.errors import BundleError
@@ -27,10 +28,11 @@ from aesedge.tuning.paired_runs import in_turns, ratio_of
 from .probe import ProbeWriter, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Future
 
-    from aesedge.bench.predict import MeasureTypes
+    from aesedge.bench.predict import Measured, PredictTypes
+    from aesedge.bench.result import Prediction
     from aesedge.bundle.bundle import Bundle
     from aesedge.config.plan import Plan
     from aesedge.engine.model import Model
@@ -46,6 +48,29 @@ _NO_TIME = "there was no time for it"
 _SECONDS = 45.0
 
 
+@dataclass(frozen=True)
+class TypeCost:
+    """How a type compares with the measured one."""
+
+    gguf: str
+    prefill: float
+    """Seconds for a row, as a multiple of the measured type's."""
+    decode: float
+    """Seconds for a token of the large model, as a multiple of the measured type's."""
+    bytes_per_token: int
+    """Weights that decoding a token reads in the large model."""
+    repack: bool
+    """Whether its weights were copied into layouts for this CPU."""
+
+
+class TypeCosts(NamedTuple):
+    """What was found within the time."""
+
+    costs: list[TypeCost]
+    left_out: dict[str, str]
+    """Type to the reason why it was not timed."""
+
+
 class _Took(NamedTuple):
     """Nanoseconds of one turn."""
 
@@ -56,11 +81,11 @@ class _Took(NamedTuple):
 class _Probe:
     """A small model, open. Close it."""
 
-    def __init__(self, path: Path, workshop: Workshop, *, repack: bool, full_bytes: int) -> None:
-        plan, self.repack, self.full_bytes = workshop.plan, repack, full_bytes
+    def __init__(self, path: Path, maker: ProbeMaker, *, repack: bool, full_bytes: int) -> None:
+        plan, self.repack, self.full_bytes = maker.plan, repack, full_bytes
         self.own_bytes = sum(weight.n_bytes for weight in read_weights(path) if not weight.is_input)
         with ExitStack() as stack:
-            model = stack.enter_context(LanguageModel(path, gpu_layers=workshop.gpu_layers, repack=repack))
+            model = stack.enter_context(LanguageModel(path, gpu_layers=maker.gpu_layers, repack=repack))
             context = Context(
                 model,
                 n_ctx=plan.n_image_tokens + _N_DECODED + N_CTX_PAD,
@@ -70,7 +95,7 @@ class _Probe:
                 kv_type=plan.kv_type,
                 flash_attention=plan.flash_attention,
             )
-            self._timer = stack.enter_context(RawTimer(context, n_ubatch=plan.n_ubatch, submit=workshop.submit))
+            self._timer = stack.enter_context(RawTimer(context, n_ubatch=plan.n_ubatch, submit=maker.submit))
             noise = np.random.default_rng(0).standard_normal((plan.n_image_tokens, model.n_embd), np.float32)
             self._rows = np.float32(0.01) * (1 + noise)
             self._resources = stack.pop_all()
@@ -89,7 +114,7 @@ class _Probe:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class ProbeMaker:
     """Where small models come from, and how they are run."""
 
     plan: Plan
@@ -118,7 +143,7 @@ class Workshop:
         return probe
 
 
-def type_measurer(bundle: Bundle, gguf: str) -> MeasureTypes:
+def type_predictor(bundle: Bundle, gguf: str) -> PredictTypes:
     """Return what times other types against that of an open model, by small models as wide as a bundle's.
 
     Raises:
@@ -126,16 +151,33 @@ def type_measurer(bundle: Bundle, gguf: str) -> MeasureTypes:
     """
     writer = ProbeWriter(shape_of(bundle.path("llm", gguf)))
 
-    def measure(model: Model, show: Callable[[float], None]) -> TypeCosts:
+    def predict(model: Model, measured: Measured, show: Callable[[float], None]) -> tuple[list[Prediction], list[str]]:
         with tempfile.TemporaryDirectory(prefix="aesedge-bench-") as folder:
-            workshop = Workshop(model.plan, writer, Path(folder), model.scheduler.call, model.n_gpu_layers)
-            return measure_types(workshop, seconds=_SECONDS, progress=show)
+            maker = ProbeMaker(model.plan, writer, Path(folder), model.scheduler.call, model.n_gpu_layers)
+            found = measure_types(maker, seconds=_SECONDS, progress=show)
+        notes = [f"no prediction for {kind}: {why}" for kind, why in found.left_out.items()]
+        return predict_types(measured, found.costs), notes
 
-    return measure
+    return predict
+
+
+def predict_types(measured: Measured, costs: Iterable[TypeCost]) -> list[Prediction]:
+    """Predict other types with the measured number of image tokens."""
+    return [
+        measured.prediction(
+            f"{measured.gguf.lower()} as measured; against it prefill takes {cost.prefill:.2f} and decode "
+            f"{cost.decode:.2f} times as long, by models of few layers, as wide"
+            + (", weights repacked" if cost.repack else ""),
+            gguf=cost.gguf,
+            prefill=cost.prefill,
+            decode=cost.decode,
+        )
+        for cost in costs
+    ]
 
 
 def measure_types(
-    workshop: Workshop,
+    maker: ProbeMaker,
     *,
     types: Sequence[str] = TYPES,
     seconds: float,
@@ -144,7 +186,7 @@ def measure_types(
     """Time types against the measured one, in turns.
 
     Args:
-        workshop: how small models are made and run.
+        maker: how small models are made and run.
         types: which, any case; the measured one is left out.
         seconds: what it may take. A type is not begun if another took longer than what is left.
         progress: called with the share of the types that are done, 0..1.
@@ -153,12 +195,12 @@ def measure_types(
         BundleError: there is no room on the disk for the measured type.
     """
     began = time.perf_counter()
-    measured = workshop.plan.gguf.lower()
+    measured = maker.plan.gguf.lower()
     others = [t for t in dict.fromkeys(map(str.lower, types)) if t != measured]
     found = TypeCosts([], {})
     if not others or seconds <= 0:
         return TypeCosts([], dict.fromkeys(others, _NO_TIME))
-    base = workshop.open(measured, repack=workshop.plan.repack)
+    base = maker.open(measured, repack=maker.plan.repack)
     longest = 0.0
     try:
         for i, kind in enumerate(others):
@@ -166,7 +208,7 @@ def measure_types(
             if began + seconds - begun <= longest:
                 found.left_out.update(dict.fromkeys(others[i:], _NO_TIME))
                 break
-            cost = _cost(workshop, kind, base)
+            cost = _cost(maker, kind, base)
             if isinstance(cost, str):
                 found.left_out[kind] = cost
             else:
@@ -178,10 +220,10 @@ def measure_types(
     return found
 
 
-def _cost(workshop: Workshop, kind: str, base: _Probe) -> TypeCost | str:
+def _cost(maker: ProbeMaker, kind: str, base: _Probe) -> TypeCost | str:
     """Time one type; returns why not, where that is so."""
     try:
-        probe = workshop.open(kind, repack=repacking_pays(kind))
+        probe = maker.open(kind, repack=repacking_pays(kind))
     except BundleError as error:
         return str(error)
     try:

@@ -12,15 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+from cli_runner import START
 from PIL import Image
-from test_ctrl_c import START
 
-from aesedge.bench.benchmark import Benchmark, Wanted
-from aesedge.bench.fixture import NewPhotos, Subject
-from aesedge.bench.language_timing import open_raw_timer
+from aesedge.bench.benchmark import Benchmark, BenchOptions
+from aesedge.bench.fixture import Fixture, NewPhotos
 from aesedge.bench.predict import budgets_of
 from aesedge.bench.result import Result, Row, load_result, percentile
 from aesedge.bench.rounds import Measurement, Sample, run_rounds
+from aesedge.bench.timing import open_raw_timer
 from aesedge.bundle.bundle import open_bundle
 from aesedge.cli import main
 from aesedge.config.options import Options
@@ -231,7 +231,7 @@ def test_bad_input(given: list[str], said: str, capsys: pytest.CaptureFixture[st
 
 def test_benchmark_leaves_the_users_cache_alone(tmp_path: Path) -> None:
     options = Options(cache="2GB", cache_folder=tmp_path)
-    with Benchmark(open_bundle("pocket"), options, [], Wanted(repetitions=1, seconds=1)) as benchmark:
+    with Benchmark(open_bundle("pocket"), options, [], BenchOptions(repetitions=1, seconds=1)) as benchmark:
         for name, step in benchmark.steps():
             if name in {"loading", "looking at the machine"}:
                 step(lambda _share: None)
@@ -318,10 +318,10 @@ def test_raw_calls_compute_on_the_engine_s_threads(tmp_path: Path) -> None:
 
     with (
         open_model("pocket", cache="0", photos=2, threads=2) as model,
-        Subject(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, tmp_path)) as subject,
+        Fixture(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, tmp_path)) as fixture,
     ):
         before = n_threads()
-        with open_raw_timer(subject) as timer:
+        with open_raw_timer(fixture) as timer:
             timer.prefill(64)
             timer.decode(4)
             assert n_threads() == before

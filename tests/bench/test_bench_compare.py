@@ -9,8 +9,7 @@ import bench_results
 import pytest
 import typer
 
-from aesedge.bench.compare import Comparison, compare, uncertainty
-from aesedge.bench.regression import ratios, regression
+from aesedge.bench.compare import Comparison, compare, ratios, regression, uncertainty
 from aesedge.bench.result import Against, Result, Row, save_result
 from aesedge.cli.bench_compare import compare as compare_command
 from aesedge.errors import UsageError

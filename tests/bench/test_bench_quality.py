@@ -15,6 +15,7 @@ from aesedge.bench.quality import compare, read_reference, reference_options, se
 from aesedge.bench.result import Quality
 from aesedge.bundle.bundle import POCKET, open_bundle
 from aesedge.config.options import Options
+from aesedge.config.planning import make_plan
 from aesedge.engine.likelihood import N_TOKENS
 from aesedge.engine.model import Model
 from aesedge.samples import SAMPLE_PHOTOS
@@ -40,7 +41,7 @@ def quality(bundle: Bundle, options: Options, **chosen: Any) -> Quality:
 def test_pocket_s_smaller_type_says_nearly_the_same() -> None:
     shares: list[float] = []
     found = quality(open_bundle(POCKET), replace(OPTIONS, gguf="q4_k_m"), progress=shares.append)
-    plan = OPTIONS.plan(open_bundle(POCKET))
+    plan = make_plan(OPTIONS, open_bundle(POCKET))
     assert found.setting == f"q4_k_m, vision {plan.vision.lower()}, {N} image tokens, KV f16"
     assert found.reference == f"q8_0, vision fp32, {N} image tokens, KV f16"
     assert 0 < found.score_drift <= found.worst_score_drift < 0.5
@@ -117,6 +118,6 @@ def test_the_most_precise_is_the_reference(
 
 
 def test_a_setting_is_named_by_what_it_changes_in_answers() -> None:
-    plan = replace(OPTIONS, kv_type="q8_0").plan(open_bundle(POCKET))
+    plan = make_plan(replace(OPTIONS, kv_type="q8_0"), open_bundle(POCKET))
     assert setting_name(plan) == f"q8_0, vision {plan.vision.lower()}, {N} image tokens, KV q8_0"
     assert setting_name(replace(plan, repack=not plan.repack)) == setting_name(plan)

@@ -10,17 +10,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from cli_runner import START
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 # The background of a shell, where tests may run, starts processes with Ctrl-C ignored.
-START = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from aesedge.cli import main
-sys.exit(main())
-"""
 
 
 @pytest.mark.parametrize("arguments", [["score", "--no-attributes"], ["run", "--max-tokens", "200"]])

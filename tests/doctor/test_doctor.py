@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pytest
+from cli_runner import START
 from conftest import drawn_photo
-from test_ctrl_c import START
 
 from aesedge.bundle.bundle import open_bundle
 from aesedge.cache import DiskStore, EmbeddingCache, entry_file

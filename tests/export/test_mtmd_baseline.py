@@ -11,11 +11,11 @@ import pytest
 from aesedge_export.llama_cpp_pair import baseline, baseline_memory
 from aesedge_export.llama_cpp_pair.baseline import MtmdBaseline
 from aesedge_export.llama_cpp_pair.baseline_memory import configurations_that_fit, find_mmproj
+from aesedge_export.llama_cpp_pair.baseline_runs import Pair, run_pairs
 from aesedge_export.llama_cpp_pair.mtmd_process import MtmdProcess, mtmd_version
 from conftest import open_tiny
 
-from aesedge.bench.baseline_runs import Pair, run_pairs
-from aesedge.bench.fixture import NewPhotos, Subject
+from aesedge.bench.fixture import Fixture, NewPhotos
 from aesedge.bench.result import Against
 from aesedge.bundle.bundle import POCKET, open_bundle
 from aesedge.errors import InferenceError, MemoryFitError, UsageError
@@ -48,8 +48,8 @@ def model(folder: Path) -> Iterator[Model]:
 
 
 @pytest.fixture
-def subject(model: Model, tmp_path: Path) -> Iterator[Subject]:
-    with Subject(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, tmp_path)) as opened:
+def fixture(model: Model, tmp_path: Path) -> Iterator[Fixture]:
+    with Fixture(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, tmp_path)) as opened:
         yield opened
 
 
@@ -109,8 +109,8 @@ def test_progress_ends_with_everything_done() -> None:
     assert shares == [0.25, 0.5, 0.75, 1.0]
 
 
-def test_a_bundle_in_both_forms_is_compared(subject: Subject) -> None:
-    with MtmdBaseline(subject, n_gen=4, n_depth=128) as opened:
+def test_a_bundle_in_both_forms_is_compared(fixture: Fixture) -> None:
+    with MtmdBaseline(fixture, n_gen=4, n_depth=128) as opened:
         found = run_pairs(opened.pairs, seconds=60, repetitions=2)
     assert opened.reference == mtmd_version() != ""
     assert not opened.left_out
@@ -134,8 +134,8 @@ def test_a_bundle_in_both_forms_is_compared(subject: Subject) -> None:
 def test_fewer_image_tokens_are_compared_beside_all_of_them(folder: Path, tmp_path: Path) -> None:
     with (
         open_tiny(folder, cache="0", image_tokens=16, photos=2) as model,
-        Subject(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, tmp_path)) as subject,
-        MtmdBaseline(subject) as opened,
+        Fixture(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, tmp_path)) as fixture,
+        MtmdBaseline(fixture) as opened,
     ):
         (photo_pair, *_) = opened.pairs
         found = {row.test: row for row in run_pairs([photo_pair], seconds=60, repetitions=1)}
@@ -144,7 +144,7 @@ def test_fewer_image_tokens_are_compared_beside_all_of_them(folder: Path, tmp_pa
     assert "16 image tokens on our side, 36 on theirs" in few.what
 
 
-def test_both_sides_see_the_same_new_photos(model: Model, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_sides_see_the_same_new_photos(model: Model, fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     ours: list[bytes] = []
     theirs: list[bytes] = []
     look, prompt = model.look, MtmdProcess.prompt
@@ -159,7 +159,7 @@ def test_both_sides_see_the_same_new_photos(model: Model, subject: Subject, monk
 
     monkeypatch.setattr(model, "look", our_look)
     monkeypatch.setattr(MtmdProcess, "prompt", their_prompt)
-    with MtmdBaseline(subject) as opened:
+    with MtmdBaseline(fixture) as opened:
         run_pairs(opened.pairs[:1], seconds=60, repetitions=3)
     assert ours == theirs
     assert len(set(ours)) == 3
@@ -195,35 +195,35 @@ def test_an_mmproj_file_must_be_there_and_the_bundle_s_own(folder: Path, tmp_pat
         find_mmproj(imported, folder / "mmproj-f16.gguf")
 
 
-def test_no_room_is_found_before_anything_is_opened(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_is_found_before_anything_is_opened(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "MtmdProcess", None)  # which cannot be called
     monkeypatch.setattr(baseline_memory, "available_bytes", lambda: 10**6)
     with pytest.raises(MemoryFitError, match=r"at its own defaults, takes \d+ MB .*1 MB are free"):
-        MtmdBaseline(subject)
+        MtmdBaseline(fixture)
 
 
 def test_without_room_for_both_our_settings_are_left_out(
-    model: Model, subject: Subject, monkeypatch: pytest.MonkeyPatch
+    model: Model, fixture: Fixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ways, left_out = configurations_that_fit(model, find_mmproj(model.bundle))
     assert not left_out
     needed = [way.n_bytes for way in ways]
     monkeypatch.setattr(baseline_memory, "available_bytes", lambda: needed[0] + needed[1] // 2)
-    with MtmdBaseline(subject) as opened:
+    with MtmdBaseline(fixture) as opened:
         assert len(opened.pairs) == 3
         assert "at our settings" in opened.left_out
 
 
-def test_without_libmtmd_it_says_so(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_libmtmd_it_says_so(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "mtmd_version", lambda: "")
     with pytest.raises(UsageError, match="no libmtmd"):
-        MtmdBaseline(subject)
+        MtmdBaseline(fixture)
 
 
-def test_a_damaged_mmproj_is_an_error_and_leaves_nobody(model: Model, subject: Subject, tmp_path: Path) -> None:
+def test_a_damaged_mmproj_is_an_error_and_leaves_nobody(model: Model, fixture: Fixture, tmp_path: Path) -> None:
     bad = tmp_path / "mmproj.gguf"
     bad.write_bytes(b"GGUF" + bytes(64))
     free = model.sequences.context.n_free
     with pytest.raises(InferenceError, match="libmtmd"):
-        MtmdBaseline(subject, mmproj=bad)
+        MtmdBaseline(fixture, mmproj=bad)
     assert model.sequences.context.n_free == free

@@ -19,7 +19,7 @@ from aesedge_export.random_weights.probe import ProbeWriter, shape_of
 from aesedge_export.random_weights.shape_cache import cache_path, cached_bundle
 from aesedge_export.random_weights.shapes import SHAPES, parse_shape
 from aesedge_export.random_weights.size_estimate import bytes_per_token, language_of, memory_parts, weight_bytes
-from aesedge_export.random_weights.type_costs import Workshop, measure_types
+from aesedge_export.random_weights.type_costs import ProbeMaker, measure_types
 from conftest import open_tiny
 
 from aesedge.bundle.bundle import POCKET, Bundle, open_bundle
@@ -246,7 +246,7 @@ def test_a_probe_is_as_wide_as_the_bundle_s_model(tmp_path: Path) -> None:
         assert model.metadata("llama.block_count") == "4"  # all that there are: they are small
     plan = dataclasses.replace(make_plan(Options(threads=1, device="cpu", tuned=False), made), n_image_tokens=36)
     with ThreadPoolExecutor(1) as pool:
-        costs = measure_types(Workshop(plan, write, tmp_path, pool.submit), types=["q8_0"], seconds=60)
+        costs = measure_types(ProbeMaker(plan, write, tmp_path, pool.submit), types=["q8_0"], seconds=60)
     assert [cost.gguf for cost in costs.costs] == ["q8_0"]
 
 

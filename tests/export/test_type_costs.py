@@ -10,9 +10,9 @@ import pytest
 from aesedge_export.random_weights import type_costs
 from aesedge_export.random_weights.probe import ProbeWriter
 from aesedge_export.random_weights.shapes import ModelShape
-from aesedge_export.random_weights.type_costs import Workshop, measure_types
+from aesedge_export.random_weights.type_costs import ProbeMaker, TypeCost, measure_types, predict_types
 
-from aesedge.bench.predict import Measured, TypeCost, budgets_of, predict_budgets, predict_types
+from aesedge.bench.predict import Measured, budgets_of, predict_budgets
 from aesedge.config.plan import Plan
 from aesedge.errors import BundleError
 
@@ -65,15 +65,15 @@ def test_budgets_are_those_that_a_bundle_can_make() -> None:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
+def maker(tmp_path: Path) -> Iterator[ProbeMaker]:
     shape = ModelShape("small", n_embd=256, n_ff=512, n_head=4, n_head_kv=4, n_layer=6, n_vocab=4096, n_ctx=1024)
     with ThreadPoolExecutor(1) as pool:
-        yield Workshop(PLAN, ProbeWriter(shape), tmp_path, pool.submit)
+        yield ProbeMaker(PLAN, ProbeWriter(shape), tmp_path, pool.submit)
 
 
-def test_types_are_timed_and_leave_no_file(workshop: Workshop) -> None:
+def test_types_are_timed_and_leave_no_file(maker: ProbeMaker) -> None:
     shares: list[float] = []
-    found = measure_types(workshop, types=["Q8_0", "q4_k_m", "q2_k"], seconds=60, progress=shares.append)
+    found = measure_types(maker, types=["Q8_0", "q4_k_m", "q2_k"], seconds=60, progress=shares.append)
     assert [cost.gguf for cost in found.costs] == ["q8_0", "q2_k"]
     assert not found.left_out
     for cost in found.costs:
@@ -82,10 +82,10 @@ def test_types_are_timed_and_leave_no_file(workshop: Workshop) -> None:
     more, fewer = (cost.bytes_per_token for cost in found.costs)
     assert more > 2 * fewer
     assert shares == [0.5, 1.0]
-    assert not list(workshop.folder.iterdir())
+    assert not list(maker.folder.iterdir())
 
 
-def test_decode_is_scaled_by_what_the_large_model_reads(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decode_is_scaled_by_what_the_large_model_reads(maker: ProbeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     def turn(_probe: object, _n: int = 0) -> object:
         return type_costs._Took(prefill=500, decode=250)
 
@@ -93,33 +93,33 @@ def test_decode_is_scaled_by_what_the_large_model_reads(workshop: Workshop, monk
     own = {}
 
     def write(kind: str, path: Path) -> int:
-        n_bytes = workshop.write_probe(kind, path)
+        n_bytes = maker.write_probe(kind, path)
         own[kind] = sum(w.n_bytes for w in type_costs.read_weights(path) if not w.is_input)
         return {"q4_k_m": 1000, "q8_0": 3000}.get(kind, n_bytes)
 
-    (cost,) = measure_types(replace(workshop, write_probe=write), types=["q8_0"], seconds=60).costs
+    (cost,) = measure_types(replace(maker, write_probe=write), types=["q8_0"], seconds=60).costs
     assert cost.prefill == 1
     assert cost.decode == pytest.approx(3 * own["q4_k_m"] / own["q8_0"])
     assert cost.bytes_per_token == 3000
 
 
-def test_without_time_it_says_which_are_left_out(workshop: Workshop) -> None:
+def test_without_time_it_says_which_are_left_out(maker: ProbeMaker) -> None:
     def never(_kind: str, _path: Path) -> int:
         raise AssertionError
 
-    found = measure_types(replace(workshop, write_probe=never), types=["q8_0", "q2_k"], seconds=0.0)
+    found = measure_types(replace(maker, write_probe=never), types=["q8_0", "q2_k"], seconds=0.0)
     assert not found.costs
     assert found.left_out == dict.fromkeys(("q8_0", "q2_k"), "there was no time for it")
-    found = measure_types(workshop, types=["q8_0", "q2_k", "q6_k"], seconds=1e-9)
+    found = measure_types(maker, types=["q8_0", "q2_k", "q6_k"], seconds=1e-9)
     assert found.left_out.keys() == {"q8_0", "q2_k", "q6_k"} - {cost.gguf for cost in found.costs}
 
 
-def test_a_type_without_room_is_left_out_and_the_others_go_on(workshop: Workshop) -> None:
+def test_a_type_without_room_is_left_out_and_the_others_go_on(maker: ProbeMaker) -> None:
     def write(kind: str, path: Path) -> int:
         if kind == "q8_0":
             raise BundleError("no room for it")
-        return workshop.write_probe(kind, path)
+        return maker.write_probe(kind, path)
 
-    found = measure_types(replace(workshop, write_probe=write), types=["q8_0", "q2_k"], seconds=60)
+    found = measure_types(replace(maker, write_probe=write), types=["q8_0", "q2_k"], seconds=60)
     assert found.left_out == {"q8_0": "no room for it"}
     assert [cost.gguf for cost in found.costs] == ["q2_k"]

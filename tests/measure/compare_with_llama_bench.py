@@ -21,8 +21,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aesedge.bench.fixture import NewPhotos, Subject
-from aesedge.bench.language_timing import N_GEN, open_raw_timer
+from aesedge.bench.fixture import Fixture, NewPhotos
+from aesedge.bench.timing import N_GEN, open_raw_timer
 from aesedge.engine.model import open_model
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.tuning.paired_runs import in_turns
@@ -88,7 +88,7 @@ def compare(model: Model, program: Path, folder: Path, tests: list[str], runs: i
     command += ["-fa", str(int(plan.flash_attention)), "--repack", str(int(plan.repack))]
     print(f"{model.bundle.name}: {' '.join(command[3:])}")
     found: dict[str, list[tuple[float, float]]] = {}
-    with Subject(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, folder)) as subject, open_raw_timer(subject) as timer:
+    with Fixture(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, folder)) as fixture, open_raw_timer(fixture) as timer:
         for name in tests:
             n = int(name[2:])
             is_prompt = name.startswith("pp")

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 import tiny
+from cli_runner import START as START_COMMAND
 from conftest import open_tiny
-from test_ctrl_c import START as START_COMMAND
 from tuning_stand import BIG, START, Stand, speeds
 
 from aesedge.bundle.bundle import open_bundle

@@ -1,4 +1,4 @@
-"""Let another program do the same work in turns with us, within a budget of seconds."""
+"""Repeat steps that two programs do, in turns, within a budget of seconds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pair:
-    """A step that both sides do, one or more tests being timed on the way."""
+    """A step that both sides do; it times one or more tests."""
 
     what: Mapping[str, str]
-    """Test to what both sides do in it."""
+    """Test to the description of what both sides do."""
     ours: Callable[[], Took]
-    """Does the step; returns what each test took."""
     theirs: Callable[[], Took]
     prepare: Callable[[], None] = lambda: None
     """Called before both, and not timed."""
@@ -42,23 +41,20 @@ def run_pairs(
     progress: Callable[[float], None] = lambda _share: None,
     rows: dict[str, Against] | None = None,
 ) -> list[Against]:
-    """Let both sides take turns: every pair once, whatever it takes, then in rounds as long as there is time.
-
-    A pair is not begun where it would, by what it took before, not end in time; shorter ones go on.
+    """Run every pair once, then repeat them in rounds; one that would not end in time is skipped.
 
     Args:
-        pairs: steps.
-        seconds: what all of them may take together.
-        repetitions: how often each is run at most.
-        progress: called with the share of the repetitions that are done, or of the seconds if that is more, 0..1.
-        rows: by test, filled as it goes on: whoever interrupts it has what was measured. Those that are there already
-            are continued.
+        pairs: the steps.
+        seconds: for all of them.
+        repetitions: how often each runs at most.
+        progress: called with the share done, 0..1.
+        rows: by test, filled in while it runs, so that an interrupted run keeps what it measured.
 
     Returns:
-        A row for each test that was run.
+        A row for each test that ran.
     """
     rows = {} if rows is None else rows
-    lasted: dict[str, float] = {}
+    took: dict[str, float] = {}
     begun = started = time.perf_counter()
 
     def n_done(pair: Pair) -> int:
@@ -68,7 +64,7 @@ def run_pairs(
         nonlocal begun
         for pair in pairs:
             begun = time.perf_counter()
-            has_time = begun + lasted.get(pair.name, 0.0) <= started + seconds
+            has_time = begun + took.get(pair.name, 0.0) <= started + seconds
             if n_done(pair) < repetitions and (has_time or not n_done(pair)):
                 pair.prepare()
                 yield pair
@@ -79,7 +75,7 @@ def run_pairs(
             row.ours_ns.append(ours[test])
             row.theirs_ns.append(theirs[test])
         now = time.perf_counter()
-        lasted[pair.name] = now - begun
+        took[pair.name] = now - begun
         share = sum(map(n_done, pairs)) / (len(pairs) * repetitions)
         progress(min(1.0, max(share, (now - started) / seconds if seconds > 0 else 1.0)))
     return list(rows.values())
