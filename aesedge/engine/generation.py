@@ -33,7 +33,7 @@ Started = tuple[Sampler, Step]
 def acquire(
     sequences: SequenceCache, image: CachedImage, timings: Timings, *, n_forks: int = 0, n_cells: int = 0
 ) -> Job[list[int]]:
-    """Do what :meth:`Residents.bring` does, and count what it cost."""
+    """Do what :meth:`SequenceCache.acquire` does, and count what it cost."""
     forks, brought = yield from sequences.acquire(image, n_forks=n_forks, n_cells=n_cells)
     if brought:
         timings.n_prompt += sequences.n_positions(image)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aesedge.bundle import bundle as bundles
+from aesedge.bundle.checksums import sha256
 from aesedge.bundle.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME
 from aesedge.cli import main
 from aesedge.errors import BundleError, BundleFormatError, BundleIntegrityError, BundleNotFoundError
@@ -188,7 +189,7 @@ def test_a_card_in_another_encoding_is_shown(folder: Path, capsys: Any) -> None:
     manifest = json.loads((folder / MANIFEST_NAME).read_bytes())
     card = "Größe\x1b[31m\n".encode("latin-1")
     (folder / "card.md").write_bytes(card)
-    digest = bundles.hashes.sha256(folder / "card.md")
+    digest = sha256(folder / "card.md")
     manifest["files"].append({"path": "card.md", "role": "card", "type": "md", "bytes": len(card), "sha256": digest})
     (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
     assert main(["info", str(folder), "--card"]) == 0

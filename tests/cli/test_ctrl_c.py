@@ -15,8 +15,6 @@ from cli_runner import START
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The background of a shell, where tests may run, starts processes with Ctrl-C ignored.
-
 
 @pytest.mark.parametrize("arguments", [["score", "--no-attributes"], ["run", "--max-tokens", "200"]])
 def test_ctrl_c_ends_the_command(bundle_folder: Path, photo_path: Path, tmp_path: Path, arguments: list[str]) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
+from batches import Batches, free
 from conftest import drawn_photo, open_tiny
-from test_scheduler import Batches, free
 
 from aesedge.engine.completion import Writing
 from aesedge.engine.report import MOST_SENTENCES

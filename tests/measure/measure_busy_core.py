@@ -1,7 +1,7 @@
 """Measure what one busy core costs: aesedge's way to wait for threads beside llama.cpp's own, idle and busy, in turns.
 
-    python tests/measure/measure_busy_core.py BUNDLE [--image-tokens 144] [--runs 3] [--tokens 8]
-        [--also NAME=VALUE ...]
+    python tests/measure/measure_busy_core.py BUNDLE [--image-tokens 144] [--runs 3]
+        [--tokens 8] [--restarts 1] [--no-busy] [--also NAME=VALUE ...]
 
 Every way has a process of its own with the same bundle, engine and settings, since the libraries read it when they are
 loaded. ``aesedge`` is what users get. ``defaults`` leaves threads to spin as they do in llama.cpp and ONNX Runtime.
@@ -9,7 +9,8 @@ loaded. ``aesedge`` is what users get. ``defaults`` leaves threads to spin as th
 
 A turn is the score of a photo that nobody has seen, and tokens decoded one by one. First on the machine as it is, then
 beside a process of this script that computes without end, in a session of its own as another program has. Medians, and
-each way's busy median over its own idle one.
+each way's busy median over its own idle one. Where a process's memory lies changes its speed by some percent for as
+long as it lives: ``--restarts`` opens all ways anew that many times.
 
 Excluded: loading, and a first turn of each to warm up. Turns in which programs that this script did not start took more
 than a tenth of a core (``--others``) are left out and repeated, until three times as many were taken as are wanted; how
@@ -107,15 +108,17 @@ def cpu_seconds(known: list[int]) -> tuple[float, float]:
     return sum(used) - idle, sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in known)
 
 
-def measure(
-    ways: list[Way], runs: int, known: list[int], most_by_others: float
-) -> tuple[dict[str, dict[str, float]], int]:
-    """Return medians of each way, and how many turns were left out."""
-    rows: dict[str, list[dict[str, float]]] = {way.name: [] for way in ways}
+Rows = dict[str, list[dict[str, float]]]
+"""Name of a way to the seconds of its turns."""
+
+
+def measure(ways: list[Way], runs: int, known: list[int], most_by_others: float, rows: Rows) -> int:
+    """Take turns and add them to the rows; return how many were left out."""
     n_left_out = 0
+    n_taken = dict.fromkeys((way.name for way in ways), 0)
     for _ in range(3 * runs):
         for way in ways:
-            if len(rows[way.name]) >= runs:
+            if n_taken[way.name] >= runs:
                 continue
             (all_before, known_before), began = cpu_seconds(known), time.monotonic()
             turn = way.turn()
@@ -125,20 +128,30 @@ def measure(
                 n_left_out += 1
                 print(f"left out: {way.name}, others took {by_others:.2f} of a core", file=sys.stderr)
             else:
-                rows[way.name].append(turn)
-    missing = [name for name, found in rows.items() if not found]
+                n_taken[way.name] += 1
+                rows.setdefault(way.name, []).append(turn)
+    return n_left_out
+
+
+def medians(rows: Rows, ways: list[str]) -> dict[str, dict[str, float]]:
+    """Return the medians of each way."""
+    missing = [name for name in ways if name not in rows]
     if missing:
         raise SystemExit(f"no undisturbed turn of {', '.join(missing)}: other programs are at work on this machine")
-    return {n: {f: statistics.median(r[f] for r in found) for f in FIGURES} for n, found in rows.items()}, n_left_out
+    return {name: {f: statistics.median(r[f] for r in rows[name]) for f in FIGURES} for name in ways}
 
 
-def show(idle: dict[str, dict[str, float]], busy: dict[str, dict[str, float]]) -> None:
-    """Print the medians of both, and their ratio."""
+def show(idle: dict[str, dict[str, float]], busy: dict[str, dict[str, float]] | None) -> None:
+    """Print the medians, idle ones over those of the libraries' defaults, busy ones over the way's own idle ones."""
     print(f"{'':24}{'':6}{'vision':>9}{'prefill':>9}{'photo':>9}{'decode':>9}")
     for name, of_idle in idle.items():
-        for state, figures in (("idle", of_idle), ("busy", busy[name])):
-            print(f"{name if state == 'idle' else '':24}{state:6}" + "".join(f"{figures[f]:9.2f}" for f in FIGURES))
-        print(f"{'':24}{'ratio':6}" + "".join(f"{busy[name][f] / of_idle[f]:9.2f}" for f in FIGURES))
+        print(f"{name:24}{'idle':6}" + "".join(f"{of_idle[f]:9.2f}" for f in FIGURES))
+        if name != DEFAULT:
+            ratios = "".join(f"{of_idle[f] / idle[DEFAULT][f]:9.2f}" for f in FIGURES)
+            print(f"{'':14}over defaults   {ratios}")
+        if busy is not None:
+            print(f"{'':24}{'busy':6}" + "".join(f"{busy[name][f]:9.2f}" for f in FIGURES))
+            print(f"{'':17}over idle    " + "".join(f"{busy[name][f] / of_idle[f]:9.2f}" for f in FIGURES))
 
 
 def main() -> None:
@@ -147,36 +160,48 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--image-tokens", type=int, default=144)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--restarts", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--also", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--others", type=float, default=0.1, help="of a core, what other programs may take")
+    parser.add_argument("--no-busy", action="store_true", help="only what a way costs an idle machine")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:
         work(given.bundle, given.image_tokens, given.tokens)
         return
     arguments = [given.bundle, "--image-tokens", str(given.image_tokens), "--tokens", str(given.tokens)]
-    ways = [Way("aesedge", arguments), Way(DEFAULT, arguments)]
-    ways += [Way(also, arguments, **dict([also.split("=", 1)])) for also in given.also]
-    try:
-        print(ways[0].opened["plan"])
-        for way in ways:
-            print(f"{way.name}: {way.opened['waiting']}", flush=True)
-            way.turn()
-        known = [os.getpid(), *(way.process.pid for way in ways)]
-        idle, n_idle = measure(ways, given.runs, known, given.others)
-        with busy_core() as process:
-            busy, n_busy = measure(ways, given.runs, [*known, process.pid], given.others)
-    finally:
-        for way in ways:
-            way.process.kill()
-            way.process.wait()
-    show(idle, busy)
+    idle: Rows = {}
+    busy: Rows = {}
+    n_left_out = 0
+    for restart in range(given.restarts):
+        ways = [Way("aesedge", arguments), Way(DEFAULT, arguments)]
+        ways += [Way(also, arguments, **dict([also.split("=", 1)])) for also in given.also]
+        names = [way.name for way in ways]
+        try:
+            if not restart:
+                print(ways[0].opened["plan"])
+                for way in ways:
+                    print(f"{way.name}: {way.opened['waiting']}", flush=True)
+            for way in ways:
+                way.turn()
+            known = [os.getpid(), *(way.process.pid for way in ways)]
+            n_left_out += measure(ways, given.runs, known, given.others, idle)
+            if not given.no_busy:
+                with busy_core() as process:
+                    n_left_out += measure(ways, given.runs, [*known, process.pid], given.others, busy)
+        finally:
+            for way in ways:
+                way.process.kill()
+                way.process.wait()
+    of_idle = medians(idle, names)
+    of_busy = None if given.no_busy else medians(busy, names)
+    show(of_idle, of_busy)
     print(
-        f"seconds, medians of {given.runs}; photo with {given.image_tokens} image tokens, {given.tokens} tokens decoded"
+        f"seconds, medians of {given.runs} x {given.restarts}; photo with {given.image_tokens} image tokens, "
+        f"{given.tokens} tokens decoded\nleft out because of other programs: {n_left_out} turns"
     )
-    print(f"left out because of other programs: {n_idle} turns idle, {n_busy} busy")
-    print(json.dumps({"idle": idle, "busy": busy, "left_out": [n_idle, n_busy], "runs": given.runs}))
+    print(json.dumps({"idle": of_idle, "busy": of_busy, "left_out": n_left_out, "turns": {"idle": idle, "busy": busy}}))
 
 
 if __name__ == "__main__":

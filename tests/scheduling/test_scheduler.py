@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from batches import Batches, free
 from conftest import drawn_photo, open_tiny
 
 import aesedge
@@ -32,26 +33,6 @@ def wide(bundle_folder: Path) -> Iterator[Model]:
     """A tiny model with room for several images."""
     with open_tiny(bundle_folder, ctx=4096) as model:
         yield model
-
-
-class Batches:
-    """Counts what the context runs, batch by batch, on its way through."""
-
-    def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sizes: list[int] = []
-        self.sequences: list[list[int]] = []
-        append = model.sequences.context.append
-
-        def counted(parts: Any, wanted: Any) -> Any:
-            self.sizes.append(sum(len(tokens) for _, tokens in parts))
-            self.sequences.append([seq_id for seq_id, _ in parts])
-            return append(parts, wanted)
-
-        monkeypatch.setattr(model.sequences.context, "append", counted)
-
-
-def free(model: Model) -> tuple[int, int]:
-    return model.sequences.context.n_free, model.sequences.n_sequences_free
 
 
 def test_many_questions_share_their_batches(wide: Model, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

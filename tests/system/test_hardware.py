@@ -12,11 +12,10 @@ import pytest
 from laid_out import GARBAGE, command, lay_out
 
 from aesedge.doctor import libraries
-from aesedge.system import hardware
 from aesedge.system.commands import command_output, number_in, read_text
 from aesedge.system.cpu_features import instructions
 from aesedge.system.gpus import Gpu, gpus
-from aesedge.system.hardware import disks
+from aesedge.system.hardware import disks, hardware
 from aesedge.system.machine import control_groups
 
 if TYPE_CHECKING:

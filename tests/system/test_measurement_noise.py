@@ -15,9 +15,9 @@ import pytest
 from laid_out import GARBAGE, command, lay_out
 
 from aesedge.doctor import NoiseSource, disturbances
-from aesedge.system import hardware
 from aesedge.system import load as load_room
 from aesedge.system.gpus import Gpu
+from aesedge.system.hardware import hardware
 from aesedge.system.thermal import temperature
 
 if TYPE_CHECKING:

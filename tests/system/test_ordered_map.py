@@ -189,7 +189,7 @@ def test_tower_and_language_model_take_turns_where_they_share_all_cores(
             scoring = pool.submit(photo.score)
             decoding.wait()
             with ThreadPoolExecutor(1) as another:
-                seeing = another.submit(model.encoder.see, drawn_photo(1))
+                seeing = another.submit(model.encoder.encode, drawn_photo(1))
                 seen = bool(wait([seeing], timeout=0.3 if n_cores == 1 else 30).done)
                 may_go_on.set()
         assert seen == (n_cores > 1)
