@@ -14,22 +14,13 @@ from aesedge.cli import main
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The background of a shell, where tests may run, starts processes with Ctrl-C ignored.
 START = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from aesedge.cli import main
 sys.exit(main())
 """
-
-
-START = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from aesedge.cli import main
-sys.exit(main())
-"""
-"""A program that runs a command and obeys Ctrl-C wherever it was started."""
+"""Runs a command that obeys Ctrl-C wherever it was started: shells start background processes that ignore it."""
 
 
 class Cli:

@@ -16,7 +16,7 @@ NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",  # what others of the kind respect
 }
 """Set whatever the user has there: a process of ours is silent."""
-OPENMP_WAITING = {"GOMP_SPINCOUNT": "10000"}
+OPENMP_WAITING = {"GOMP_SPINCOUNT": "1000"}
 """How OpenMP's threads wait for one another, unless the user chose: so many rounds of a loop, then asleep; the thread
 that is waited for gets the core. GNU's OpenMP, with which llama.cpp is built on Linux, spins 300,000 rounds by itself.
 docs/speed.md has the figures."""

@@ -13,7 +13,7 @@ from laid_out import command
 
 from aesedge.cli import main
 from aesedge.doctor import Hardware, Libraries, libraries
-from aesedge.system import hardware
+from aesedge.system.hardware import hardware
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -169,7 +169,7 @@ def test_an_image_that_comes_back_as_another_is_found(
 
 def test_a_cache_that_never_hits_proves_nothing(examination: Examination, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EmbeddingCache, "get", lambda _self, _key: None)
-    monkeypatch.setattr("aesedge.scheduling.kv_store.KeptKV.restore", lambda *_: False)
+    monkeypatch.setattr("aesedge.scheduling.kv_store.KVStateStore.restore", lambda *_: False)
     found = failures(examination.reuse())
     assert set(found) == {
         "embeddings in memory",
