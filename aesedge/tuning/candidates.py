@@ -1,31 +1,33 @@
-"""What is worth trying on this hardware, the most valuable first; knows settings and cores, times nothing."""
+"""The settings that are worth trying on this hardware, the most valuable first."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
 from aesedge.config.plan import N_UBATCH
 from aesedge.llm.gpu_offload import gpu_devices
+from aesedge.llm.limits import even_ubatch
 from aesedge.system.machine import default_n_threads, n_cores
-from aesedge.tuning.steps import same_batches
 from aesedge.vision.tower import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aesedge.config.plan import Settings
-    from aesedge.tuning.steps import Phase
+    from aesedge.tuning.comparison import Part, Phase
 
-N_UBATCHES = (512, 128)
-"""Beside the default."""
+_N_UBATCHES = (N_UBATCH, 512, 128)
 _PRECISE_FIRST = ("fp32", "fp16", "int8")
 _MANY_CORES = 4
+_VISION: frozenset[Phase] = frozenset(("vision",))
+_PREFILL: frozenset[Phase] = frozenset(("prefill",))
+_DECODE: frozenset[Phase] = frozenset(("decode",))
 
 
-class Change(NamedTuple):
-    """Other values of settings, and what they are about."""
+class Candidate(NamedTuple):
+    """Other values of settings."""
 
     name: str
     values: dict[str, Any]
@@ -33,17 +35,17 @@ class Change(NamedTuple):
     phases: frozenset[Phase]
     """What they can make faster."""
     grows: bool = False
-    """Whether it matters how much is in the cache."""
+    """Whether their effect depends on the number of cells in the cache."""
     whole_batches: bool = False
-    """Whether it is about the batches themselves."""
+    """Whether they are about the batches themselves."""
 
     @property
-    def part(self) -> Literal["vision", "language"]:
-        """Who runs otherwise."""
+    def part(self) -> Part:
+        """Which runtime they are for."""
         return "vision" if "vision" in self.phases else "language"
 
 
-class Hardware(NamedTuple):
+class Conditions(NamedTuple):
     """What decides about candidates."""
 
     n_logical: int
@@ -59,19 +61,12 @@ class Hardware(NamedTuple):
     """Whether other programs take cores now: fewer threads can be faster then, and slower when those are gone."""
 
 
-def hardware(device: str, model_bytes: int, *, repacks: bool, is_busy: bool) -> Hardware:
-    """Look at this machine.
-
-    Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``metal``.
-        model_bytes: of tower and language model.
-        repacks: see :class:`Hardware`.
-        is_busy: see :class:`Hardware`.
-    """
+def conditions(device: str, model_bytes: int, *, repacks: bool, is_busy: bool) -> Conditions:
+    """Look at this machine; ``model_bytes`` is the size of tower and language model."""
     n_logical = n_cores()
     n_physical = min(n_logical, psutil.cpu_count(logical=False) or n_logical)
     has_gpu = device != "cpu" and bool(gpu_devices())
-    return Hardware(n_logical, n_physical, has_gpu, default_n_threads(model_bytes) == 1, repacks, is_busy)
+    return Conditions(n_logical, n_physical, has_gpu, default_n_threads(model_bytes) == 1, repacks, is_busy)
 
 
 def most_precise(types: Sequence[str]) -> str:
@@ -85,9 +80,9 @@ def usable(types: Sequence[str], provider: str) -> list[str]:
     return [t for t in types if t.lower() != unfit] or list(types)
 
 
-def vision_changes(
-    start: Settings, types: Sequence[str], provider: str, machine: Hardware, devices: Sequence[str] = ()
-) -> list[Change]:
+def vision_candidates(
+    start: Settings, types: Sequence[str], provider: str, machine: Conditions, devices: Sequence[str] = ()
+) -> list[Candidate]:
     """Return what to try with the tower.
 
     Args:
@@ -97,53 +92,42 @@ def vision_changes(
         machine: this machine.
         devices: where else the graph may run.
     """
-    about: frozenset[Phase] = frozenset(("vision",))
-    found = [Change("vision precision", {"vision": t}, about) for t in usable(types, provider) if t != start.vision]
+    found: list[tuple[str, str, str | int]] = [("vision precision", "vision", t) for t in usable(types, provider)]
     if provider == PROVIDERS["cpu"]:
-        threads = _thread_counts(machine, halves=True)
-        found += [Change("threads, vision", {"threads_vision": n}, about) for n in threads if n != start.threads_vision]
-    others = [device for device in devices if PROVIDERS[device] != provider]
-    return found + [Change("vision provider", {"vision_device": device}, about) for device in others]
+        found += [("threads, vision", "threads_vision", n) for n in _thread_counts(machine, halves=True)]
+    found += [("vision provider", "vision_device", device) for device in devices if PROVIDERS[device] != provider]
+    return [Candidate(name, {fld: value}, _VISION) for name, fld, value in found if value != getattr(start, fld)]
 
 
-def language_changes(start: Settings, n_image: int, machine: Hardware) -> list[Change]:
-    """Return what to try with the language model."""
-    prefill: frozenset[Phase] = frozenset(("prefill",))
-    decode: frozenset[Phase] = frozenset(("decode",))
-    both = prefill | decode
+def language_candidates(start: Settings, n_image: int, machine: Conditions) -> list[Candidate]:
+    """Return what to try with the language model, by the rows of an image."""
+    both = _PREFILL | _DECODE
     found = []
     if machine.has_gpu:
-        other: int | str = 0 if start.gpu_layers == "auto" else "auto"
-        found.append(Change("GPU layers", {"gpu_layers": other}, both))
+        found.append(Candidate("GPU layers", {"gpu_layers": 0 if start.gpu_layers == "auto" else "auto"}, both))
     if machine.repacks:
-        found.append(Change("weight repacking", {"repack": not start.repack}, both))
+        found.append(Candidate("weight repacking", {"repack": not start.repack}, both))
     # Half of a few cores is no candidate for work that all of them are busy with.
-    many = machine.n_physical >= _MANY_CORES
+    many = machine.n_physical >= _MANY_CORES or machine.is_small
+    for name, fld, phases, halves in (
+        ("threads, prefill", "threads_batch", _PREFILL, many),
+        ("threads, decode", "threads", _DECODE, True),
+    ):
+        counts = [n for n in _thread_counts(machine, halves=halves) if n != getattr(start, fld)]
+        found += [Candidate(name, {fld: n}, phases) for n in counts]
     found += [
-        Change("threads, prefill", {"threads_batch": n}, prefill)
-        for n in _thread_counts(machine, halves=many or machine.is_small)
-        if n != start.threads_batch
+        Candidate("flash attention", {"flash_attention": not start.flash_attention}, both, grows=True),
+        Candidate("KV type", {"kv_type": "q8_0" if start.kv_type == "f16" else "f16"}, both, grows=True),
     ]
-    found += [
-        Change("threads, decode", {"threads": n}, decode)
-        for n in _thread_counts(machine, halves=True)
-        if n != start.threads
-    ]
-    found.append(Change("flash attention", {"flash_attention": not start.flash_attention}, both, grows=True))
-    found.append(Change("KV type", {"kv_type": "q8_0" if start.kv_type == "f16" else "f16"}, both, grows=True))
-    found += [
-        Change("n_ubatch", {"n_ubatch": n}, prefill, whole_batches=True)
-        for n in (N_UBATCH, *N_UBATCHES)
-        if not same_batches(n_image, n, start.n_ubatch)
-    ]
-    return found
+    sizes = [n for n in _N_UBATCHES if even_ubatch(n_image, n) != even_ubatch(n_image, start.n_ubatch)]
+    return found + [Candidate("n_ubatch", {"n_ubatch": n}, _PREFILL, whole_batches=True) for n in sizes]
 
 
-def _thread_counts(machine: Hardware, *, halves: bool) -> list[int]:
+def _thread_counts(machine: Conditions, *, halves: bool) -> list[int]:
     """Return counts of threads to try.
 
-    A small model never gets all cores, however fast that was while nobody else wanted one: where another program takes
-    a core from one thread, all others wait for it, and a photo takes seconds instead of a tenth of one.
+    A small model never gets all cores, however fast that was while they were free: where another program takes a core
+    from one thread, all others wait for it, and a photo takes seconds instead of a tenth of one.
     """
     if machine.is_busy:
         return []
@@ -159,5 +143,5 @@ def is_possible(settings: Settings) -> bool:
 
 
 def tower_of(settings: Settings) -> tuple[str, str, int]:
-    """Return what of settings the tower depends on."""
+    """Return the settings that the tower depends on."""
     return settings.vision, settings.vision_device, settings.threads_vision

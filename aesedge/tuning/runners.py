@@ -20,8 +20,7 @@ from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.system.closing import Closing
 from aesedge.system.machine import trim_heap
 from aesedge.tuning.candidates import tower_of
-from aesedge.tuning.comparison import NoTimeError
-from aesedge.tuning.steps import Done, Step, Workload
+from aesedge.tuning.comparison import NoTimeError, TimedStep, Workload
 from aesedge.vision.tower import VisionTower
 
 if TYPE_CHECKING:
@@ -34,10 +33,10 @@ if TYPE_CHECKING:
     from aesedge.config.memory import MemoryEstimate
     from aesedge.config.plan import Plan, Settings
     from aesedge.engine.rating import LabelTokens, Rating
-    from aesedge.tuning.steps import Part, Rates
+    from aesedge.tuning.comparison import Part, Rates
 
-    Rows = Mapping[int, npt.NDArray[np.float32]]
-    """Number of a photo to what the tower sees in it, float32 [n_image_tokens, n_embd]."""
+    Embeddings = Mapping[int, npt.NDArray[np.float32]]
+    """Number of a photo to its image embeddings, float32 [n_image_tokens, n_embd]."""
 
 _PREFIX, _PHOTO, _ANSWER = range(3)
 """Sequences: the text before the image, the photo that is worked on, and where an answer of several tokens goes on."""
@@ -45,89 +44,101 @@ _ROOM_FOR_TEXT = 64 + 16
 """Positions after a question: what is decoded, and answers of several tokens."""
 _N_WARM = 2
 _WORTH_ASKING_S = 5.0
-"""A machine that takes longer for a question is told by its first text how fast it is."""
-# What opening takes, to plan with: measured at 7B, from files that the system has in memory.
-_MAPPED_S_PER_BYTE, _REPACKED_S_PER_BYTE, _GRAPH_S_PER_BYTE = 0.3e-9, 2e-9, 4e-9
-_CONTEXT_S = 0.3
+"""Where a question takes longer, the text before the image tells how fast the machine is."""
 _WEIGHTS = {"weights", "weights, repacked", "vocabulary and outputs"}
 _CONTEXT = {"KV cache", "compute buffers"}
 
 
 class TowerRunner:
-    """A tower, the pixels that it looks at, and what it saw in them. Close it.
+    """A tower and the photos that it encodes. Close it.
 
     Args:
         tower: is closed with this.
         pixels: float32 [1, 3, size, size] of each photo.
-        rows: is filled with what it sees.
+        embeddings: is filled with its results.
     """
 
     def __init__(
         self,
         tower: VisionTower,
         pixels: Sequence[npt.NDArray[np.float32]],
-        rows: dict[int, npt.NDArray[np.float32]],
+        embeddings: dict[int, npt.NDArray[np.float32]],
     ) -> None:
-        self._tower, self._pixels, self._rows = tower, pixels, rows
+        self._tower, self._pixels, self._embeddings, self._photo = tower, pixels, embeddings, 0
         self.close = tower.close
 
-    def run(self, step: Step) -> Done:
-        """Look at a photo."""
+    def begin(self, photo: int) -> None:
+        """Begin with a photo."""
+        self._photo = photo
+
+    def run(self, _step: TimedStep) -> float:
+        """Encode the photo; return seconds."""
         started = time.perf_counter()
-        rows = self._tower.encode(self._pixels[step.photo])
+        embeddings = self._tower.encode(self._pixels[self._photo])
         seconds = time.perf_counter() - started
-        self._rows[step.photo] = rows
-        return Done(seconds)
+        self._embeddings[self._photo] = embeddings
+        return seconds
+
+    def score(self) -> float:
+        """Raise an error: a tower answers no question."""
+        raise NotImplementedError
 
     def abort(self) -> None:
         """Let it end; a tower does not take long."""
 
     def warm(self) -> None:
-        """Look at a photo, which wakes everything, and again."""
-        self.rates: Rates = {"vision": min(self.run(Step("see")).seconds for _ in range(_N_WARM))}
+        """Encode a photo twice."""
+        self.rates: Rates = {"vision": min(self.run(TimedStep("vision")) for _ in range(_N_WARM))}
         """Seconds for a unit of each phase."""
 
 
 class LanguageRunner:
-    """A KV cache, and the photos whose rows go through it. Close it.
+    """A KV cache, and the photos that are prefilled into it. Close it.
 
     Args:
         context: empty, with three sequences; it is closed with this.
         texts: tokens of the text before the image with BOS, of the rating question, and of any text.
-        labels: the answers to the question that are looked for.
-        rows: the photos'.
+        labels: the answers to the question.
+        embeddings: the photos'.
         n_ubatch: embeddings in a batch.
     """
 
     def __init__(
-        self, context: Context, texts: Sequence[Sequence[int]], labels: LabelTokens, rows: Rows, *, n_ubatch: int
+        self,
+        context: Context,
+        texts: Sequence[Sequence[int]],
+        labels: LabelTokens,
+        embeddings: Embeddings,
+        *,
+        n_ubatch: int,
     ) -> None:
-        self._context, self._labels, self._rows, self._n_ubatch = context, labels, rows, n_ubatch
+        self._context, self._labels, self._embeddings, self._n_ubatch = context, labels, embeddings, n_ubatch
         self._prefix, self._question, text = texts
         self._next = cycle(text)
+        self._photo = self._n_rows = 0
         self.close = context.close
 
-    def run(self, step: Step) -> Done:
-        """Do a step; a photo begins with the step ``begin``."""
-        context, score = self._context, None
-        if step.kind == "begin":
-            context.fork(_PREFIX, _PHOTO)
-            return Done(0.0)
-        if step.kind == "rows":
-            rows = self._rows[step.photo][step.start : step.start + step.n]
-            return Done(self._timed(lambda: prefill_evenly(context, _PHOTO, rows, self._n_ubatch)))
-        if step.kind == "decode":
-            return Done(self._timed(lambda: self._decode(step.n)))
+    def begin(self, photo: int) -> None:
+        """Begin with a photo, behind the text before the image."""
+        self._context.fork(_PREFIX, _PHOTO)
+        self._photo, self._n_rows = photo, 0
 
-        def ask() -> None:
-            nonlocal score
-            score = self._ask().score
+    def run(self, step: TimedStep) -> float:
+        """Prefill the photo's next rows, or decode behind them; return seconds."""
+        if step.phase == "decode":
+            return self._timed(lambda: self._decode(step.n))
+        rows = self._embeddings[self._photo][self._n_rows : self._n_rows + step.n]
+        self._n_rows += step.n
+        return self._timed(lambda: prefill_evenly(self._context, _PHOTO, rows, self._n_ubatch))
 
-        seconds = self._timed(ask)
-        return Done(seconds, score)
+    def score(self) -> float:
+        """Ask the rating question about the rows so far; return the score, 0 to 10."""
+        found: list[Rating] = []
+        self._timed(lambda: found.append(self._ask()))
+        return found[0].score
 
     def abort(self) -> None:
-        """Have what runs stopped; it raises NoTimeError."""
+        """Stop what runs; it raises NoTimeError."""
         self._context.abort.set()
 
     def _ask(self) -> Rating:
@@ -144,14 +155,14 @@ class LanguageRunner:
             self._context.append([(_PHOTO, [token])], [True])
 
     def warm(self) -> None:
-        """Have the weights read once, and put the text before the image in.
+        """Read the weights once, and prefill the text before the image.
 
         Raises:
             NoTimeError: time was over before it was done.
         """
         self._timed(lambda: self._decode(1))  # from the disk, if need be
         row_s = self._timed(lambda: self._context.prefill_tokens(_PREFIX, self._prefix)) / len(self._prefix)
-        self._context.fork(_PREFIX, _PHOTO)
+        self.begin(0)
         if row_s * len(self._question) < _WORTH_ASKING_S:
             row_s = self._timed(self._ask) / len(self._question)
         token_s = min(self._timed(lambda: self._decode(1)) for _ in range(_N_WARM))
@@ -166,13 +177,13 @@ class LanguageRunner:
 
 
 class Runners(Closing):
-    """Opens what is compared, and closes what is not needed any more. Close it, or use it as a context manager.
+    """Opens what is compared, and closes what is no longer needed. Close it, or use it as a context manager.
 
     Args:
         bundle: what is tried.
         plan: how, but for the settings.
         memory: the user's budget, as :func:`aesedge.config.memory.parse_memory` reads it.
-        seconds: when it stops what the language model does, whatever that is.
+        seconds: when it stops what the language model does.
 
     Raises:
         AesedgeError: see :class:`aesedge.engine.model.Model`.
@@ -196,7 +207,7 @@ class Runners(Closing):
         self._estimates: dict[tuple[Settings, int | None], MemoryEstimate] = {}
         self._models: dict[tuple[object, bool], LanguageModel] = {}
         self._open: dict[tuple[Part, Settings], TowerRunner | LanguageRunner] = {}
-        self._rows: dict[tuple[str, str, int], dict[int, npt.NDArray[np.float32]]] = {}
+        self._embeddings: dict[tuple[str, str, int], dict[int, npt.NDArray[np.float32]]] = {}
         self.provider = ""
         """What runs the tower; known once one was open."""
         self._timer = threading.Timer(max(0.0, seconds), self._stop)
@@ -208,8 +219,8 @@ class Runners(Closing):
         for runner in list(self._open.values()):
             runner.abort()
 
-    def subjects(self, part: Part, wanted: Sequence[Settings]) -> list[TowerRunner | LanguageRunner]:
-        """Open what is wanted, warm, and close the rest.
+    def open(self, part: Part, wanted: Sequence[Settings]) -> list[TowerRunner | LanguageRunner]:
+        """Open what is wanted, warm it, and close the rest.
 
         Raises:
             ModelLoadError, ProviderError: a runtime refuses these settings.
@@ -231,10 +242,18 @@ class Runners(Closing):
         tower = VisionTower(path, device=settings.vision_device, n_threads=settings.threads_vision)
         self.provider = tower.provider
         trim_heap()
-        return TowerRunner(tower, self._pixels, self._rows.setdefault(tower_of(settings), {}))
+        return TowerRunner(tower, self._pixels, self._embeddings.setdefault(tower_of(settings), {}))
 
     def _language(self, settings: Settings, wanted: Sequence[Settings]) -> LanguageRunner:
-        rows, model, rating = self.rows(settings), self._model(settings, wanted), self._bundle.manifest.rating
+        """Open a context; weights that are not wanted are closed before others are loaded."""
+        embeddings, rating, key = self.embeddings(settings), self._bundle.manifest.rating, _weights_of(settings)
+        if key not in self._models:
+            for idle in self._models.keys() - set(map(_weights_of, wanted)):
+                self._models.pop(idle).close()
+            layers = self.estimate(settings, self._n_ctx).gpu_layers
+            path = self._bundle.path("llm", self._plan.gguf)
+            self._models[key] = LanguageModel(path, gpu_layers=layers, repack=settings.repack)
+        model = self._models[key]
         prefix, question, text = map(model.tokenize, self._texts)
         context = Context(
             model,
@@ -246,56 +265,33 @@ class Runners(Closing):
             flash_attention=settings.flash_attention,
         )
         labels = label_tokens(rating.labels, rating.weights, model.tokenize)
-        return LanguageRunner(context, [[model.bos, *prefix], question, text], labels, rows, n_ubatch=settings.n_ubatch)
+        texts = [[model.bos, *prefix], question, text]
+        return LanguageRunner(context, texts, labels, embeddings, n_ubatch=settings.n_ubatch)
 
-    def _model(self, settings: Settings, wanted: Sequence[Settings]) -> LanguageModel:
-        """Return weights, loading them if they are not there; those that nobody wants now are closed first."""
-        key = _weights_of(settings)
-        if key not in self._models:
-            for idle in self._models.keys() - set(map(_weights_of, wanted)):
-                self._models.pop(idle).close()
-            layers = self.estimate(settings, self._n_ctx).gpu_layers
-            path = self._bundle.path("llm", self._plan.gguf)
-            self._models[key] = LanguageModel(path, gpu_layers=layers, repack=settings.repack)
-        return self._models[key]
-
-    def rows(self, settings: Settings) -> Rows:
-        """Return what the tower sees in each photo."""
-        found = self._rows.setdefault(tower_of(settings), {})
+    def embeddings(self, settings: Settings) -> Embeddings:
+        """Return the image embeddings of every photo."""
+        found = self._embeddings.setdefault(tower_of(settings), {})
         missing = [i for i in range(self.work.n_photos) if i not in found]
         if missing:
             opened = self._open.get(("vision", settings))
             tower = opened or self._tower(settings)
             for i in missing:
-                tower.run(Step("see", photo=i))
+                tower.begin(i)
+                tower.run(TimedStep("vision"))
             if opened is None:
                 tower.close()
         return found
 
     def same_rows(self, one: Settings, other: Settings) -> bool:
-        """Whether two towers see the same, to the last bit."""
-        seen, also = self.rows(one), self.rows(other)
-        return all((seen[i] == also[i]).all() for i in range(self.work.n_photos))
-
-    def opening_s(self, part: Part, settings: Settings, unit_s: float) -> float:
-        """Return about how long opening takes, by the seconds for a photo, or for a row."""
-        if (part, settings) in self._open:
-            return 0.0
-        manifest = self._bundle.manifest
-        file = manifest.file("vision", settings.vision) if part == "vision" else manifest.file("llm", self._plan.gguf)
-        n_bytes = file.n_bytes if file else 0
-        if part == "vision":
-            return _GRAPH_S_PER_BYTE * n_bytes + 2 * unit_s
-        per_byte = _REPACKED_S_PER_BYTE if settings.repack and self.repacks(settings) else _MAPPED_S_PER_BYTE
-        loading = per_byte * n_bytes if _weights_of(settings) not in self._models else 0.0
-        return loading + _CONTEXT_S + unit_s * (self._n_ctx - self.work.n_image - _ROOM_FOR_TEXT)
+        """Whether two towers' embeddings are equal to the last bit."""
+        first, second = self.embeddings(one), self.embeddings(other)
+        return all((first[i] == second[i]).all() for i in range(self.work.n_photos))
 
     def estimate(self, settings: Settings, ctx: int | None = None) -> MemoryEstimate:
-        """Return what settings take, with so many positions, or with as many as users have."""
+        """Return what settings take, as users run them, or in a context of so many positions."""
         if (settings, ctx) not in self._estimates:
             plan = replace(self._plan, **asdict(settings), ctx=ctx)
-            found = estimate(self._bundle, plan, process_bytes=self._limits.process_bytes)
-            self._estimates[settings, ctx] = found
+            self._estimates[settings, ctx] = estimate(self._bundle, plan, process_bytes=self._limits.process_bytes)
         return self._estimates[settings, ctx]
 
     def repacks(self, settings: Settings) -> bool:
@@ -330,5 +326,5 @@ class Runners(Closing):
 
 
 def _weights_of(settings: Settings) -> tuple[object, bool]:
-    """Return what of settings decides how the weights lie in memory."""
+    """Return the settings that decide how the weights lie in memory."""
     return settings.gpu_layers, settings.repack

@@ -16,7 +16,14 @@ from aesedge.config.plan import Settings
 from aesedge.config.planning import make_plan
 from aesedge.config.profile import FORMAT, Profile, machine_facts, profile_key
 from aesedge.errors import UsageError
-from aesedge.tuning.candidates import hardware, is_possible, language_changes, most_precise, usable, vision_changes
+from aesedge.tuning.candidates import (
+    conditions,
+    is_possible,
+    language_candidates,
+    most_precise,
+    usable,
+    vision_candidates,
+)
 from aesedge.tuning.runners import Runners
 from aesedge.tuning.search import PURPOSES, Search
 from aesedge.vision.tower import vision_devices
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
 DEFAULT_SECONDS = 110.0
 _LOOK_S = 0.3
 _BUSY = 0.3
-"""Share of all processors that others may take without a remark."""
+"""Share of all processors that others may take without a warning."""
 _log = logging.getLogger("aesedge")
 
 
@@ -76,7 +83,7 @@ def tune(
         )
     with Runners(bundle, plan, memory, started + seconds - time.perf_counter()) as runners:
         default = plan.settings
-        runners.subjects("vision", [default])
+        runners.open("vision", [default])
         types = usable(bundle.manifest.types("vision"), runners.provider)
         precise = replace(default, vision=most_precise(types))
         start = precise if runners.has_room(precise) else default
@@ -87,10 +94,10 @@ def tune(
             seconds=seconds,
             show=lambda: show(min(1.0, (time.perf_counter() - started) / seconds)),
         )
-        machine = hardware(device, _model_bytes(bundle, plan), repacks=runners.repacks(start), is_busy=busy > _BUSY)
+        machine = conditions(device, _model_bytes(bundle, plan), repacks=runners.repacks(start), is_busy=busy > _BUSY)
         devices = vision_devices() if device == "auto" else []
-        search.run(vision_changes(start, types, runners.provider, machine, devices))
-        search.run(language_changes(start, plan.n_image_tokens, machine))
+        search.run(vision_candidates(start, types, runners.provider, machine, devices))
+        search.run(language_candidates(start, plan.n_image_tokens, machine))
         expected = {purpose: found for purpose in PURPOSES if (found := search.expected_s(purpose)) is not None}
     skipped = [trial["skipped"] for trial in search.trials if trial.get("skipped")]
     if len(skipped) == len(search.trials):

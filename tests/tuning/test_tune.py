@@ -29,12 +29,28 @@ from aesedge.errors import MemoryFitError, ModelLoadError, UsageError
 from aesedge.system.paths import cache_folder
 from aesedge.tuning import search as searching
 from aesedge.tuning import tune
-from aesedge.tuning.candidates import Change, Hardware, is_possible, language_changes, most_precise, usable
-from aesedge.tuning.candidates import vision_changes as changes_of_vision
-from aesedge.tuning.comparison import LEAST_PAIRS, SCORE_TOLERANCE, Samples, drift, is_tolerable
+from aesedge.tuning.candidates import (
+    Candidate,
+    Conditions,
+    is_possible,
+    language_candidates,
+    most_precise,
+    usable,
+    vision_candidates,
+)
+from aesedge.tuning.comparison import (
+    LEAST_PAIRS,
+    LEAST_ROWS,
+    SCORE_TOLERANCE,
+    Samples,
+    TimedStep,
+    drift,
+    is_tolerable,
+    language_round,
+    rows_of,
+)
 from aesedge.tuning.runners import Runners
 from aesedge.tuning.search import Search
-from aesedge.tuning.steps import LEAST_ROWS, Done, Pass, Step, Workload, language_pass
 from aesedge.tuning.tuner import settled
 
 if TYPE_CHECKING:
@@ -42,14 +58,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aesedge.config.plan import Settings
-    from aesedge.tuning.steps import Phase
+    from aesedge.tuning.comparison import Phase
 
 BOTH: frozenset[Phase] = frozenset(("prefill", "decode"))
-REPACK = Change("weight repacking", {"repack": True}, BOTH)
-THREADS = Change("threads, decode", {"threads": 1}, frozenset(("decode",)))
-VISION = Change("vision precision", {"vision": "int8"}, frozenset(("vision",)))
-FLASH = Change("flash attention", {"flash_attention": False}, BOTH, grows=True)
-N_UBATCH = Change("n_ubatch", {"n_ubatch": 128}, frozenset(("prefill",)), whole_batches=True)
+REPACK = Candidate("weight repacking", {"repack": True}, BOTH)
+THREADS = Candidate("threads, decode", {"threads": 1}, frozenset(("decode",)))
+VISION = Candidate("vision precision", {"vision": "int8"}, frozenset(("vision",)))
+FLASH = Candidate("flash attention", {"flash_attention": False}, BOTH, grows=True)
+N_UBATCH = Candidate("n_ubatch", {"n_ubatch": 128}, frozenset(("prefill",)), whole_batches=True)
 
 
 def faster_if(**wanted: object) -> Any:
@@ -65,7 +81,7 @@ def faster_if(**wanted: object) -> Any:
     return unit_s
 
 
-def searched(stand: Stand, *changes: Change, seconds: float = 110.0) -> Search:
+def searched(stand: Stand, *changes: Candidate, seconds: float = 110.0) -> Search:
     search = Search(stand, START, deadline=seconds, seconds=seconds, clock=lambda: stand.now)
     search.run(changes)
     return search
@@ -212,10 +228,10 @@ def test_what_does_not_fit_or_fails_is_left_out() -> None:
     assert small.trials[0]["skipped"] == "no room in memory"
 
     class Refusing(Stand):
-        def subjects(self, part: str, wanted: Any) -> Any:
+        def open(self, part: str, wanted: Any) -> Any:
             if any(s.repack for s in wanted):
                 raise ModelLoadError("no such layout")
-            return super().subjects(part, wanted)
+            return super().open(part, wanted)
 
     search = searched(Refusing(faster_if(repack=(True, BOTH, 0.5))), REPACK, THREADS)
     assert "no such layout" in search.trials[0]["skipped"]
@@ -236,25 +252,23 @@ def test_a_photo_takes_what_its_parts_take() -> None:
 def test_pieces_of_an_image_are_as_many_rows_as_flash_attention_wants(
     n_image: int, row_s: float, seconds: float
 ) -> None:
-    work = Workload(n_image, 60, 2)
-    found = language_pass(work, {"prefill": row_s, "decode": 0.1}, seconds, decodes=False)
-    steps = [step for step in found.steps(work, 3) if step.kind == "rows"]
-    assert [step.start for step in steps] == list(range(0, found.n_rows, found.n_step))
-    assert sum(step.n for step in steps) == found.n_rows <= n_image
-    assert all(step.n >= min(LEAST_ROWS, n_image) or found.n_rows == n_image for step in steps)
-    assert {step.photo for step in steps} == {1}
+    steps = language_round(n_image, {"prefill": row_s, "decode": 0.1}, seconds, decodes=False)
+    assert rows_of(steps) <= n_image
+    assert all(step.n >= min(LEAST_ROWS, n_image) for step in steps)
+    decoding = language_round(n_image, {"prefill": row_s, "decode": 0.1}, seconds, decodes=True)
+    assert [step.phase for step in decoding[-5:]] == ["prefill", *["decode"] * 4]
 
 
 def test_few_turns_must_agree() -> None:
     samples = Samples()
     for base in (2.0, 1.0, 1.0):  # the others' program ran during the first turn
-        samples.add(Step("rows", 64), Done(base), Done(0.9))
+        samples.add(TimedStep("prefill", 64), base, 0.9)
     verdict = samples.verdict({"prefill": 100})
     assert verdict is not None
     assert verdict.ratio == pytest.approx(0.9)
     assert not verdict.wins()
     for _ in range(3):
-        samples.add(Step("rows", 64), Done(1.0), Done(0.9))
+        samples.add(TimedStep("prefill", 64), 1.0, 0.9)
     verdict = samples.verdict({"prefill": 100})
     assert verdict is not None
     assert verdict.wins()
@@ -266,53 +280,53 @@ def test_nobody_wins_by_two_turns() -> None:
         verdict = samples.verdict({"prefill": 100})
         assert verdict is None or not verdict.wins()
         assert (verdict is None) == (i == 0)
-        samples.add(Step("rows", 64), Done(2.0), Done(1.0))
+        samples.add(TimedStep("prefill", 64), 2.0, 1.0)
     verdict = samples.verdict({"prefill": 100})
     assert verdict is not None
     assert verdict.wins()
     assert samples.verdict({"prefill": 100, "decode": 150}) is None
 
 
-HARDWARE = Hardware(n_logical=16, n_physical=8, has_gpu=False, is_small=False, repacks=True)
+HARDWARE = Conditions(n_logical=16, n_physical=8, has_gpu=False, is_small=False, repacks=True)
 
 
-def values_of(changes: list[Change], field: str) -> list[Any]:
+def values_of(changes: list[Candidate], field: str) -> list[Any]:
     return [change.values[field] for change in changes if field in change.values]
 
 
 def test_candidates_are_of_this_hardware() -> None:
     start = replace(START, threads=8, threads_batch=8)
-    changes = language_changes(start, 576, HARDWARE)
+    changes = language_candidates(start, 576, HARDWARE)
     assert values_of(changes, "threads_batch") == values_of(changes, "threads") == [16, 4]
     assert values_of(changes, "repack") == [True]
     assert values_of(changes, "gpu_layers") == []
     assert values_of(changes, "n_ubatch") == [512, 128]
-    assert values_of(language_changes(start, 64, HARDWARE), "n_ubatch") == []  # one batch in any case
-    assert values_of(language_changes(start, 576, HARDWARE._replace(has_gpu=True)), "gpu_layers") == [0]
-    assert values_of(language_changes(start, 576, HARDWARE._replace(repacks=False)), "repack") == []
+    assert values_of(language_candidates(start, 64, HARDWARE), "n_ubatch") == []  # one batch in any case
+    assert values_of(language_candidates(start, 576, HARDWARE._replace(has_gpu=True)), "gpu_layers") == [0]
+    assert values_of(language_candidates(start, 576, HARDWARE._replace(repacks=False)), "repack") == []
 
 
 def test_two_cores_have_few_candidates() -> None:
-    changes = language_changes(START, 576, HARDWARE._replace(n_logical=2, n_physical=2))
+    changes = language_candidates(START, 576, HARDWARE._replace(n_logical=2, n_physical=2))
     assert (values_of(changes, "threads_batch"), values_of(changes, "threads")) == ([], [1])
 
 
 @pytest.mark.parametrize("n_cores", [1, 2, 4, 16])
 def test_small_model_never_gets_all_cores(n_cores: int) -> None:
-    machine = Hardware(n_cores, n_cores, has_gpu=False, is_small=True, repacks=False)
+    machine = Conditions(n_cores, n_cores, has_gpu=False, is_small=True, repacks=False)
     start = replace(START, threads=1, threads_batch=1, threads_vision=1)
     changes = [
-        *language_changes(start, 196, machine),
-        *changes_of_vision(start, ["fp32"], "CPUExecutionProvider", machine),
+        *language_candidates(start, 196, machine),
+        *vision_candidates(start, ["fp32"], "CPUExecutionProvider", machine),
     ]
     for field in ("threads", "threads_batch", "threads_vision"):
         assert all(n < n_cores for n in values_of(changes, field))
 
 
 def test_busy_machine_has_its_threads_left_as_they_are() -> None:
-    changes = language_changes(START, 576, HARDWARE._replace(is_busy=True))
+    changes = language_candidates(START, 576, HARDWARE._replace(is_busy=True))
     assert {change.name for change in changes} == {"weight repacking", "flash attention", "KV type", "n_ubatch"}
-    assert changes_of_vision(START, ["fp32"], "CPUExecutionProvider", HARDWARE._replace(is_busy=True)) == []
+    assert vision_candidates(START, ["fp32"], "CPUExecutionProvider", HARDWARE._replace(is_busy=True)) == []
 
 
 def test_precisions_are_those_that_the_provider_is_fast_at() -> None:
@@ -325,10 +339,10 @@ def test_precisions_are_those_that_the_provider_is_fast_at() -> None:
 
 
 def test_other_providers_of_the_vision_graph_are_tried() -> None:
-    tried = changes_of_vision(START, ["fp32"], "CPUExecutionProvider", HARDWARE, ["cpu", "metal"])
+    tried = vision_candidates(START, ["fp32"], "CPUExecutionProvider", HARDWARE, ["cpu", "metal"])
     assert [change.values for change in tried if "vision_device" in change.values] == [{"vision_device": "metal"}]
-    assert not changes_of_vision(START, ["fp32"], "CUDAExecutionProvider", HARDWARE, ["cuda"])
-    metal = Change("vision provider", {"vision_device": "metal"}, frozenset(("vision",)))
+    assert not vision_candidates(START, ["fp32"], "CUDAExecutionProvider", HARDWARE, ["cuda"])
+    metal = Candidate("vision provider", {"vision_device": "metal"}, frozenset(("vision",)))
     search = searched(Stand(faster_if(vision_device=("metal", {"vision"}, 0.3))), metal)
     assert chosen(search, "vision_device") == {"score": "metal", "critique": "metal"}
 
@@ -336,11 +350,6 @@ def test_other_providers_of_the_vision_graph_are_tried() -> None:
 def test_8_bit_keys_need_flash_attention() -> None:
     assert not is_possible(replace(START, kv_type="q8_0", flash_attention=False))
     assert is_possible(START)
-
-
-def test_pass_asks_after_the_rows() -> None:
-    kinds = [step.kind for step in Pass(128, 64, 8).steps(BIG, 0)]
-    assert kinds == ["begin", "rows", "rows", "question", *["decode"] * 4]
 
 
 # The command, on a real bundle.
@@ -409,13 +418,13 @@ def test_real_contexts_open_one_after_the_other_where_memory_is_short(
     bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[int] = []
-    subjects = Runners.subjects
+    open_runners = Runners.open
 
     def counted(runners: Runners, part: Any, wanted: Sequence[Settings]) -> Any:
         opened.append(len(wanted))
-        return subjects(runners, part, wanted)
+        return open_runners(runners, part, wanted)
 
-    monkeypatch.setattr(Runners, "subjects", counted)
+    monkeypatch.setattr(Runners, "open", counted)
     monkeypatch.setattr(Runners, "together", lambda *_: False)
     profile = tune(open_bundle(bundle_folder), device="cpu", seconds=4)
     measured = [trial for trial in profile.trials if not trial.get("skipped")]

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aesedge.config.plan import Settings
-from aesedge.tuning.steps import PHASE_OF, Done, Step, Workload
+from aesedge.tuning.comparison import TimedStep, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from aesedge.tuning.steps import Phase
+    from aesedge.tuning.comparison import Phase
 
 START = Settings(
     vision="fp32",
@@ -37,13 +37,18 @@ class Side:
     def rates(self) -> Mapping[Phase, float]:
         return {phase: self.stand.unit_s(self.settings, phase) for phase in ("vision", "prefill", "decode")}
 
-    def run(self, step: Step) -> Done:
-        seconds = 0.0 if step.kind == "begin" else step.n * self.stand.unit_s(self.settings, PHASE_OF[step.kind])
-        seconds *= self.stand.weather()
+    def begin(self, photo: int) -> None:
+        pass
+
+    def run(self, step: TimedStep) -> float:
+        seconds = step.n * self.stand.unit_s(self.settings, step.phase) * self.stand.weather()
         self.stand.now += seconds
         self.stand.log.append((self.settings, step))
-        score = self.stand.score(self.settings) if step.kind == "question" else None
-        return Done(seconds, score)
+        return seconds
+
+    def score(self) -> float:
+        self.stand.now += self.stand.work.n_question * self.stand.unit_s(self.settings, "prefill")
+        return self.stand.score(self.settings)
 
 
 @dataclass
@@ -59,17 +64,14 @@ class Stand:
     both: bool = True
     sees_alike: bool = False
     now: float = 0.0
-    log: list[tuple[Settings, Step]] = field(default_factory=list)
+    log: list[tuple[Settings, TimedStep]] = field(default_factory=list)
     opened: set[tuple[str, Settings]] = field(default_factory=set)
 
-    def subjects(self, part: str, wanted: Sequence[Settings]) -> list[Side]:
+    def open(self, part: str, wanted: Sequence[Settings]) -> list[Side]:
         assert self.both or len(wanted) == 1
         self.now += self.opening * sum((part, s) not in self.opened for s in wanted)
         self.opened = {(part, s) for s in wanted}
         return [Side(self, s) for s in wanted]
-
-    def opening_s(self, part: str, settings: Settings, unit_s: float) -> float:
-        return 0.0 if (part, settings) in self.opened else self.opening
 
     def has_room(self, settings: Settings) -> bool:
         return self.room(settings)
