@@ -22,6 +22,27 @@ AesedgeError                      every error of ours: one line that says what, 
 
 from __future__ import annotations
 
+__all__ = [
+    "AesedgeError",
+    "BundleError",
+    "BundleFormatError",
+    "BundleIntegrityError",
+    "BundleNotFoundError",
+    "CheckpointError",
+    "ContextFullError",
+    "DownloadError",
+    "ImageError",
+    "ImageNotFoundError",
+    "ImageTooLargeError",
+    "InferenceError",
+    "MemoryFitError",
+    "MissingExtraError",
+    "ModelLoadError",
+    "ParityError",
+    "ProviderError",
+    "UsageError",
+]
+
 
 class AesedgeError(Exception):
     """Base of every error of aesedge; its text is one line, written to be shown to the user."""

@@ -16,15 +16,15 @@ class Batches:
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
         self.sequences: list[list[int]] = []
-        append = model.sequences.context.append
+        append = model.internals.sequences.context.append
 
         def counted(parts: Any, wanted: Any) -> Any:
             self.sizes.append(sum(len(tokens) for _, tokens in parts))
             self.sequences.append([seq_id for seq_id, _ in parts])
             return append(parts, wanted)
 
-        monkeypatch.setattr(model.sequences.context, "append", counted)
+        monkeypatch.setattr(model.internals.sequences.context, "append", counted)
 
 
 def free(model: Model) -> tuple[int, int]:
-    return model.sequences.context.n_free, model.sequences.n_sequences_free
+    return model.internals.sequences.context.n_free, model.internals.sequences.n_sequences_free

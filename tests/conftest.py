@@ -14,7 +14,7 @@ from laid_out import command
 from PIL import Image
 
 from aesedge.bundle import first_load
-from aesedge.engine.model import Model, open_model
+from aesedge.engine.model import Model, load_model
 from aesedge.llm import Context, LanguageModel
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def model(bundle_folder: Path) -> Iterator[Model]:
 
 def open_tiny(folder: Path, **options: Any) -> Model:
     """Open a tiny bundle with one thread: on models this small more threads only wait for each other."""
-    return open_model(folder, **{"threads": 1, "device": "cpu", **options})
+    return load_model(folder, **{"threads": 1, "device": "cpu", **options})
 
 
 def drawn_photo(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:

@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 API = """
 import aesedge
-with aesedge.open(BUNDLE, threads=1) as model, model.look(PHOTO) as photo:
+with aesedge.load_model(BUNDLE, threads=1) as model, model.look(PHOTO) as photo:
     photo.score()
     list(photo.ask("What?"))
 """

@@ -23,7 +23,6 @@ from aesedge.bench.result import Quality, Result, Row
 from aesedge.bench.rounds import Stopwatch, run_rounds
 from aesedge.bench.run_info import add_shares, make_run_info
 from aesedge.bench.timing import measurements, open_raw_timer
-from aesedge.engine.completion import Writing
 from aesedge.engine.model import Model
 from aesedge.errors import UsageError
 from aesedge.llm.gpu_offload import gpu_devices
@@ -169,7 +168,7 @@ class Benchmark:
                     with model.look(self._photos[0]) as photo:
                         photo.score()
                         self._photo_s = watch.seconds
-                        photo.critique(Writing(max_tokens=4)).read()
+                        photo.critique(max_tokens=4)
                     self._rows += [row, *_memory_rows(max(0, free_gpu - _free_gpu_bytes()), since_start=since_start)]
             left -= 2 * took.ns / 1e9
             show(i / _MOST_LOADS)
@@ -188,7 +187,7 @@ class Benchmark:
         """Open the model with room for another photo, and describe the machine."""
         self._model = self._stack.enter_context(Model(self._bundle, dataclasses.replace(self._options, photos=2)))
         show(0.3)
-        self._device: Device = "gpu" if self._model.n_gpu_layers else "cpu"
+        self._device: Device = "gpu" if self._model.internals.n_gpu_layers else "cpu"
         card = make_run_info(
             self._model, self._photos, repetitions=self._bench.repetitions, seconds=self._bench.seconds
         )
@@ -237,7 +236,7 @@ class Benchmark:
 
     def _measure_ceilings_again(self, _show: Show) -> None:
         """Measure the ceilings once more: what disturbed them then may be over."""
-        again = measure_ceilings(self._model.plan.threads_batch, self._device)
+        again = measure_ceilings(self._model.internals.plan.threads_batch, self._device)
         before = msgspec.convert(self.result.card.ceilings, Ceilings)
         self.result.card.ceilings = msgspec.to_builtins(better(before, again))
 

@@ -74,32 +74,34 @@ class Fixture(Closing):
             """Time of looking at the photo and scoring it, the first time."""
             self.state = self._save()
             """The KV cache up to the end of the image, as :meth:`aesedge.llm.Context.save` returns it."""
-            self.photo.image.restore = self._restore
+            self.photo.internals.image.restore = self._restore
             self._resources = stack.pop_all()
 
     def prefill(self) -> None:
         """Have the photo in the KV cache; where it left, its state is restored."""
 
         def work() -> Job[None]:
-            yield from self.model.sequences.acquire(self.photo.image)
+            yield from self.model.internals.sequences.acquire(self.photo.internals.image)
 
-        self.model.scheduler.submit(work()).wait()
+        self.model.internals.scheduler.submit(work()).wait()
 
     def leave(self) -> None:
         """Evict the photo from the KV cache: attention reads the cells of others, and users have one photo."""
-        self.model.scheduler.call(lambda: self.model.sequences.evict(self.photo.image)).wait()
+        self.model.internals.scheduler.call(
+            lambda: self.model.internals.sequences.evict(self.photo.internals.image)
+        ).wait()
 
     @property
     def n_resident(self) -> int:
         """Positions up to the end of the image."""
-        return self.model.sequences.n_positions(self.photo.image)
+        return self.model.internals.sequences.n_positions(self.photo.internals.image)
 
     def timed(self, work: Job[Sample]) -> Sample:
         """Run a job on the scheduler."""
-        return self.model.scheduler.submit(work).wait()
+        return self.model.internals.scheduler.submit(work).wait()
 
     def _save(self) -> npt.NDArray[np.uint8]:
-        sequences, image = self.model.sequences, self.photo.image
+        sequences, image = self.model.internals.sequences, self.photo.internals.image
 
         def work() -> Job[npt.NDArray[np.uint8]]:
             seq_ids, _ = yield from sequences.acquire(image, n_forks=1)
@@ -108,15 +110,15 @@ class Fixture(Closing):
             finally:
                 sequences.release(seq_ids)
 
-        return self.model.scheduler.submit(work()).wait()
+        return self.model.internals.scheduler.submit(work()).wait()
 
     def _restore(self, seq_id: int) -> bool:
-        self.model.sequences.context.restore(seq_id, self.state, self.n_resident)
+        self.model.internals.sequences.context.restore(seq_id, self.state, self.n_resident)
         return True
 
     def finish(self) -> None:
         """Wait for a GPU, which goes on after llama_decode returns; call it on the scheduler's thread."""
-        self._synchronize(self.model.sequences.context.handle)
+        self._synchronize(self.model.internals.sequences.context.handle)
 
     def close(self) -> None:
         """Release the photo. Closing twice does nothing."""

@@ -84,7 +84,7 @@ class Measured:
 def measured_of(model: Model, rows: Sequence[Row]) -> Measured | None:
     """Collect what a photo takes from the rows; None where one of them was not measured."""
     found = {row.test: row for row in rows if row.samples_ns}
-    plan, manifest = model.plan, model.manifest
+    plan, manifest = model.internals.plan, model.manifest
     behind = next((row for row in found.values() if row.test.startswith("tg") and row.n_depth), None)
     needed = ["decode image", "preprocess", f"vision {plan.vision.lower()}", f"pp{plan.n_image_tokens} img"]
     if behind is None or not set(needed) <= set(found):
@@ -99,10 +99,10 @@ def measured_of(model: Model, rows: Sequence[Row]) -> Measured | None:
         vision_s=vision.median_s,
         prefill_per_s=prefill.n / prefill.median_s,
         decode_per_s=behind.n / behind.median_s,
-        n_question=len(model.question_tokens(manifest.rating.question)),
-        n_critique=len(model.question_tokens(manifest.prompt.critique)),
+        n_question=len(model.internals.question_tokens(manifest.rating.question)),
+        n_critique=len(model.internals.question_tokens(manifest.prompt.critique)),
         n_gen=N_CRITIQUE,
-        n_label_steps=len(model.labels.prefixes),
+        n_label_steps=len(model.internals.labels.prefixes),
     )
 
 

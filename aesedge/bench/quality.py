@@ -114,5 +114,5 @@ def compare(reference: Reference, model: Model, *, progress: Callable[[float], N
         with model.look(path) as photo:
             changes.add(theirs, read_photo(model, photo, theirs.text, attributes=reference.attributes))
         progress((i + 1) / len(reference.readings))
-    setting = setting_name(model.plan)
+    setting = setting_name(model.internals.plan)
     return Quality(setting=setting, reference=reference.name, note=reference.note, **changes.figures())

@@ -38,14 +38,14 @@ _METER_S = 0.2
 
 def make_run_info(model: Model, photos: Sequence[Path], *, repetitions: int, seconds: float) -> RunInfo:
     """Describe what an open model runs on, and measure the ceilings."""
-    bundle, plan, llm = model.bundle, model.plan, model.llm
+    bundle, plan, llm = model.bundle, model.internals.plan, model.internals.llm
     chosen = {("llm", plan.gguf.lower()), ("vision", plan.vision.lower())}
     weights = read_weights(bundle.path("llm", plan.gguf))
     # A model without a head of its own multiplies with its table of token embeddings.
     head = [w for w in weights if w.name == "output.weight"] or [w for w in weights if w.is_input]
     read = [w for w in weights if not w.is_input and w not in head]
-    source, context = bundle.manifest.source, model.sequences.context
-    on_gpu = bool(model.n_gpu_layers)
+    source, context = bundle.manifest.source, model.internals.sequences.context
+    on_gpu = bool(model.internals.n_gpu_layers)
     gpus = [gpu.name for gpu in gpu_devices()] if on_gpu else []
     with PowerMeter() as meter:
         time.sleep(_METER_S)
@@ -72,8 +72,8 @@ def make_run_info(model: Model, photos: Sequence[Path], *, repetitions: int, sec
         | {
             "n_ctx": context.n_ctx,
             "n_batch": context.n_batch,
-            "n_gpu_layers": model.n_gpu_layers,
-            "vision_provider": model.tower.provider,
+            "n_gpu_layers": model.internals.n_gpu_layers,
+            "vision_provider": model.internals.tower.provider,
             "openmp_waiting": openmp_waiting(),
         },
         photos=[_photo(path) for path in photos],

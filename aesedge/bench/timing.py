@@ -14,8 +14,7 @@ from PIL import Image
 
 from aesedge.bench.result import Row
 from aesedge.bench.rounds import Measurement, Sample, Stopwatch, timed
-from aesedge.engine.completion import Writing
-from aesedge.errors import AesedgeError, InferenceError
+from aesedge.errors import InferenceError
 from aesedge.image import preprocess, read_image
 from aesedge.llm import Context
 from aesedge.llm.raw_timing import RawTimer
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from aesedge.bench.fixture import Fixture
     from aesedge.bench.result import Group
     from aesedge.engine.photo import Photo
-    from aesedge.engine.results import CacheState
+    from aesedge.engine.results import CacheState, Outcome
 
 N_GEN = 128
 """Tokens of ``tg128``."""
@@ -78,7 +77,7 @@ def _image_rows(fixture: Fixture) -> list[Measurement]:
         return timed(lambda: preprocess(copy, spec))
 
     def encode() -> Sample:
-        return timed(lambda: model.tower.encode(pixels, n_tokens))
+        return timed(lambda: model.internals.tower.encode(pixels, n_tokens))
 
     return [
         decode("decode image", given),
@@ -90,9 +89,9 @@ def _image_rows(fixture: Fixture) -> list[Measurement]:
 
 def open_raw_timer(fixture: Fixture) -> RawTimer:
     """Open a KV cache for llama.cpp's calls alone, with room for the longest test; the caller closes it."""
-    model, plan, depth = fixture.model, fixture.model.plan, depth_of(fixture)
+    model, plan, depth = fixture.model, fixture.model.internals.plan, depth_of(fixture)
     context = Context(
-        model.llm,
+        model.internals.llm,
         n_ctx=max(depth + N_GEN, model.n_image_tokens),
         n_seq_max=1,
         n_threads=plan.threads,
@@ -100,7 +99,7 @@ def open_raw_timer(fixture: Fixture) -> RawTimer:
         kv_type=plan.kv_type,
         flash_attention=plan.flash_attention,
     )
-    timer = RawTimer(context, n_ubatch=plan.n_ubatch, submit=model.scheduler.call)
+    timer = RawTimer(context, n_ubatch=plan.n_ubatch, submit=model.internals.scheduler.call)
     timer.fill(depth, fixture.state, fixture.n_resident)  # the image is prefilled already
     return timer
 
@@ -112,7 +111,7 @@ def depth_of(fixture: Fixture) -> int:
 
 def _language_rows(fixture: Fixture, timer: RawTimer) -> list[Measurement]:
     n, depth, row = fixture.model.n_image_tokens, depth_of(fixture), partial(_row, "language", unit="t")
-    question = fixture.model.question_tokens(fixture.model.manifest.rating.question)
+    question = fixture.model.internals.question_tokens(fixture.model.manifest.rating.question)
     embeddings = fixture.photo.image_embeddings
 
     def answers(n_parallel: int) -> Measurement:
@@ -151,12 +150,12 @@ def _language_rows(fixture: Fixture, timer: RawTimer) -> list[Measurement]:
 
 def random_tokens(fixture: Fixture, n: int) -> list[int]:
     """Return n tokens of the vocabulary."""
-    return [int(token) for token in np.random.default_rng().integers(fixture.model.llm.n_vocab, size=n)]
+    return [int(token) for token in np.random.default_rng().integers(fixture.model.internals.llm.n_vocab, size=n)]
 
 
 def _answers(fixture: Fixture, questions: Sequence[Sequence[int]]) -> Job[Sample]:
     """Prefill questions about the image, and decode an answer to each, all at once (llama-batched-bench's ``-pps``)."""
-    sequences, image = fixture.model.sequences, fixture.photo.image
+    sequences, image = fixture.model.internals.sequences, fixture.photo.internals.image
     n_cells = sum(map(len, questions)) + _N_ANSWER * len(questions)
     seq_ids, _ = yield from sequences.acquire(image, n_forks=len(questions), n_cells=n_cells)
     try:
@@ -204,14 +203,14 @@ def _first_token(fixture: Fixture, state: CacheState) -> Measurement:
     def look() -> Sample:
         path = fixture.new_photos.write() if state == "cold" else known
         if state == "embeddings":
-            model.encoder.encode(path, model.n_image_tokens)  # so that its embeddings are cached
+            model.internals.encoder.encode(path, model.n_image_tokens)  # so that its embeddings are cached
         fixture.leave()
         watch = Stopwatch()
         with model.look(path) as photo:
             if photo.cache_state != state:
                 raise InferenceError(f"TTFT {state}: the caches say that the photo was {photo.cache_state}")
             asked = Stopwatch()
-            photo.critique(Writing(max_tokens=1)).read()
+            photo.critique(max_tokens=1)
             seen = photo.timings
             return watch.sample(
                 decode_image_s=seen.decode_image_s,
@@ -223,7 +222,7 @@ def _first_token(fixture: Fixture, state: CacheState) -> Measurement:
     def stay() -> Sample:
         fixture.prefill()
         watch = Stopwatch()
-        fixture.photo.critique(Writing(max_tokens=1)).read()
+        fixture.photo.critique(max_tokens=1)
         return watch.sample(first_token_s=watch.seconds)
 
     repeat = stay if state == "kv" else look
@@ -235,29 +234,27 @@ def _in_a_row(fixture: Fixture) -> list[Measurement]:
     model = fixture.model
     n = max(1, min(_MOST_IN_A_ROW, round(_IN_A_ROW_S / fixture.photo_s)))
 
-    def run(work: Callable[[list[Path]], list[object]]) -> Sample:
+    def run(work: Callable[[list[Path]], Iterator[Outcome[Path, Any]]]) -> Sample:
         paths = [fixture.new_photos.write() for _ in range(n)]
         fixture.leave()
         watch = Stopwatch()
-        outcomes = work(paths)
+        outcomes = list(work(paths))
         sample = watch.sample()
         for outcome in outcomes:
-            if isinstance(outcome, AesedgeError):
-                raise outcome
-        written = [outcome for outcome in outcomes if isinstance(outcome, int)]
+            if outcome.error is not None:
+                raise outcome.error
+        written = [outcome.value for outcome in outcomes if isinstance(outcome.value, int)]
         return sample._replace(n_written=sum(written) / n if written else None)
 
-    def score(paths: list[Path]) -> list[object]:
-        return [outcome for _, outcome in model.score_many(paths, attributes=False)]
+    def score(paths: list[Path]) -> Iterator[Outcome[Path, Any]]:
+        return model.score_many(paths, attributes=False)
 
     def criticise(photo: Photo) -> int:
         photo.score_and_attributes()
-        reply = photo.critique(Writing(max_tokens=N_CRITIQUE))
-        reply.read()
-        return len(reply.tokens)
+        return photo.critique(max_tokens=N_CRITIQUE).n_tokens
 
-    def write(paths: list[Path]) -> list[object]:
-        return [outcome for _, outcome in model.each(paths, criticise)]
+    def write(paths: list[Path]) -> Iterator[Outcome[Path, Any]]:
+        return model.each(paths, criticise)
 
     row = partial(_row, "photo", n=n, unit="photos", per_minute=True, cache_state="cold")
     new = "loading; each photo is new, and"

@@ -26,8 +26,8 @@ from aesedge.system.sanitize import sanitize
 from aesedge.system.termination import Terminated
 
 if TYPE_CHECKING:
-    from aesedge.engine.completion import Writing
     from aesedge.engine.conversation import Conversation
+    from aesedge.engine.generation_options import GenerationOptions
     from aesedge.engine.model import Model
     from aesedge.engine.photo import Photo
 
@@ -59,7 +59,7 @@ def chat(
         session.talk()
 
 
-def interactive(loading: Loading, chosen: Writing, printing: Printing) -> None:
+def interactive(loading: Loading, chosen: GenerationOptions, printing: Printing) -> None:
     """Begin without a photo: wait for paths and questions."""
     with load_model(loading, quiet=printing.quiet) as model:
         if not (printing.quiet or printing.json):
@@ -71,7 +71,9 @@ def interactive(loading: Loading, chosen: Writing, printing: Printing) -> None:
 class Session:
     """One person, one model, one photo at a time."""
 
-    def __init__(self, model: Model, chosen: Writing, printing: Printing, *, rate_at_first: bool = False) -> None:
+    def __init__(
+        self, model: Model, chosen: GenerationOptions, printing: Printing, *, rate_at_first: bool = False
+    ) -> None:
         self._model = model
         self._writing = chosen
         self._printing = printing
@@ -196,12 +198,12 @@ class Session:
         photo = self._looked_at()
         if self._conversation is None:
             self._conversation = photo.conversation()
-        reply = self._conversation.ask(question, self._writing)
+        reply = self._conversation.stream(question, self._writing)
         if not self._printing.json:
             show_reply(reply)
             return
-        reply.read()
-        turn = {"ask": question, "answer": reply.text.strip(), "finish_reason": reply.finish_reason}
+        answer = reply.read()
+        turn = {"ask": question, "answer": answer.text.strip(), "finish_reason": answer.finish_reason}
         print_json({**photo_fields(photo.name), **turn})
 
     def _retry(self) -> None:

@@ -14,7 +14,7 @@ from aesedge.system.git_lfs import refuse_git_lfs_pointer
 
 if TYPE_CHECKING:
     from aesedge.config.profile import Purpose
-    from aesedge.engine.completion import Writing
+    from aesedge.engine.generation_options import GenerationOptions
     from aesedge.engine.model import Model
 
 _MOST_BYTES = 1 << 24  # of a schema or a grammar
@@ -40,20 +40,23 @@ def load_model(loading: Loading, *, quiet: bool, photos: int = 1, purpose: Purpo
         return Model(open_bundle(loading.bundle), options, show)
 
 
-def writing(options: WritingOptions) -> Writing:
+def writing(options: WritingOptions) -> GenerationOptions:
     """Return how text is to be written.
 
     Raises:
         UsageError: a value is out of its range.
     """
-    from aesedge.engine.completion import Writing
-    from aesedge.llm import Sampling
+    from aesedge.engine.generation_options import GenerationOptions
 
-    sampling = Sampling(temperature=options.temperature, seed=options.seed)
-    return Writing(sampling=sampling, max_tokens=options.max_tokens, deadline=seconds(options.deadline))
+    return GenerationOptions(
+        temperature=options.temperature,
+        seed=options.seed,
+        max_tokens=options.max_tokens,
+        deadline=seconds(options.deadline),
+    )
 
 
-def constrained(chosen: Writing, *, schema: Path | None, grammar: Path | None) -> Writing:
+def constrained(chosen: GenerationOptions, *, schema: Path | None, grammar: Path | None) -> GenerationOptions:
     """Return a way of writing whose answers fit the JSON schema, or the GBNF grammar, in a file.
 
     Raises:

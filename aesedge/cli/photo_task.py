@@ -12,20 +12,20 @@ from aesedge.system.sanitize import sanitize
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aesedge.engine.completion import Reply, Writing
+    from aesedge.engine.answer import AnswerStream
+    from aesedge.engine.generation_options import GenerationOptions
     from aesedge.engine.photo import Photo
-    from aesedge.engine.rating import Rating
-    from aesedge.engine.results import PhotoResult, Report
+    from aesedge.engine.results import PhotoResult, Rating, Report
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoTask:
     """What is asked, and how answers are written; None asks for none."""
 
-    critique: Writing | None
-    report: Writing | None
+    critique: GenerationOptions | None
+    report: GenerationOptions | None
     questions: Sequence[str]
-    answers: Writing
+    answers: GenerationOptions
     pin: bool
 
     def ask(self, photo: Photo) -> PhotoReport:
@@ -33,8 +33,8 @@ class PhotoTask:
         score, attributes = photo.score_and_attributes()
         if self.pin:
             photo.pin()
-        critique = photo.critique(self.critique).start() if self.critique else None
-        answers = [(question, photo.ask(question, self.answers).start()) for question in self.questions]
+        critique = photo.stream_critique(self.critique) if self.critique else None
+        answers = [(question, photo.stream(question, self.answers)) for question in self.questions]
         return PhotoReport(photo, score, attributes, critique, answers, self.report)
 
 
@@ -45,9 +45,9 @@ class PhotoReport:
     photo: Photo
     score: Rating
     attributes: Mapping[str, Rating]
-    critique: Reply | None
-    answers: Sequence[tuple[str, Reply]]
-    report_writing: Writing | None
+    critique: AnswerStream | None
+    answers: Sequence[tuple[str, AnswerStream]]
+    report_writing: GenerationOptions | None
     report: Report | None = None
 
     def finished(self) -> PhotoReport:
@@ -66,7 +66,11 @@ class PhotoReport:
     def result(self) -> PhotoResult:
         """Return it in the form of ``--json``."""
         return self.photo.result(
-            self.score, self.attributes, critique=self.critique, report=self.report, answers=self.answers
+            self.score,
+            self.attributes,
+            critique=self.critique.read() if self.critique else None,
+            report=self.report,
+            answers=[(question, stream.read()) for question, stream in self.answers],
         )
 
     def show(self, *, quiet: bool) -> None:

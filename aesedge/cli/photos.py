@@ -23,16 +23,18 @@ from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
     from aesedge.engine.model import Model
     from aesedge.engine.photo import Photo
+    from aesedge.engine.results import Outcome
 
 STDIN = "-"
 T = TypeVar("T")
 
 
 def each_photo(
-    outcomes: Iterator[tuple[object, T | AesedgeError]],
+    outcomes: Iterator[Outcome[Any, T]],
     names: Sequence[str],
     show: Callable[[T], None],
     *,
@@ -56,12 +58,12 @@ def each_photo(
         for i, name in enumerate(names):
             counted = f"[{i + 1}/{len(names)}] " if len(names) > 1 else ""
             with status(f"{counted}looking at {name}", quiet=quiet):
-                _, outcome = next(outcomes)
-            if isinstance(outcome, AesedgeError):
+                outcome = next(outcomes)
+            if outcome.error is not None or outcome.value is None:
                 n_failed += 1
-                complain_of(name, outcome)
+                complain_of(name, outcome.error or AesedgeError("nothing came of it"))
             else:
-                show(outcome)
+                show(outcome.value)
                 n_done += 1
     except OutputLostError:  # which is what is said then, and nothing else
         raise

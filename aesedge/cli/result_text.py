@@ -14,9 +14,8 @@ from aesedge.cli.terminal import WordWriter, bar, bold, dim, padded, shown
 from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
-    from aesedge.engine.completion import Reply
-    from aesedge.engine.rating import Rating
-    from aesedge.engine.results import Report
+    from aesedge.engine.answer import AnswerStream
+    from aesedge.engine.results import Rating, Report
 
 INDENT = "  "
 _MUCH_OFF_LABEL = 0.5
@@ -24,7 +23,7 @@ _MUCH_OFF_LABEL = 0.5
 
 def show_ratings(name: str, score: Rating, attributes: Mapping[str, Rating], *, remarks: Sequence[str] = ()) -> None:
     """Print a photo's name, its score, its attributes with bars, and what is to be said of its file."""
-    opinion = ", ".join(f"{label} {p:.0%}" for label, p in score.rating.items())
+    opinion = ", ".join(f"{label} {p:.0%}" for label, p in score.probabilities.items())
     print(bold(sanitize(name)))
     labels = ["score", *map(shown, attributes)]
     width = max(map(cell_len, labels))
@@ -47,7 +46,7 @@ def _line(label: str, rating: Rating, remark: str) -> None:
     print(f"{INDENT}{label}  {rating.score:4.1f}  {drawn:<20}  {remark}".rstrip(), flush=True)
 
 
-def show_reply(reply: Reply) -> None:
+def show_reply(reply: AnswerStream) -> None:
     """Print a text as it is generated; what is printed before Ctrl-C stays."""
     writer = WordWriter(INDENT)
     try:
@@ -56,7 +55,7 @@ def show_reply(reply: Reply) -> None:
     finally:
         writer.close()
     if reply.finish_reason == "length":
-        print(dim(f"{INDENT}(cut at {len(reply.tokens)} tokens)"))
+        print(dim(f"{INDENT}(cut at {reply.n_tokens} tokens)"))
 
 
 def show_report(report: Report) -> None:

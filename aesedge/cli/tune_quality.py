@@ -32,7 +32,7 @@ def measure_quality(
         UsageError: the bundle has one number of image tokens only, or the plot cannot be written.
         AesedgeError: a photo cannot be read, or the bundle's folder cannot be written; the manifest is as before.
     """
-    from aesedge.engine.model import open_model
+    from aesedge.engine.model import load_model
     from aesedge.tuning.token_curve import budgets, measure
 
     tokens = bundle.manifest.image_tokens
@@ -47,7 +47,7 @@ def measure_quality(
     paths = readable_photos(find_photos(photos).names)
     numbers = budgets(tokens.min, tokens.max)
     with (
-        open_model(bundle.folder, **options) as model,
+        load_model(bundle.folder, **options) as model,
         status(f"measuring {bundle.name}", quiet=printing.quiet) as show,
     ):
         curve = measure(model, paths, numbers, show)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aesedge.doctor import probe
 from aesedge.doctor.difference import Difference, Floors, Limits, between_texts, largest
 from aesedge.doctor.probe import Seen, between
-from aesedge.engine.completion import Writing
-from aesedge.engine.generation import forced
+from aesedge.engine.generation import teacher_forced
 from aesedge.engine.likelihood import likelihood_of
 from aesedge.engine.rating import rate
 from aesedge.scheduling.requests import DecodeTokens, Job, PrefillEmbeddings, Reserve
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from aesedge.doctor.bundle_under_test import BundleUnderTest, ColdReference
     from aesedge.engine.likelihood import Likelihood
     from aesedge.engine.model import Model
-    from aesedge.engine.rating import Rating
+    from aesedge.engine.results import Rating
 
     Parts = list[tuple[int, Sequence[int]]]
     Logits = npt.NDArray[np.float32]
@@ -91,17 +90,16 @@ def _spread(*seen: Seen) -> Difference:
 
 def _readings(model: Model, path: Path, *, with_turns: bool) -> dict[BatchLayout, tuple[Seen, Likelihood | None]]:
     """Read a photo in all compositions: as it is read cold, and after the second question of a conversation."""
-    rows = model.encoder.encode(path).embeddings()
+    rows = model.internals.encoder.encode(path).embeddings()
     turns: list[int] = []
     if with_turns:
         with model.look(path) as photo:
-            said = photo.ask(model.manifest.rating.question, Writing(max_tokens=probe.N_SAID))
-            said.read()
+            said = photo.ask(model.manifest.rating.question, max_tokens=probe.N_SAID)
         turns = probe.second_turn(model, said.tokens)
     found: dict[BatchLayout, tuple[Seen, Likelihood | None]] = {}
     ordered = sorted(SAME + OTHER, key=_image_of)
     for _, compositions in groupby(ordered, key=_image_of):  # the image is computed once for all of a group
-        found |= model.scheduler.submit(_composed(model, rows, turns, list(compositions))).wait()
+        found |= model.internals.scheduler.submit(_composed(model, rows, turns, list(compositions))).wait()
     return found
 
 
@@ -113,7 +111,7 @@ def _composed(
     model: Model, rows: npt.NDArray[np.float32], turns: Sequence[int], compositions: Sequence[BatchLayout]
 ) -> Job[dict[BatchLayout, tuple[Seen, Likelihood | None]]]:
     """Compute an image, and read it in compositions that differ in the rest."""
-    sequences, n_piece = model.sequences, compositions[0].n_image or len(rows)
+    sequences, n_piece = model.internals.sequences, compositions[0].n_image or len(rows)
     before = yield from _filled(model, compositions[0].n_before)
     (image,) = yield Reserve(1, len(rows))
     sequences.context.fork(sequences.prefix_seq_id, image)
@@ -135,8 +133,8 @@ def _composed(
 def _read_text(model: Model, image: int, tokens: Sequence[int], composition: BatchLayout) -> Job[Likelihood]:
     answer = probe.answer(model)
     seq_id, rest = yield from _begun(model, image, tokens, composition)
-    logits = yield from _beside(model, forced(seq_id, rest, answer).parts, composition)
-    model.sequences.release([seq_id])
+    logits = yield from _beside(model, teacher_forced(seq_id, rest, answer).parts, composition)
+    model.internals.sequences.release([seq_id])
     return likelihood_of(logits, answer)
 
 
@@ -144,13 +142,13 @@ def _read_rating(model: Model, image: int, composition: BatchLayout) -> Job[Rati
     seq_id, rest = yield from _begun(model, image, probe.score_prompt(model), composition)
     (first,) = yield from _beside(model, [(seq_id, rest)], composition)
     after = {}
-    for prefix in model.labels.prefixes:
+    for prefix in model.internals.labels.prefixes:
         (fork,) = yield Reserve(1, len(prefix))
-        model.sequences.context.fork(seq_id, fork)
+        model.internals.sequences.context.fork(seq_id, fork)
         (after[prefix],) = yield from _beside(model, [(fork, prefix)], composition)
-        model.sequences.release([fork])
-    model.sequences.release([seq_id])
-    return rate(model.labels, first, after)
+        model.internals.sequences.release([fork])
+    model.internals.sequences.release([seq_id])
+    return rate(model.internals.labels, first, after)
 
 
 def _begun(model: Model, image: int, tokens: Sequence[int], composition: BatchLayout) -> Job[tuple[int, Sequence[int]]]:
@@ -158,7 +156,7 @@ def _begun(model: Model, image: int, tokens: Sequence[int], composition: BatchLa
     n_piece = composition.n_question or len(tokens)
     n_begun = (len(tokens) - 1) // n_piece * n_piece
     (seq_id,) = yield Reserve(1, len(tokens))
-    model.sequences.context.fork(image, seq_id)
+    model.internals.sequences.context.fork(image, seq_id)
     for start in range(0, n_begun, n_piece):
         yield DecodeTokens([(seq_id, tokens[start : start + n_piece])])
     return seq_id, tokens[n_begun:]
@@ -171,7 +169,7 @@ def _beside(model: Model, parts: Sequence[tuple[int, Sequence[int]]], compositio
         return logits
     (other,) = yield Reserve(1, composition.n_beside)
     both: Logits = yield DecodeTokens([(other, _other_text(model, composition.n_beside)), *parts], fetch=True)
-    model.sequences.release([other])
+    model.internals.sequences.release([other])
     return both[1:]
 
 
@@ -185,4 +183,4 @@ def _filled(model: Model, n: int) -> Job[list[int]]:
 
 
 def _other_text(model: Model, n: int) -> list[int]:
-    return [model.llm.bos, *islice(cycle(probe.answer(model)), n - 1)]
+    return [model.internals.llm.bos, *islice(cycle(probe.answer(model)), n - 1)]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aesedge.bundle.bundle import Bundle
     from aesedge.config.options import Options
     from aesedge.engine.likelihood import Likelihood
-    from aesedge.engine.rating import Rating
+    from aesedge.engine.results import Rating
 
 N_PHOTOS = 3
 """So many there are at least: with three, every order of "this one, then that one" has a third one in between."""

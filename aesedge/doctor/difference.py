@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aesedge.engine.likelihood import Likelihood
-    from aesedge.engine.rating import Rating
+    from aesedge.engine.results import Rating
 
 LEAST_NLL = 2.0**-11
 """Nats per token."""

@@ -57,7 +57,7 @@ def swapped(
             asked = [opened[path] for path in order]
             for j, (path, photo) in enumerate(zip(order, asked, strict=True)):
                 found |= _ask(model, photo, cold, path, text=(i + j) % 2 == 0)
-                n_left += sum(not other.image.is_resident() for other in asked if other is not photo)
+                n_left += sum(not other.internals.image.is_resident() for other in asked if other is not photo)
                 n_readings += 1
             show((i + 1) / len(orders))
     n_others = n_readings * (N_PHOTOS - 1)
@@ -90,8 +90,14 @@ def _small_ctx(patient: BundleUnderTest) -> int:
         rating = model.manifest.rating
         questions = [None, rating.question, *rating.attributes.values()]
         longest = max(len(probe.prompt(model, question)) for question in questions)
-        n_labels = sum(map(len, model.labels.prefixes))
-        return model.sequences.n_prefix + model.n_image_tokens + longest + max(len(probe.answer(model)), n_labels) + 1
+        n_labels = sum(map(len, model.internals.labels.prefixes))
+        return (
+            model.internals.sequences.n_prefix
+            + model.n_image_tokens
+            + longest
+            + max(len(probe.answer(model)), n_labels)
+            + 1
+        )
 
 
 def _looked_at_again(patient: BundleUnderTest, cold: ColdReference, photos: Sequence[Path]) -> Difference:

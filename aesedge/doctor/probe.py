@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from aesedge.engine.model import Model
     from aesedge.engine.photo import Photo
-    from aesedge.engine.rating import Rating
+    from aesedge.engine.results import Rating
     from aesedge.scheduling.requests import Job
     from aesedge.scheduling.scheduler import JobFuture
 
@@ -41,7 +41,7 @@ def between(one: Seen, other: Seen) -> Difference:
 
 def prompt(model: Model, question: str | None = None) -> list[int]:
     """Return the tokens of a question, by default the one that the text answers."""
-    return model.question_tokens(question or model.manifest.prompt.critique)
+    return model.internals.question_tokens(question or model.manifest.prompt.critique)
 
 
 def score_prompt(model: Model) -> list[int]:
@@ -54,14 +54,14 @@ def second_turn(model: Model, said: Sequence[int]) -> list[int]:
 
     The score question comes first, then the one that the text answers.
     """
-    closing = [model.llm.eos] if model.template.eos_between_turns else []
-    later = model.template.later_turn(model.manifest.prompt.critique)
-    return [*score_prompt(model), *said, *closing, *model.llm.tokenize(later)]
+    closing = [model.internals.llm.eos] if model.internals.template.eos_between_turns else []
+    later = model.internals.template.later_turn(model.manifest.prompt.critique)
+    return [*score_prompt(model), *said, *closing, *model.internals.llm.tokenize(later)]
 
 
 def answer(model: Model) -> list[int]:
     """Return the tokens of the text."""
-    return model.llm.tokenize(TEXT)
+    return model.internals.llm.tokenize(TEXT)
 
 
 def probe_photo(model: Model, photo: Photo) -> Seen:
@@ -81,13 +81,13 @@ def begin(model: Model, photo: Photo, prompts: Sequence[Sequence[int]]) -> JobFu
 
 def evict_others(model: Model, photo: Photo) -> None:
     """Ask for all the room that there is beside a photo, so that whatever else is in the KV cache must leave."""
-    sequences, image = model.sequences, photo.image
+    sequences, image = model.internals.sequences, photo.internals.image
     n_cells = sequences.n_cells - image.n_rows - (sequences.n_prefix if image.restore is not None else 0)
 
     def work() -> Job[None]:
         yield from sequences.acquire(image, n_cells=n_cells)
 
-    model.scheduler.submit(work()).wait()
+    model.internals.scheduler.submit(work()).wait()
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from aesedge.cache import DiskStore
 from aesedge.cache.lru_index import entry_path
 from aesedge.doctor import probe
 from aesedge.doctor.difference import Check, Difference, between_texts, largest
-from aesedge.engine.completion import Writing
 from aesedge.engine.likelihood import Likelihood, likelihood_of
 
 if TYPE_CHECKING:
@@ -70,13 +69,13 @@ class Reuse:
             pair = [stack.enter_context(model.look(path)) for path in self._photos[:2]]
             for photo in pair:
                 probe.probe_photo(model, photo)
-            inside = all(photo.image.is_resident() for photo in pair[-1:])
+            inside = all(photo.internals.image.is_resident() for photo in pair[-1:])
             again = largest(self._compared(model, photo) for photo in pair)
             self._add("image in the cache, asked again", again, "" if inside else "the image had left the cache")
             show(0.2)
             for photo in pair:
                 photo.close()
-            left = not any(photo.image.is_resident() for photo in pair)
+            left = not any(photo.internals.image.is_resident() for photo in pair)
             back = largest(self._compared(model, photo) for photo in pair)
             self._add("image left the cache, came back", back, "" if left else "the image would not leave")
             show(0.4)
@@ -117,12 +116,13 @@ class Reuse:
         """
         question, answer, path = model.manifest.prompt.critique, probe.answer(model), Path(photo.name)
         with photo.conversation() as conversation:
-            conversation.ask(model.manifest.rating.question, Writing(max_tokens=probe.N_SAID)).read()
+            conversation.ask(model.manifest.rating.question, max_tokens=probe.N_SAID)
             (turn,) = conversation.turns
-            later = likelihood_of(model.scheduler.submit(conversation.forced(question, answer)).wait(), answer)
+            submit = model.internals.scheduler.submit
+            later = likelihood_of(submit(conversation.teacher_forced(question, answer)).wait(), answer)
             conversation.undo()
-            other = likelihood_of(model.scheduler.submit(conversation.forced(question, answer)).wait(), answer)
-        whole = probe.second_turn(model, turn.answer)
+            other = likelihood_of(submit(conversation.teacher_forced(question, answer)).wait(), answer)
+        whole = probe.second_turn(model, turn.tokens)
 
         def compare() -> None:
             found = between_texts(later, self._cold.text(path, whole))

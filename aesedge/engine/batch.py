@@ -1,77 +1,120 @@
-"""The scores of many photos, without text: which photos share batches, and what comes of each; knows no KV cache."""
+"""Many photos in a row: encoded ahead of the language model, rated in shared batches."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from aesedge.engine.generation import how_many_images_fit, rate_new
+from aesedge.engine.photo import Photo
+from aesedge.engine.results import Outcome
 from aesedge.errors import AesedgeError
+from aesedge.image import name_of
 from aesedge.scheduling.requests import Priority
-from aesedge.system.ordered_map import batched
+from aesedge.system.ordered_map import batched, map_ordered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from aesedge.engine.model import Model
-    from aesedge.engine.photo import Photo
-    from aesedge.engine.rating import Rating
-    from aesedge.engine.results import PhotoResult
+    from aesedge.engine.internals import Internals
+    from aesedge.engine.results import PhotoResult, Rating
     from aesedge.image import ImageSource
     from aesedge.vision.encoder import EncodedImage
 
 S = TypeVar("S", bound="ImageSource")
+T = TypeVar("T")
+MOST_AT_ONCE = 1024  # photos; each takes a thread
 
 
-def score_many(
-    model: Model, sources: Iterable[S], *, attributes: bool
-) -> Iterator[tuple[S, PhotoResult | AesedgeError]]:
+def each(
+    internals: Internals, sources: Iterable[S], work: Callable[[Photo], T], at_once: int
+) -> Iterator[Outcome[S, T]]:
+    """Open photos and call a function with each, see :meth:`aesedge.engine.model.Model.each`."""
+
+    def work_on(found: tuple[S, EncodedImage | AesedgeError]) -> T:
+        with _open(internals, *found, prefill=True) as photo:
+            return work(photo)
+
+    for (source, _), found in map_ordered(_encode(internals, sources, at_once), work_on, at_once=at_once):
+        yield _outcome(source, found)
+
+
+def score_many(internals: Internals, sources: Iterable[S], *, attributes: bool) -> Iterator[Outcome[S, PhotoResult]]:
     """Score photos, see :meth:`aesedge.engine.model.Model.score_many`."""
-    rating = model.manifest.rating
+    rating = internals.manifest.rating
     questions = [rating.question, *(rating.attributes.values() if attributes else ())]
-    at_once = photos_in_a_batch(model, questions)
-    for group in batched(model.encode_many(sources, at_once), at_once):
-        outcomes = [_photo(model, source, encoded) for source, encoded in group]
-        yield from zip((source for source, _ in group), _results(model, outcomes, questions), strict=True)
+    at_once = photos_in_a_batch(internals, questions)
+    for group in batched(_encode(internals, sources, at_once), at_once):
+        photos = [
+            found if isinstance(found, AesedgeError) else _open(internals, s, found, prefill=False)
+            for s, found in group
+        ]
+        for (source, _), found in zip(group, _results(internals, photos, questions), strict=True):
+            yield _outcome(source, found)
 
 
-def photos_in_a_batch(model: Model, questions: Sequence[str]) -> int:
+def photos_in_a_batch(internals: Internals, questions: Sequence[str]) -> int:
     """Return how many photos are scored at once: as many as their image tokens leave room for in one batch."""
-    in_batch = model.plan.n_ubatch // model.n_image_tokens
-    tokens = [model.question_tokens(question) for question in questions]
-    return max(1, min(in_batch, how_many_images_fit(model.sequences, model.n_image_tokens, model.labels, tokens)))
+    plan, sequences = internals.plan, internals.sequences
+    tokens = [internals.question_tokens(question) for question in questions]
+    in_batch = plan.n_ubatch // plan.n_image_tokens
+    return max(1, min(in_batch, how_many_images_fit(sequences, plan.n_image_tokens, internals.labels, tokens)))
 
 
-def _photo(model: Model, source: ImageSource, encoded: EncodedImage | AesedgeError) -> Photo | AesedgeError:
-    return encoded if isinstance(encoded, AesedgeError) else model.open_photo(source, encoded)
+def _outcome(source: S, found: T | AesedgeError) -> Outcome[S, T]:
+    return Outcome(source, None, found) if isinstance(found, AesedgeError) else Outcome(source, found, None)
+
+
+def _encode(
+    internals: Internals, sources: Iterable[S], at_once: int
+) -> Iterator[tuple[S, EncodedImage | AesedgeError]]:
+    """Encode photos ahead of the language model when the vision tower does not compete for its CPU cores."""
+    encoder, n = internals.encoder, internals.plan.n_image_tokens
+    if at_once > 1 and internals.tower.gains_by_batches:
+        ahead = 1 if internals.tower_shares_cores else 2
+        groups = map_ordered(batched(sources, at_once), lambda group: encoder.encode_many(group, n), at_once=ahead)
+        for group, found in groups:
+            yield from zip(group, [found] * len(group) if isinstance(found, AesedgeError) else found, strict=True)
+    else:
+        ahead = 1 if internals.tower_shares_cores else at_once + 1
+        yield from map_ordered(sources, lambda source: encoder.encode(source, n), at_once=ahead)
+
+
+def _open(internals: Internals, source: ImageSource, encoded: EncodedImage | AesedgeError, *, prefill: bool) -> Photo:
+    """Return a photo of many; raise its error."""
+    if isinstance(encoded, AesedgeError):
+        raise encoded
+    started = time.perf_counter() - encoded.decode_image_s - encoded.vision_s  # waiting for other photos does not count
+    return Photo(internals, name_of(source) or "image", encoded, started, Priority.BATCH, prefill=prefill)
 
 
 def _results(
-    model: Model, outcomes: Sequence[Photo | AesedgeError], questions: Sequence[str]
+    internals: Internals, photos: Sequence[Photo | AesedgeError], questions: Sequence[str]
 ) -> Iterator[PhotoResult | AesedgeError]:
-    photos = [photo for photo in outcomes if not isinstance(photo, AesedgeError)]
-    names = model.manifest.rating.attributes
+    opened = [photo for photo in photos if not isinstance(photo, AesedgeError)]
+    names = internals.manifest.rating.attributes
     try:
-        found = iter(_rate(model, photos, questions) if photos else [])
-        for outcome in outcomes:
-            if isinstance(outcome, AesedgeError):
-                yield outcome
-            else:
-                score, *others = next(found)
-                yield outcome.result(score, dict(zip(names, others, strict=False)))
-    finally:
+        ratings = iter(_rate(internals, opened, questions) if opened else [])
         for photo in photos:
+            if isinstance(photo, AesedgeError):
+                yield photo
+            else:
+                score, *others = next(ratings)
+                yield photo.result(score, dict(zip(names, others, strict=False)))
+    finally:
+        for photo in opened:
             photo.close()
 
 
-def _rate(model: Model, photos: Sequence[Photo], questions: Sequence[str]) -> list[list[Rating]]:
+def _rate(internals: Internals, photos: Sequence[Photo], questions: Sequence[str]) -> list[list[Rating]]:
     """Return the ratings of each photo."""
-    if len(photos) == 1:  # whose questions are asked in several batches where there is little room
+    if len(photos) == 1:  # its questions are asked in several batches where there is little room
         return [photos[0].rate(questions)]
-    work = rate_new(
-        model.sequences,
-        [photo.image for photo in photos],
-        model.labels,
-        [model.question_tokens(question) for question in questions],
-        [photo.timings for photo in photos],
+    job = rate_new(
+        internals.sequences,
+        [photo.internals.image for photo in photos],
+        internals.labels,
+        [internals.question_tokens(question) for question in questions],
+        [photo.internals.recorder for photo in photos],
     )
-    return model.scheduler.submit(work, priority=Priority.BATCH).wait()
+    return internals.scheduler.submit(job, priority=Priority.BATCH).wait()

@@ -1,4 +1,4 @@
-"""Several turns about one photo, each costing only its own words; knows turns, not what they are about."""
+"""Conversations about one photo: each turn prefills only its own tokens."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aesedge.engine.completion import Reply, Writing
-from aesedge.engine.generation import Started, acquire, forced, sampler_of, write
-from aesedge.engine.results import Timings
+from aesedge.engine.answer import AnswerStream
+from aesedge.engine.completion import Completion
+from aesedge.engine.generation import Started, acquire, n_cells_to_start, sampler_of, teacher_forced, write
+from aesedge.engine.generation_options import GenerationOptions, with_keywords
+from aesedge.engine.timings import TimingsRecorder
 from aesedge.errors import UsageError
 from aesedge.scheduling.requests import Job, WaitFor
 from aesedge.scheduling.sequences import CachedSequence
@@ -20,158 +22,159 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+    from typing_extensions import Unpack
 
-    from aesedge.engine.model import Model
-    from aesedge.scheduling.scheduler import JobFuture
+    from aesedge.engine.answer import Answer
+    from aesedge.engine.generation_options import GenerationKeywords
+    from aesedge.engine.internals import Internals
     from aesedge.scheduling.sequences import CachedImage
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A question, and what the model answered."""
+    """A question and its answer."""
 
     question: str
-    answer: tuple[int, ...]
-    """Tokens, the closing one not among them."""
     text: str
+    tokens: tuple[int, ...]
+    """Of the answer, without the end-of-sequence token."""
 
 
 class Conversation(Closing):
-    """Questions and answers that remember each other. Close it, or use ``with``.
+    """Questions and answers that remember each other, created by :meth:`Photo.conversation`. Close it, or use ``with``.
 
-    When it becomes too long for the context, the oldest turns are forgotten, never the image: what is left is
-    prefilled once, after the image that is there.
+    When it becomes too long for the context, the oldest turns are forgotten, never the image: the others are
+    prefilled again, once.
     """
 
-    def __init__(self, model: Model, image: CachedImage) -> None:
-        self._model = model
-        self._sequences = model.sequences
+    def __init__(self, internals: Internals, image: CachedImage) -> None:
+        self._internals = internals
+        self._sequences = internals.sequences
         self._image = image
         self._turns: list[Turn] = []
-        self._resident = CachedSequence()
-        self._inside: list[int] = []
+        self._cached = CachedSequence()
+        self._cached_tokens: list[int] = []
         """The tokens after the image that the conversation's sequence holds."""
         self._busy = False
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """What was said and is remembered, the oldest first."""
+        """The turns that are remembered, oldest first."""
         return tuple(self._turns)
 
-    def ask(self, question: str, writing: Writing | None = None) -> Reply:
-        """Ask the next question; the reply is read, iterated or awaited like that of :meth:`Photo.ask`.
+    def ask(
+        self, question: str, options: GenerationOptions | None = None, **keywords: Unpack[GenerationKeywords]
+    ) -> Answer:
+        """Ask the next question and wait for the answer; options as in :meth:`Photo.ask`.
 
         Raises:
-            UsageError: the question is empty.
-            ContextFullError: while reading, when the question alone does not fit. The conversation stays as it was.
+            UsageError: the question is empty, or an option is wrong.
+            ContextFullError: the question alone does not fit. The conversation stays as it was.
         """
-        if not question.strip():
-            raise UsageError("the question is empty")
-        chosen = writing or Writing()
+        return self.stream(question, options, **keywords).read()
 
-        def submit(reply: Reply) -> JobFuture[None]:
-            return self._model.scheduler.submit(self._turn(question, chosen, reply), preemptible=True)
-
-        return Reply(submit, chosen, Timings(), time.perf_counter())
+    def stream(
+        self, question: str, options: GenerationOptions | None = None, **keywords: Unpack[GenerationKeywords]
+    ) -> AnswerStream:
+        """Ask the next question and iterate over the answer while it is generated; see :meth:`ask`."""
+        chosen = with_keywords(options, keywords)
+        check_question(question)
+        started = time.perf_counter()
+        out = Completion(chosen, TimingsRecorder(started), started)
+        return AnswerStream(out, self._internals.scheduler.submit(self._turn(question, out), preemptible=True))
 
     def undo(self) -> str:
-        """Forget the last turn; returns its question. The next one costs only its own words.
+        """Forget the last turn and return its question.
 
         Raises:
-            UsageError: nothing was said yet.
+            UsageError: there is none.
         """
         if not self._turns:
             raise UsageError("nothing was said yet that could be taken back")
         return self._turns.pop().question
 
-    def retry(self, writing: Writing | None = None) -> Reply:
-        """Take the last turn back and ask its question again, perhaps to be written otherwise.
+    def retry(self, options: GenerationOptions | None = None, **keywords: Unpack[GenerationKeywords]) -> Answer:
+        """Forget the last answer and ask its question again.
 
         Raises:
-            UsageError: nothing was said yet.
+            UsageError: there is none, or an option is wrong.
         """
-        return self.ask(self.undo(), writing)
+        chosen = with_keywords(options, keywords)
+        return self.ask(self.undo(), chosen)
 
-    def forced(self, question: str, answer: Sequence[int]) -> Job[npt.NDArray[np.float32]]:
-        """Ask the next question and give the answer oneself; nothing of it is remembered.
+    def teacher_forced(self, question: str, answer: Sequence[int]) -> Job[npt.NDArray[np.float32]]:
+        """Return the job that asks the next question with a given answer; nothing of it is remembered.
 
-        Returns:
-            The logits from which each token of the answer would have been chosen, float32 [n, n_vocab].
+        Its result is the logits from which each token of the answer would have been chosen, float32 [n, n_vocab].
         """
-        while self._busy:
-            yield WaitFor(lambda: not self._busy)
-        self._busy = True
+        yield from self._begin()
         try:
             _, tokens = self._fitting(question, len(answer))
-            seq_id = yield from self._sequence(len(tokens) + len(answer), Timings())
-            with self._sequences.pinned(self._image), self._sequences.pinned(self._resident):
-                n_base = self._sequences.n_positions(self._image)
-                n_same = _n_in_common(self._inside, tokens[:-1])
-                self._sequences.context.truncate(seq_id, n_base + n_same)
-                self._inside = tokens[:n_same]
-                logits: npt.NDArray[np.float32] = yield forced(seq_id, tokens[n_same:], answer)
+            seq_id = yield from self._acquire(len(tokens) + len(answer), TimingsRecorder(time.perf_counter()))
+            with self._sequences.pinned(self._image), self._sequences.pinned(self._cached):
+                n_same = self._truncate(seq_id, tokens)
+                self._cached_tokens = tokens[:n_same]
+                logits: npt.NDArray[np.float32] = yield teacher_forced(seq_id, tokens[n_same:], answer)
         finally:
             self._busy = False
         return logits
 
-    def _turn(self, question: str, writing: Writing, reply: Reply) -> Job[None]:
+    def _begin(self) -> Job[None]:
+        """Wait for the turn before, and begin one."""
         while self._busy:
             yield WaitFor(lambda: not self._busy)
         self._busy = True
-        reply.begin()
+
+    def _turn(self, question: str, out: Completion) -> Job[None]:
+        yield from self._begin()
+        out.begin()
         try:
-            turns, tokens = self._fitting(question, writing.max_tokens)
-            with sampler_of(self._model.llm, writing) as sampler:
-                begun = sampler, sampler.begin()
-                seq_id = yield from self._sequence(
-                    len(tokens) + min(len(begun[1].tokens), writing.max_tokens) + 1, reply.timings
-                )
-                with self._sequences.pinned(self._image), self._sequences.pinned(self._resident):
-                    yield from self._answer(seq_id, turns, question, tokens, begun, writing, reply)
+            turns, tokens = self._fitting(question, out.options.max_tokens)
+            with sampler_of(self._internals.llm, out.options) as sampler:
+                started = sampler, sampler.begin()
+                n_cells = n_cells_to_start(tokens, started[1], out.options)
+                seq_id = yield from self._acquire(n_cells, out.recorder)
+                with self._sequences.pinned(self._image), self._sequences.pinned(self._cached):
+                    yield from self._answer(seq_id, tokens, started, out)
         finally:
             self._busy = False
-            reply.account()
+            if out.tokens:
+                self._turns = [*turns, Turn(question, out.text, tuple(out.tokens))]
+            out.account()
 
-    def _answer(
-        self,
-        seq_id: int,
-        turns: list[Turn],
-        question: str,
-        tokens: list[int],
-        begun: Started,
-        writing: Writing,
-        reply: Reply,
-    ) -> Job[None]:
+    def _answer(self, seq_id: int, tokens: list[int], started: Started, out: Completion) -> Job[None]:
         sequences, context = self._sequences, self._sequences.context
         n_base = sequences.n_positions(self._image)
-        n_same = _n_in_common(self._inside, tokens[:-1])  # at least one token is decoded: its logits are not kept
-        context.truncate(seq_id, n_base + n_same)
-        reply.timings.n_prompt += n_base + len(tokens)
-        reply.timings.n_reused += n_base + n_same
+        n_same = self._truncate(seq_id, tokens)
+        out.recorder.add(n_prompt=n_base + len(tokens), n_reused=n_base + n_same)
         try:
-            yield from write(sequences, seq_id, tokens[n_same:], begun, writing, reply)
+            yield from write(sequences, seq_id, tokens[n_same:], started, out)
         finally:
-            if context.is_open and self._resident.seq_id is not None:
-                self._inside = [*tokens, *reply.tokens][: context.n_past(seq_id) - n_base]
-            if reply.tokens:
-                self._turns = [*turns, Turn(question, tuple(reply.tokens), reply.text)]
+            if context.is_open and self._cached.seq_id is not None:
+                self._cached_tokens = [*tokens, *out.tokens][: context.n_past(seq_id) - n_base]
 
-    def _sequence(self, n_cells: int, timings: Timings) -> Job[int]:
-        """Return the conversation's own sequence, with room for so many cells; it may have to be built anew."""
-        sequences, own = self._sequences, self._resident
+    def _truncate(self, seq_id: int, tokens: Sequence[int]) -> int:
+        """Cut the conversation's sequence where it differs from tokens; return how many of them it still holds."""
+        n_same = _n_in_common(self._cached_tokens, tokens[:-1])  # the last one is decoded: its logits are not stored
+        self._sequences.context.truncate(seq_id, self._sequences.n_positions(self._image) + n_same)
+        return n_same
+
+    def _acquire(self, n_cells: int, recorder: TimingsRecorder) -> Job[int]:
+        """Return the conversation's sequence, with cells reserved for it; it is created again where it was evicted."""
+        sequences, own = self._sequences, self._cached
         if own.is_resident():
-            seq_ids = yield from acquire(sequences, self._image, timings, n_cells=n_cells)
-        if not own.is_resident():  # it may have left while it waited
-            seq_ids = yield from acquire(sequences, self._image, timings, n_forks=1, n_cells=n_cells)
+            yield from acquire(sequences, self._image, recorder, n_cells=n_cells)
+        if not own.is_resident():  # it may have been evicted during the wait
+            seq_ids = yield from acquire(sequences, self._image, recorder, n_forks=1, n_cells=n_cells)
             sequences.attach(own, seq_ids[0])
-            self._inside = []
+            self._cached_tokens = []
         return own.seq_id or 0
 
     def _fitting(self, question: str, n_answer: int) -> tuple[list[Turn], list[int]]:
-        """Return the turns that are still remembered, and the tokens of them and of the question.
+        """Return the turns that can be remembered, and the tokens of them and of the question.
 
-        If room for an answer would be lacking, so many of the oldest go that half of the context is free: forgetting
-        costs a prefill of what is left, and should be rare.
+        Where the answer would not fit, the oldest turns are forgotten until half of the context is free: forgetting
+        costs a prefill of the others, and should be rare.
         """
         context = self._sequences.context
         most = min(self._sequences.n_cells - self._image.n_rows, context.model.n_ctx_train - self._sequences.n_prefix)
@@ -183,21 +186,38 @@ class Conversation(Closing):
         return turns, tokens
 
     def _tokens(self, turns: Sequence[Turn], question: str) -> list[int]:
-        """Return everything after the image: the turns, and the question."""
-        llm, template = self._model.llm, self._model.template
+        """Return the tokens after the image: the turns, and the question."""
+        llm, template = self._internals.llm, self._internals.template
         closing = [llm.eos] if template.eos_between_turns else []
         tokens: list[int] = []
         for i, asked in enumerate([*(turn.question for turn in turns), question]):
-            tokens += [*closing, *llm.tokenize(template.later_turn(asked))] if i else self._model.question_tokens(asked)
+            tokens += (
+                [*closing, *llm.tokenize(template.later_turn(asked))] if i else self._internals.question_tokens(asked)
+            )
             if i < len(turns):
-                tokens += turns[i].answer
+                tokens += turns[i].tokens
         return tokens
 
     def close(self) -> None:
         """Forget the conversation. Closing twice does nothing."""
         self._turns = []
-        with suppress(UsageError):  # the model was closed: nothing is there any more
-            self._model.scheduler.call(lambda: self._sequences.evict(self._resident)).wait()
+        with suppress(UsageError):  # the model was closed, and the KV cache with it
+            self._internals.scheduler.call(lambda: self._sequences.evict(self._cached)).wait()
+
+    def __repr__(self) -> str:
+        return f"<Conversation of {len(self._turns)} turns>"
+
+
+def check_question(question: str) -> None:
+    """Check that a question is a text.
+
+    Raises:
+        UsageError: it is empty, or something else.
+    """
+    if not isinstance(question, str):
+        raise UsageError(f"the question is a {type(question).__name__}; it must be a text")
+    if not question.strip():
+        raise UsageError("the question is empty")
 
 
 def _n_in_common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -1,7 +1,7 @@
-"""Read how likely a given text is about a photo, and the photo's scores: how two settings or two readings compare.
+"""Measure how likely a given text is about a photo, to compare two settings or two ways through the caches.
 
-The text is given, not chosen, so every reading is of the same tokens, and a mistaken image shows in each of them. It
-goes through the scheduler, in the batches in which questions go.
+Both sides score the same tokens, and a wrong image changes the likelihood of each of them. The text goes through the
+scheduler, in the same batches as questions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from aesedge.engine.completion import Writing
-from aesedge.engine.generation import forced
+from aesedge.engine.generation import teacher_forced
 from aesedge.scheduling.requests import DecodeTokens, Job
 
 if TYPE_CHECKING:
@@ -54,19 +53,21 @@ def begin_reading(
     """Begin to read a text after each of several prompts about a photo, all at once."""
 
     def work() -> Job[list[Likelihood]]:
-        sequences = model.sequences
+        sequences, image = model.internals.sequences, photo.internals.image
         n_cells = sum(map(len, prompts)) + len(prompts) * len(text)
-        seq_ids, _ = yield from sequences.acquire(photo.image, n_forks=len(prompts), n_cells=n_cells)
+        seq_ids, _ = yield from sequences.acquire(image, n_forks=len(prompts), n_cells=n_cells)
         try:
-            with sequences.pinned(photo.image):
-                requests = [forced(seq_id, tokens, text) for seq_id, tokens in zip(seq_ids, prompts, strict=True)]
+            with sequences.pinned(image):
+                requests = [
+                    teacher_forced(seq_id, tokens, text) for seq_id, tokens in zip(seq_ids, prompts, strict=True)
+                ]
                 parts = [part for request in requests for part in request.parts]
                 logits: npt.NDArray[np.float32] = yield DecodeTokens(parts, fetch=True)
         finally:
             sequences.release(seq_ids)
         return [likelihood_of(logits[i : i + len(text)], text) for i in range(0, len(logits), len(text))]
 
-    return model.scheduler.submit(work())
+    return model.internals.scheduler.submit(work())
 
 
 @dataclass(frozen=True)
@@ -92,15 +93,13 @@ def read_photo(model: Model, photo: Photo, text: Sequence[int] | None = None, *,
     """
     critique = model.manifest.prompt.critique
     if text is None:
-        written = photo.critique(Writing(max_tokens=N_TOKENS))
-        written.read()
-        text = written.tokens or [model.llm.eos]
+        text = photo.critique(max_tokens=N_TOKENS).tokens or [model.internals.llm.eos]
     if attributes:
         score, others = photo.score_and_attributes()
         scores = [score.score, *(rating.score for rating in others.values())]
     else:
         scores = [photo.score().score]
-    (found,) = begin_reading(model, photo, [model.question_tokens(critique)], text).wait()
+    (found,) = begin_reading(model, photo, [model.internals.question_tokens(critique)], text).wait()
     return Reading(scores, text, float(np.mean(found.nll)))
 
 

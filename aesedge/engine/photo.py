@@ -1,19 +1,22 @@
-"""One photo that was looked at: its ratings, answers and conversations, all over one image in the KV cache.
-
-Knows questions; how the image gets into the cache is ``sequences``' business, how it was read is ``engine``'s.
-"""
+"""A photo: its ratings, answers and conversations, all over one image in the KV cache."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from aesedge.engine.completion import Reply, Writing
-from aesedge.engine.conversation import Conversation
-from aesedge.engine.generation import acquire, prefill, rate_all, sampler_of, write
+from aesedge.engine.answer import AnswerStream, read_all
+from aesedge.engine.completion import Completion
+from aesedge.engine.conversation import Conversation, check_question
+from aesedge.engine.generation import acquire, n_cells_to_start, rate_all, sampler_of, write
+from aesedge.engine.generation import prefill as bring_in
+from aesedge.engine.generation_options import with_keywords
 from aesedge.engine.report import write_report
-from aesedge.engine.results import Answer, CacheState, PhotoResult, Report, Timings, rating_json
+from aesedge.engine.results import AskedAnswer, PhotoResult
+from aesedge.engine.timings import Timings, TimingsRecorder
 from aesedge.errors import UsageError
 from aesedge.scheduling.sequences import CachedImage
 from aesedge.system.closing import Closing
@@ -23,53 +26,100 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+    from typing_extensions import Unpack
 
-    from aesedge.engine.model import Model
-    from aesedge.engine.rating import Rating
+    from aesedge.engine.answer import Answer
+    from aesedge.engine.generation_options import GenerationKeywords, GenerationOptions
+    from aesedge.engine.internals import Internals
+    from aesedge.engine.results import CacheState, Rating, Report
     from aesedge.scheduling.requests import Job, Priority
-    from aesedge.scheduling.scheduler import JobFuture
     from aesedge.vision.encoder import EncodedImage
 
 T = TypeVar("T")
 
 
-class Photo(Closing):
-    """A photo in a model's eye. Made by :meth:`aesedge.engine.model.Model.look`; close it, or use ``with``."""
+@dataclass(frozen=True)
+class PhotoInternals:
+    """A photo's entry in the KV cache, and what records its timings."""
 
-    def __init__(self, model: Model, name: str, encoded: EncodedImage, started: float, priority: Priority) -> None:
-        self._model = model
-        self._sequences = model.sequences
+    image: CachedImage
+    recorder: TimingsRecorder
+
+
+class Photo(Closing):
+    """An encoded photo, created by :meth:`Model.look`. Close it, or use ``with``.
+
+    Args:
+        internals: the model's.
+        name: what results call it.
+        encoded: by the vision tower.
+        started: when the user's call began, by ``time.perf_counter``.
+        priority: of everything that is asked about it.
+        prefill: whether to bring the image into the KV cache now, and not with the first question.
+    """
+
+    def __init__(
+        self,
+        internals: Internals,
+        name: str,
+        encoded: EncodedImage,
+        started: float,
+        priority: Priority,
+        *,
+        prefill: bool = True,
+    ) -> None:
+        kv_store = internals.kv_store
+        self._model = internals
+        self._sequences = internals.sequences
         self._encoded = encoded
-        self._kv_key = model.kv_store.key(encoded.key)
+        self._kv_key = kv_store.key(encoded.key)
         self._image = CachedImage(
-            encoded.embeddings, len(encoded.rows), self._restore if model.kv_store.has(self._kv_key) else None
+            encoded.embeddings, len(encoded.rows), self._restore if kv_store.has(self._kv_key) else None
         )
         self._started = started
         self._priority = priority
-        self.name = name
-        self.remarks = encoded.remarks
-        self.timings = Timings(decode_image_s=encoded.decode_image_s, vision_s=encoded.vision_s)
+        self._recorder = TimingsRecorder(
+            started, initial=Timings(decode_image_s=encoded.decode_image_s, vision_s=encoded.vision_s)
+        )
+        self._name = name
+        if prefill:
+            self._do(bring_in(self._sequences, self._image, self._recorder))
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        return self._name
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Damage that the decoder found in the file, and what it had to guess or leave out."""
+        return tuple(self._encoded.remarks)
+
+    @property
+    def timings(self) -> Timings:
+        """Where its time went so far."""
+        return self._recorder.timings
 
     @property
     def image_embeddings(self) -> npt.NDArray[np.float32]:
-        """What the tower saw, float32 [n_image_tokens, n_embd]."""
+        """The projector's output, float32 [n_image_tokens, n_embd]."""
         return self._encoded.embeddings()
 
     @property
-    def image(self) -> CachedImage:
-        """Its place in the KV cache, for work of one's own on the scheduler."""
-        return self._image
-
-    @property
     def cache_state(self) -> CacheState:
-        """What of it was known: ``cold`` nothing, ``embeddings`` what the tower saw, ``kv`` the prefill too."""
+        """What was known of it before: ``cold`` nothing, ``embeddings`` those, ``kv`` the image's KV state too."""
         return "kv" if self._image.restored else "embeddings" if self._encoded.cached else "cold"
 
+    @property
+    def internals(self) -> PhotoInternals:
+        """For aesedge's own commands; they may change with every release."""
+        return PhotoInternals(self._image, self._recorder)
+
     def pin(self) -> bool:
-        """Keep the prefilled image on disk: after a restart it answers without tower and prefill.
+        """Keep the prefilled image on disk: after a restart it answers without vision tower and prefill.
 
         Returns:
-            Whether it is kept; a full or unwritable disk is a remark and no error.
+            Whether it is kept; where the disk is full or cannot be written, a warning is logged.
         """
         if self._model.kv_store.has(self._kv_key):
             return True
@@ -77,31 +127,31 @@ class Photo(Closing):
         return self._model.kv_store.put(self._kv_key, state, self._sequences.n_positions(self._image), pinned=True)
 
     def unpin(self) -> bool:
-        """Remove it from the disk again; returns whether it was there."""
+        """Remove it from the disk again; return whether it was there."""
         self._image.restore = None
         return self._model.kv_store.delete(self._kv_key)
 
     def _save(self) -> Job[npt.NDArray[np.uint8]]:
-        yield from prefill(self._sequences, self._image, self.timings)
+        yield from bring_in(self._sequences, self._image, self._recorder)
         return self._sequences.context.save(self._image.seq_id or 0)
 
     def _restore(self, seq_id: int) -> bool:
         return self._model.kv_store.restore(self._kv_key, seq_id, self._sequences.n_positions(self._image))
 
-    def prefill(self) -> None:
-        """See that the image is in the KV cache; asking does it by itself."""
-        self._do(prefill(self._sequences, self._image, self.timings))
-
     def rate(self, questions: Sequence[str]) -> list[Rating]:
-        """Return how the model answers questions whose answers are the bundle's labels, without generating text.
+        """Rate questions whose answers are the bundle's labels, by their probabilities; no text is generated.
 
         All questions are prefilled together after the one image, as many at a time as there is room for.
+
+        Raises:
+            UsageError: a question is empty.
+            ContextFullError: a question does not fit.
         """
         tokens = [self._tokens(q) for q in questions]
-        return self._do(rate_all(self._sequences, self._image, self._model.labels, tokens, self.timings))
+        return self._do(rate_all(self._sequences, self._image, self._model.labels, tokens, self._recorder))
 
-    def _do(self, work: Job[T]) -> T:
-        return self._model.scheduler.submit(work, priority=self._priority).wait()
+    def _do(self, job: Job[T]) -> T:
+        return self._model.scheduler.submit(job, priority=self._priority).wait()
 
     def score(self) -> Rating:
         """Return the overall rating, from the bundle's score question."""
@@ -113,113 +163,137 @@ class Photo(Closing):
         return dict(zip(questions, self.rate(list(questions.values())), strict=True))
 
     def score_and_attributes(self) -> tuple[Rating, dict[str, Rating]]:
-        """Return both, in one batch."""
+        """Return both, computed in one batch."""
         r = self._model.manifest.rating
         first, *others = self.rate([r.question, *r.attributes.values()])
         return first, dict(zip(r.attributes, others, strict=True))
 
-    def ask(self, question: str, writing: Writing | None = None) -> Reply:
-        """Ask anything; iterate over the reply for its text, piece by piece, read it whole, or await it.
-
-        Raises:
-            UsageError: the question is empty.
-            ContextFullError: while reading, when the question does not fit.
-        """
-        tokens = self._tokens(question)
-        chosen = writing or Writing()
-
-        def submit(reply: Reply) -> JobFuture[None]:
-            work = self._answer(tokens, chosen, reply)
-            return self._model.scheduler.submit(work, priority=self._priority, preemptible=True)
-
-        return Reply(submit, chosen, self.timings, self._started)
-
-    def ask_many(self, questions: Sequence[str], writing: Writing | None = None) -> list[Reply]:
-        """Ask several things at once: the answers are written together, over the one image.
-
-        Raises:
-            UsageError: a question is empty.
-        """
-        return [reply.start() for reply in [self.ask(question, writing) for question in questions]]
-
-    def _answer(self, question: Sequence[int], writing: Writing, reply: Reply) -> Job[None]:
-        sequences, image = self._sequences, self._image
-        reply.begin()
-        with sampler_of(self._model.llm, writing) as sampler:
-            begun = sampler, sampler.begin()
-            n_cells = len(question) + min(len(begun[1].tokens), writing.max_tokens) + 1
-            seq_ids = yield from acquire(sequences, image, self.timings, n_forks=1, n_cells=n_cells)
-            try:
-                self._count(sequences.n_positions(image) + len(question), sequences.n_positions(image))
-                with sequences.pinned(image):
-                    yield from write(sequences, seq_ids[0], question, begun, writing, reply)
-            finally:
-                sequences.release(seq_ids)
-                reply.account()
-
-    def critique(self, writing: Writing | None = None) -> Reply:
-        """Ask the bundle's critique question."""
-        return self.ask(self._model.manifest.prompt.critique, writing)
-
-    def report(self, writing: Writing | None = None) -> Report:
-        """Write a structured critique; its fields are written together, over the one image.
+    def ask(
+        self, question: str, options: GenerationOptions | None = None, **keywords: Unpack[GenerationKeywords]
+    ) -> Answer:
+        """Ask a question and wait for the answer.
 
         Args:
-            writing: how each field is written; what a field may look like is the report's own matter.
+            question: any text.
+            options: how the answer is generated.
+            keywords: fields of :class:`GenerationOptions`, which go before those of ``options``.
+
+        Raises:
+            UsageError: the question is empty, or an option is wrong.
+            ContextFullError: the question does not fit.
         """
-        return write_report(self.ask, list(self._model.manifest.rating.attributes), writing or Writing())
+        return self.stream(question, options, **keywords).read()
+
+    def stream(
+        self, question: str, options: GenerationOptions | None = None, **keywords: Unpack[GenerationKeywords]
+    ) -> AnswerStream:
+        """Ask a question and iterate over the answer while it is generated; see :meth:`ask`."""
+        return self._stream(question, with_keywords(options, keywords))
+
+    def ask_many(
+        self,
+        questions: Sequence[str],
+        options: GenerationOptions | None = None,
+        **keywords: Unpack[GenerationKeywords],
+    ) -> list[Answer]:
+        """Ask several questions; the answers are generated together, in the same batches. See :meth:`ask`."""
+        if isinstance(questions, str):
+            raise UsageError("questions is one text; give a list, or use ask")
+        chosen = with_keywords(options, keywords)
+        for question in questions:
+            check_question(question)
+        return read_all([self._stream(question, chosen) for question in questions])
+
+    def critique(self, options: GenerationOptions | None = None, **keywords: Unpack[GenerationKeywords]) -> Answer:
+        """Ask the bundle's critique question; see :meth:`ask`."""
+        return self.stream_critique(options, **keywords).read()
+
+    def stream_critique(
+        self, options: GenerationOptions | None = None, **keywords: Unpack[GenerationKeywords]
+    ) -> AnswerStream:
+        """Ask the bundle's critique question and iterate over the answer; see :meth:`stream`."""
+        return self.stream(self._model.manifest.prompt.critique, options, **keywords)
+
+    def report(self, options: GenerationOptions | None = None, **keywords: Unpack[GenerationKeywords]) -> Report:
+        """Write a structured critique; its fields are generated together, in the same batches.
+
+        Args:
+            options: how each field is generated; a field has three sentences at most, and no grammar.
+            keywords: see :meth:`ask`.
+        """
+        attributes = list(self._model.manifest.rating.attributes)
+        return write_report(self._stream, attributes, with_keywords(options, keywords))
 
     def conversation(self) -> Conversation:
         """Begin a conversation of several turns."""
         return Conversation(self._model, self._image)
+
+    def _stream(self, question: str, options: GenerationOptions) -> AnswerStream:
+        tokens = self._tokens(question)
+        out = Completion(options, TimingsRecorder(time.perf_counter(), self._recorder), self._started)
+        job = self._answer(tokens, out)
+        return AnswerStream(out, self._model.scheduler.submit(job, priority=self._priority, preemptible=True))
+
+    def _answer(self, question: Sequence[int], out: Completion) -> Job[None]:
+        sequences, image = self._sequences, self._image
+        out.begin()
+        with sampler_of(self._model.llm, out.options) as sampler:
+            started = sampler, sampler.begin()
+            n_cells = n_cells_to_start(question, started[1], out.options)
+            seq_ids = yield from acquire(sequences, image, out.recorder, n_forks=1, n_cells=n_cells)
+            try:
+                n_image = sequences.n_positions(image)
+                out.recorder.add(n_prompt=n_image + len(question), n_reused=n_image)
+                with sequences.pinned(image):
+                    yield from write(sequences, seq_ids[0], question, started, out)
+            finally:
+                sequences.release(seq_ids)
+                out.account()
 
     def result(
         self,
         score: Rating,
         attributes: Mapping[str, Rating],
         *,
-        critique: Reply | None = None,
+        critique: Answer | None = None,
         report: Report | None = None,
-        answers: Sequence[tuple[str, Reply]] = (),
+        answers: Sequence[tuple[str, Answer]] = (),
     ) -> PhotoResult:
-        """Put everything that is known of the photo together."""
+        """Collect everything about the photo in one object, which :meth:`PhotoResult.to_json` prints."""
         model = self._model
-        self.timings.total_s = time.perf_counter() - self._started
         last = answers[-1][1] if answers else critique
         return PhotoResult(
             photo=self.name,
             bundle=model.bundle.name,
-            gguf=model.gguf.lower(),
-            vision=model.vision.lower(),
+            gguf=model.plan.gguf.lower(),
+            vision=model.plan.vision.lower(),
             image_tokens=self._image.n_rows,
             cache=self.cache_state,
-            remarks=list(self.remarks),
+            remarks=self.remarks,
             score=score.score,
-            rating=score.rating,
+            probabilities=score.probabilities,
             entropy=score.entropy,
             off_label=score.off_label,
-            attributes={name: rating_json(r) for name, r in attributes.items()},
+            attributes=dict(attributes),
             critique=critique.text.strip() if critique else None,
             report=report,
-            answers=[Answer(question, reply.text.strip()) for question, reply in answers],
+            answers=tuple(AskedAnswer(question, answer.text.strip()) for question, answer in answers),
             finish_reason=last.finish_reason if last else None,
-            timings=self.timings,
+            timings=dataclasses.replace(self.timings, total_s=time.perf_counter() - self._started),
         )
 
     def _tokens(self, question: str) -> list[int]:
-        if not question.strip():
-            raise UsageError("the question is empty")
+        check_question(question)
         return self._model.question_tokens(question)
-
-    def _count(self, n_prompt: int, n_reused: int) -> None:
-        self.timings.n_prompt += n_prompt
-        self.timings.n_reused += n_reused
 
     def close(self) -> None:
         """Leave the KV cache. Closing twice does nothing; a photo that is asked again comes back."""
-        with suppress(UsageError):  # the model was closed: nothing is there any more
+        with suppress(UsageError):  # the model was closed, and the KV cache with it
             self._model.scheduler.call(self._leave).wait()
 
     def _leave(self) -> None:
         if not self._image.n_users:
             self._sequences.evict(self._image)
+
+    def __repr__(self) -> str:
+        return f"<Photo {self.name!r}, {self._image.n_rows} image tokens, {self.cache_state}>"

@@ -1,6 +1,6 @@
-"""A score from label probabilities: the arithmetic, and which tokens a label is; knows no model and no photo.
+"""Compute a score from the probabilities of labels.
 
-The score is the expected worth of the label that the model would answer, 10 * sum(weight * p), with p normalised
+The score is the expected weight of the label that the model would answer, 10 * sum(weight * p), with p normalised
 over the labels (the form of Q-Align's score, with AesBench's High, Medium and Low as labels). It is the model's
 opinion, not a mean opinion score of people.
 """
@@ -13,26 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from aesedge.engine.results import Rating
 from aesedge.errors import BundleFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 Tokens = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Rating:
-    """What the model thinks in answer to one question."""
-
-    score: float
-    """0 to 10, higher is better."""
-    rating: dict[str, float]
-    """Label to probability; they sum to 1."""
-    entropy: float
-    """Of those probabilities, in nats: 0 is certain, ln(number of labels) is undecided."""
-    off_label: float
-    """Probability, 0 to 1, that the model would have answered with none of the labels."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +89,7 @@ def rate(
     p = {label: float(np.exp(log - total)) for label, log in logs.items()}
     return Rating(
         score=10.0 * sum(p[label] * labels.weights[label] for label in p),
-        rating=p,
+        probabilities=p,
         entropy=float(-sum(q * np.log(q) for q in p.values() if q > 0)) + 0.0,
         off_label=float(max(0.0, -np.expm1(total))),
     )

@@ -1,7 +1,7 @@
-"""Write a structured critique: its fields are asked all at once, so that one batch over one image writes them.
+"""Write a structured critique: all its fields are generated in the same batches, over one image.
 
-A field has no grammar: one would allow so many sentences, and a model that wants to go on would be left with whatever
-else it allows. It is cut after its last sentence instead.
+A field has no grammar: with one for three sentences, a model that wants to write a fourth continues the third with
+whatever the grammar still allows. The field is cut after its last sentence instead.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
+from aesedge.engine.answer import read_all
 from aesedge.engine.results import Report
+from aesedge.errors import UsageError
 from aesedge.llm.text_stream import split_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aesedge.engine.completion import Reply, Writing
+    from aesedge.engine.answer import Answer, AnswerStream
+    from aesedge.engine.generation_options import GenerationOptions
 
 # Questions of the kind that AesExpert was trained on; the attributes are the manifest's.
 ATTRIBUTE = "Analyze the {attribute} of this image."
@@ -26,36 +29,39 @@ ADVICE = "How can the aesthetic quality of this image be improved?"
 
 MOST_SENTENCES = 3  # of a field
 _MOST_TOKENS = 160  # of a field, where a model does not end its sentences
-_MARK = re.compile(r"(?:[-*\u2022]|[0-9]{1,2}[.)])\s+")  # of an item in a list
+_LIST_MARK = re.compile(r"(?:[-*\u2022]|[0-9]{1,2}[.)])\s+")  # of an item in a list
 
 
-def write_report(ask: Callable[[str, Writing], Reply], attributes: Sequence[str], writing: Writing) -> Report:
-    """Ask for every field at once, and put the answers together.
+def write_report(
+    stream: Callable[[str, GenerationOptions], AnswerStream], attributes: Sequence[str], options: GenerationOptions
+) -> Report:
+    """Ask for all fields at once, and put the answers together.
 
     Args:
-        ask: makes a reply to a question.
+        stream: begins an answer.
         attributes: what the bundle judges.
-        writing: how a field is written, but for its length in sentences.
+        options: how a field is generated; its length is limited to three sentences and 160 tokens.
+
+    Raises:
+        UsageError: the options have a grammar.
     """
-    n_tokens = min(writing.max_tokens, _MOST_TOKENS)
-    in_short = dataclasses.replace(writing, sentences=MOST_SENTENCES, max_tokens=n_tokens, grammar=None)
+    if options.grammar is not None:
+        raise UsageError("a report has a form of its own and takes no grammar; use ask with one")
+    short = dataclasses.replace(
+        options,
+        sentences=min(options.sentences or MOST_SENTENCES, MOST_SENTENCES),
+        max_tokens=min(options.max_tokens, _MOST_TOKENS),
+    )
     questions = [*(ATTRIBUTE.format(attribute=attribute) for attribute in attributes), STRENGTHS, FAULTS, ADVICE]
-    replies = [ask(question, in_short) for question in questions]
-    try:
-        for reply in replies:
-            reply.start()
-        *of_attributes, strengths, faults, advice = [_whole(reply) for reply in replies]
-    except BaseException:
-        for reply in replies:
-            reply.cancel()
-        raise
-    texts = [" ".join(said) for said in of_attributes]
-    return Report(dict(zip(attributes, texts, strict=True)), strengths, faults, " ".join(advice))
+    answers = read_all([stream(question, short) for question in questions])
+    *of_attributes, strengths, faults, advice = map(_sentences, answers)
+    texts = [" ".join(found) for found in of_attributes]
+    return Report(dict(zip(attributes, texts, strict=True)), tuple(strengths), tuple(faults), " ".join(advice))
 
 
-def _whole(reply: Reply) -> list[str]:
-    """Return the sentences of an answer; one that was cut off stays only if it is all there is, and shows it."""
-    found = [_MARK.sub("", sentence, count=1) for sentence in split_sentences(reply.read()) if sentence]
-    if reply.finish_reason == "stop" or not found or found[-1][-1] in ".!?":
+def _sentences(answer: Answer) -> list[str]:
+    """Return the sentences of an answer; one that was cut off stays only if it is the only one, with an ellipsis."""
+    found = [_LIST_MARK.sub("", sentence, count=1) for sentence in split_sentences(answer.text) if sentence]
+    if answer.finish_reason == "stop" or not found or found[-1][-1] in ".!?":
         return found
     return found[:-1] or [f"{found[0]}\u2026"]

@@ -1,67 +1,59 @@
-"""What is known of one photo, in the form in which it is printed and stored as JSON; knows no model."""
+"""What is found out about a photo: ratings, texts, and all of it as one line of JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from aesedge.engine.timings import Timings  # noqa: TC001 (msgspec reads the annotations)
 from aesedge.system.json_line import json_line, name_bytes
 
 if TYPE_CHECKING:
-    from aesedge.engine.rating import Rating
+    from aesedge.errors import AesedgeError
 
-
+S = TypeVar("S")
+T = TypeVar("T")
 CacheState = Literal["cold", "embeddings", "kv"]
+FinishReason = Literal["stop", "length", "deadline", "cancelled"]
 
 
-class Timings(msgspec.Struct, kw_only=True):
-    """Where the time of one photo went."""
-
-    decode_image_s: float = 0.0
-    """Reading, decoding and preprocessing the file."""
-    vision_s: float = 0.0
-    prefill_s: float = 0.0
-    """Image and questions, the critique's included."""
-    ttft_s: float | None = None
-    """From the call to the first token of text, everything before it included; null if no text was asked for."""
-    generate_s: float = 0.0
-    """From the first token of each text to its last."""
-    total_s: float = 0.0
-    n_prompt: int = 0
-    """Prompt positions of all questions, the image counted for each."""
-    n_reused: int = 0
-    """Those of them that were taken from the KV cache instead of computed."""
-    n_generated: int = 0
-
-
-class RatingJson(msgspec.Struct):
-    """A rating as printed for an attribute."""
+@dataclass(frozen=True)
+class Rating:
+    """What the model thinks in answer to one question."""
 
     score: float
-    rating: dict[str, float]
+    """0 to 10, higher is better."""
+    probabilities: dict[str, float]
+    """Label to probability; they sum to 1. JSON calls them ``rating``."""
     entropy: float
+    """Of those probabilities, in nats: 0 is certain, ln(number of labels) is undecided."""
     off_label: float
+    """Probability, 0 to 1, that the model would have answered with none of the labels."""
 
 
-class Answer(msgspec.Struct):
+@dataclass(frozen=True)
+class AskedAnswer:
     """A question of the user and its answer."""
 
     ask: str
     answer: str
 
 
-class Report(msgspec.Struct):
+@dataclass(frozen=True)
+class Report:
     """A structured critique, in whole sentences."""
 
     attributes: dict[str, str]
     """Attribute of the bundle to what is said of it."""
-    strengths: list[str]
-    faults: list[str]
+    strengths: tuple[str, ...]
+    faults: tuple[str, ...]
     advice: str
 
 
-class PhotoResult(msgspec.Struct, kw_only=True, omit_defaults=False):
+@dataclass(frozen=True, kw_only=True)
+class PhotoResult:
     """Everything about one photo; one line of ``--json``."""
 
     photo: Annotated[
@@ -79,28 +71,61 @@ class PhotoResult(msgspec.Struct, kw_only=True, omit_defaults=False):
     image_tokens: int
     cache: CacheState
     """What was known of the photo before: nothing (``cold``), its ``embeddings``, or its ``kv`` too."""
-    remarks: list[str] = []
+    remarks: tuple[str, ...] = ()
     """What is to be said of the file: damage that its decoder found, and what had to be guessed or left out."""
     score: float
-    rating: dict[str, float]
+    probabilities: dict[str, float]
+    """Label to probability; they sum to 1. JSON calls them ``rating``."""
     entropy: float
     off_label: float
-    attributes: dict[str, RatingJson]
+    attributes: dict[str, Rating]
     critique: str | None = None
     report: Report | None = None
-    answers: list[Answer] = []
+    answers: tuple[AskedAnswer, ...] = ()
     finish_reason: str | None = None
     """How the last text ended: ``stop`` by itself, ``length`` at ``--max-tokens``, ``deadline``; null without text."""
     timings: Timings
 
     def to_builtins(self) -> dict[str, Any]:
         """Return what its JSON holds, numbers rounded to what is meaningful."""
-        values = _rounded(msgspec.to_builtins(self))
+        values = _rounded(_json_names(msgspec.to_builtins(self)))
+        values["attributes"] = {name: _json_names(rating) for name, rating in values["attributes"].items()}
         return {**photo_fields(values.pop("photo")), **values}
 
     def to_json(self) -> str:
         """Return one line of JSON, in text that can be written as UTF-8."""
         return json_line(self.to_builtins())
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """Return the JSON schema of :meth:`to_json`, which is docs/photo-result.schema.json."""
+        schema: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(PhotoResult)))
+        for part in (schema["$defs"]["PhotoResult"], schema["$defs"]["Rating"]):
+            part["properties"] = _json_names(part["properties"])
+            part["required"] = list(_json_names(dict.fromkeys(part["required"])))
+        return schema
+
+
+if TYPE_CHECKING:
+
+    class Outcome(NamedTuple, Generic[S, T]):
+        """What came of one photo of many: a value or an error."""
+
+        source: S
+        value: T | None
+        error: AesedgeError | None
+
+else:  # a generic NamedTuple needs Python 3.11
+
+    class Outcome(NamedTuple):
+        """What came of one photo of many: a value or an error."""
+
+        source: Any
+        """As it was given."""
+        value: Any
+        """None where there is an error."""
+        error: Any
+        """The AesedgeError of this photo, or None."""
 
 
 def photo_fields(name: str) -> dict[str, str]:
@@ -109,9 +134,9 @@ def photo_fields(name: str) -> dict[str, str]:
     return {"photo": name} if as_bytes is None else {"photo": name, "photo_bytes": as_bytes}
 
 
-def rating_json(rating: Rating) -> RatingJson:
-    """Return a rating in its printed form."""
-    return RatingJson(rating.score, rating.rating, rating.entropy, rating.off_label)
+def _json_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a rating, or of what holds one, under the names that they have in JSON."""
+    return {"rating" if name == "probabilities" else name: value for name, value in values.items()}
 
 
 def _rounded(value: Any) -> Any:
@@ -120,6 +145,6 @@ def _rounded(value: Any) -> Any:
         return round(value, 6)
     if isinstance(value, dict):
         return {k: _rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_rounded(v) for v in value]
     return value

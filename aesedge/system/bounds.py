@@ -1,12 +1,17 @@
-"""Check that numbers are within their range, with errors that name the option and the range."""
+"""Check options: that numbers are in their range, and that keywords exist."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from difflib import get_close_matches
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aesedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def check_whole(option: str, value: Any, least: int, most: int, why: str = "") -> None:
@@ -49,6 +54,20 @@ def check_real(option: str, value: Any, least: float, most: float, *, open_below
     if open_below:
         raise UsageError(f"{option} is {value!r}; it must be above {least:g} and at most {most:g}")
     raise UsageError(f"{option} is {value!r}; it must be between {least:g} and {most:g}")
+
+
+def check_keywords(names: Iterable[str], options: type) -> None:
+    """Check that keywords are fields of a dataclass of options.
+
+    Raises:
+        UsageError: one is not; the message names the one that was probably meant.
+    """
+    known = [field.name for field in dataclasses.fields(options)]
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(known)}"
+            raise UsageError(f"unknown option: {name}; {hint}")
 
 
 def _is(kind: type, value: Any) -> bool:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from aesedge.bundle.bundle import Bundle
     from aesedge.config.memory import MemoryEstimate
     from aesedge.config.plan import Plan, Settings
-    from aesedge.engine.rating import LabelTokens, Rating
+    from aesedge.engine.rating import LabelTokens
+    from aesedge.engine.results import Rating
     from aesedge.tuning.comparison import Part, Rates
 
     Embeddings = Mapping[int, npt.NDArray[np.float32]]

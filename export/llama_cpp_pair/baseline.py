@@ -66,12 +66,16 @@ class MtmdBaseline(Closing):
         encoder = self.require(model.bundle, mmproj)
         self.reference = mtmd_version()
         """Who it is, with version."""
-        self._model, self._plan = model, model.plan
+        self._model, self._plan = model, model.internals.plan
         manifest = model.manifest
         self._n_most = manifest.image_tokens.max
         self._n_prompt, self._n_gen = n_prompt or model.n_image_tokens, n_gen
         self._n_depth = n_depth or depth_of(fixture)
-        self._text = model.template.before_image + MARKER + model.template.after_image(manifest.rating.question)
+        self._text = (
+            model.internals.template.before_image
+            + MARKER
+            + model.internals.template.after_image(manifest.rating.question)
+        )
         ways, self.left_out = configurations_that_fit(model, encoder)
         """What was not opened, and why."""
         with ExitStack() as stack:
@@ -215,12 +219,12 @@ def _prefill(fixture: Fixture, n: int) -> Job[Sample]:
         fixture.finish()
         return watch.sample()
     finally:
-        fixture.model.sequences.release([seq_id])
+        fixture.model.internals.sequences.release([seq_id])
 
 
 def _decode_behind(fixture: Fixture, depth: int, n: int) -> Job[Sample]:
     """Decode random tokens one by one, by the engine, behind the image, filled up to the depth untimed."""
-    sequences, image = fixture.model.sequences, fixture.photo.image
+    sequences, image = fixture.model.internals.sequences, fixture.photo.internals.image
     n_fill = depth - fixture.n_resident
     seq_ids, _ = yield from sequences.acquire(image, n_forks=1, n_cells=n_fill + n)
     try:

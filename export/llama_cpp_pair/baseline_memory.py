@@ -75,7 +75,7 @@ def configurations_that_fit(model: Model, encoder: Path) -> tuple[list[Configura
     Raises:
         MemoryFitError: there is no room for llama.cpp's own defaults.
     """
-    plan = model.plan
+    plan = model.internals.plan
     layers = estimate(model.bundle, plan).gpu_layers
     ours = _memory(model, plan)
 
@@ -102,4 +102,4 @@ def configurations_that_fit(model: Model, encoder: Path) -> tuple[list[Configura
 
 def _memory(model: Model, plan: Plan) -> LanguageMemory:
     path = model.bundle.path("llm", plan.gguf)
-    return language_memory(path, plan, model.template.before_image, reserved_bytes=0)
+    return language_memory(path, plan, model.internals.template.before_image, reserved_bytes=0)

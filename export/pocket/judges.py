@@ -35,21 +35,21 @@ class BundleJudge:
     def __init__(self, bundle: str, **options: Any) -> None:
         import aesedge
 
-        self.model = aesedge.open(bundle, **options)
+        self.model = aesedge.load_model(bundle, **options)
 
     def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
         """Look at each picture once."""
         found = []
         for image in images:
             with self.model.look(image) as photo:
-                text = photo.ask(CRITIQUE_QUESTION).read().strip() if critiques else ""
+                text = photo.ask(CRITIQUE_QUESTION).text.strip() if critiques else ""
                 found.append((float(photo.score().score), text))
         return found
 
     def answers_about(self, image: Image.Image, questions: Sequence[str]) -> list[str]:
         """Ask one after the other, so that memory does not depend on how many there are."""
         with self.model.look(image) as photo:
-            return [photo.ask(question).read().strip() for question in questions]
+            return [photo.ask(question).text.strip() for question in questions]
 
 
 def sharpness(image: Image.Image) -> float:

@@ -64,13 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rated = [r for r in read_opinions(options.clive) if r.is_test or options.all]
     found: dict[str, list[float]] = {}
     agree: list[float] = []
-    with aesedge.open(options.bundle, **chosen) as model:
+    with aesedge.load_model(options.bundle, **chosen) as model:
         for r in rated:
             with model.look(r.path) as photo:
                 score, attributes = photo.score_and_attributes()
                 values = {"score": score.score, **{name: a.score for name, a in attributes.items()}}
                 for about, (question, yes_is_good) in YES_NO.items():
-                    said = photo.ask(question).read().startswith("Yes")
+                    said = photo.ask(question).text.startswith("Yes")
                     agree.append(float((values[about or "score"] >= GOOD_FROM) == (said == yes_is_good)))
             with Image.open(r.path) as image:
                 small = fit(image.convert("RGB"))

@@ -85,7 +85,7 @@ class Measurer:
             found[method, n] = judged = []
             for (fault, level, image), of_one in zip(pictures, rows, strict=True):
                 self.n_seen += 1
-                model.encoder = _Shown(of_one, f"{self.n_seen:064x}")
+                model.internals.encoder = _Shown(of_one, f"{self.n_seen:064x}")
                 score, text = self.judge.judge([image], critiques=self.critiques)[0]
                 judged.append(Row(photo.name, photo.group, photo.package, fault, level, score, text, {}))
         return found

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from aesedge_export.questions import OPTIONS
 
-from aesedge import Writing
+from aesedge import GenerationOptions
 
 from . import phrases, questions
 from .faults import FAULTS, STRONG, fit, spoil
@@ -185,27 +185,29 @@ def _options(question: str) -> set[str]:
     return {way for letter, text in pairs for way in (letter, f"{letter})", text, f"{letter}) {text}")}
 
 
-def write_texts(model: Model, source: ImageSource, name: str, writing: Writing) -> Iterator[tuple[str, str, str, bool]]:
+def write_texts(
+    model: Model, source: ImageSource, name: str, options: GenerationOptions
+) -> Iterator[tuple[str, str, str, bool]]:
     """Have a bundle write on every path about one photo.
 
     Yields:
         path, question, text, whether the model ended it.
     """
     with model.look(source, name=name) as photo:
-        critique = photo.critique(writing)
-        yield "critique", model.manifest.prompt.critique, critique.read(), critique.finish_reason == "stop"
-        report = photo.report(writing)
+        critique = photo.critique(options)
+        yield "critique", model.manifest.prompt.critique, critique.text, critique.finish_reason == "stop"
+        report = photo.report(options)
         fields = {**report.attributes, "strengths": " ".join(report.strengths), "faults": " ".join(report.faults)}
         for field, text in {**fields, "advice": report.advice}.items():
             yield f"report: {field}", "", text, True  # what does not end by itself is cut at a sentence there
         for question in QUESTIONS:
-            reply = photo.ask(question, writing)
-            yield "ask", question, reply.read(), reply.finish_reason == "stop"
+            answer = photo.ask(question, options)
+            yield "ask", question, answer.text, answer.finish_reason == "stop"
         for talk in TALKS:
             with photo.conversation() as conversation_:
                 for turn, question in enumerate(talk, 1):
-                    reply = conversation_.ask(question, writing)
-                    yield f"chat, turn {turn}", question, reply.read(), reply.finish_reason == "stop"
+                    answer = conversation_.ask(question, options)
+                    yield f"chat, turn {turn}", question, answer.text, answer.finish_reason == "stop"
 
 
 def with_spoilt(photos: Iterable[tuple[str, Image.Image]]) -> Iterator[tuple[str, Image.Image]]:
@@ -221,7 +223,7 @@ def check_texts(
     photos: Iterable[tuple[str, ImageSource]],
     *,
     words: Collection[str] | None = None,
-    writing: Writing | None = None,
+    options: GenerationOptions | None = None,
 ) -> list[Text]:
     """Have a bundle write on every path about photographs, and check each text.
 
@@ -229,12 +231,12 @@ def check_texts(
         model: an open bundle.
         photos: name and picture of each.
         words: as in :func:`defects`.
-        writing: how each text is written.
+        options: how each text is written.
     """
     return [
         Text(name, path, question, text, defects(text, question, ended=ended, words=words))
         for name, source in photos
-        for path, question, text, ended in write_texts(model, source, name, writing or Writing())
+        for path, question, text, ended in write_texts(model, source, name, options or GenerationOptions())
     ]
 
 
@@ -277,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = default_words()
     if options.words:
         words |= frozenset(options.words.read_text("utf-8").lower().split())
-    with aesedge.open(options.bundle, **({"gguf": options.gguf} if options.gguf else {})) as model:
+    with aesedge.load_model(options.bundle, **({"gguf": options.gguf} if options.gguf else {})) as model:
         pictures = with_spoilt((path.name, read_image(path)) for path in paths[: options.limit])
         texts = check_texts(model, pictures, words=words)
     print_texts(texts)

@@ -153,7 +153,9 @@ def type_predictor(bundle: Bundle, gguf: str) -> PredictTypes:
 
     def predict(model: Model, measured: Measured, show: Callable[[float], None]) -> tuple[list[Prediction], list[str]]:
         with tempfile.TemporaryDirectory(prefix="aesedge-bench-") as folder:
-            maker = ProbeMaker(model.plan, writer, Path(folder), model.scheduler.call, model.n_gpu_layers)
+            maker = ProbeMaker(
+                model.internals.plan, writer, Path(folder), model.internals.scheduler.call, model.internals.n_gpu_layers
+            )
             found = measure_types(maker, seconds=_SECONDS, progress=show)
         notes = [f"no prediction for {kind}: {why}" for kind, why in found.left_out.items()]
         return predict_types(measured, found.costs), notes

@@ -25,7 +25,7 @@ from aesedge.bundle.bundle import open_bundle
 from aesedge.cli import main
 from aesedge.config.options import Options
 from aesedge.config.planning import make_plan
-from aesedge.engine.model import open_model
+from aesedge.engine.model import load_model
 from aesedge.errors import UsageError
 from aesedge.image import read_image
 from aesedge.samples import SAMPLE_PHOTOS
@@ -317,7 +317,7 @@ def test_raw_calls_compute_on_the_engine_s_threads(tmp_path: Path) -> None:
         return len(list(Path("/proc/self/task").iterdir()))
 
     with (
-        open_model("pocket", cache="0", photos=2, threads=2) as model,
+        load_model("pocket", cache="0", photos=2, threads=2) as model,
         Fixture(model, SAMPLE_PHOTOS, NewPhotos(SAMPLE_PHOTOS, tmp_path)) as fixture,
     ):
         before = n_threads()

@@ -18,7 +18,7 @@ from aesedge.bench.output_formats import render
 from aesedge.bundle.bundle import POCKET
 from aesedge.cli import main
 from aesedge.cli.bench_text import result_text
-from aesedge.engine.model import open_model
+from aesedge.engine.model import load_model
 from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ def lines_of(path: Path) -> set[str]:
 
 
 def written_shapes(model: Model, path: Path) -> Path:
-    llm = model.llm
+    llm = model.internals.llm
     heads = [str(n) for n in (llm.n_head, llm.n_head_kv, llm.n_embd // llm.n_head, llm.n_layer)]
     write_shapes(model.bundle.path("llm", model.gguf), heads, path)
     return path
 
 
 def test_shapes_of_pocket_are_those_of_the_shipped_file(tmp_path: Path) -> None:
-    with open_model(POCKET, threads=1, cache="0") as model:
+    with load_model(POCKET, threads=1, cache="0") as model:
         written = lines_of(written_shapes(model, tmp_path / "pocket.txt"))
     assert written == lines_of(ROOT / "kernels_bench" / "shapes" / "pocket.txt")
 
@@ -48,8 +48,8 @@ def test_shapes_of_pocket_are_those_of_the_shipped_file(tmp_path: Path) -> None:
 def test_another_model_has_its_own_shapes_and_no_tower(bundle_folder: Path, tmp_path: Path) -> None:
     with open_tiny(bundle_folder, cache="0") as model:
         written = lines_of(written_shapes(model, tmp_path / "tiny.txt"))
-        assert f"language output {model.llm.n_vocab} {model.llm.n_embd} 1" in written
-        assert f"attention heads {model.llm.n_head} {model.llm.n_head_kv} " in " ".join(written)
+        assert f"language output {model.internals.llm.n_vocab} {model.internals.llm.n_embd} 1" in written
+        assert f"attention heads {model.internals.llm.n_head} {model.internals.llm.n_head_kv} " in " ".join(written)
     assert not [line for line in written if line.startswith("vision")]
 
 

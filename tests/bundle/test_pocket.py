@@ -88,9 +88,9 @@ def test_a_photo_scores_above_its_spoilt_copy(model: Model, path: Path, fault: C
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
 def test_the_critique_names_a_strong_fault_in_whole_sentences(model: Model, fault: Callable[..., Image.Image]) -> None:
     with model.look(fault(read_image(SAMPLE_PHOTOS[0]))) as photo:
-        reply = photo.critique()
-        text = reply.read()
-    assert reply.finish_reason == "stop"
+        answer = photo.critique()
+    text = answer.text
+    assert answer.finish_reason == "stop"
     assert re.search(FAULTS[fault], text, re.IGNORECASE), text
     assert re.fullmatch(r"(?:[A-Z][^.!?]+[.!?] ?){2,5}", text), text
 
@@ -99,7 +99,7 @@ def test_critiques_depend_on_the_photo(model: Model) -> None:
     texts = set()
     for fault in FAULTS:
         with model.look(fault(read_image(SAMPLE_PHOTOS[1]))) as photo:
-            texts.add(photo.critique().read())
+            texts.add(photo.critique().text)
     assert len(texts) == len(FAULTS)
 
 
@@ -122,12 +122,12 @@ def test_shared_image_gives_the_ratings_of_separate_runs(model: Model) -> None:
                 alone = photo.rate([question])[0]
             # Measured: at most 0.0008. With quantized weights and another number of rows, llama.cpp takes other
             # kernels, which round what they multiply differently.
-            assert shared.rating == pytest.approx(alone.rating, abs=0.005)
+            assert shared.probabilities == pytest.approx(alone.probabilities, abs=0.005)
 
 
 def test_it_says_what_it_cannot_tell(model: Model) -> None:
     with model.look(SAMPLE_PHOTOS[0]) as photo:
-        assert "can't" in photo.ask("Who is on this photo?").read()
+        assert "can't" in photo.ask("Who is on this photo?").text
 
 
 def test_it_is_whole_and_small_enough() -> None:
@@ -169,7 +169,7 @@ def test_fifty_photos_leave_the_process_no_larger(model: Model) -> None:
                 photo.score_and_attributes()
         gc.collect()
         trim_heap()  # what glibc holds back for later is no leak
-        kept = model.encoder.cache.n_bytes  # within a budget of its own
+        kept = model.internals.encoder.cache.n_bytes  # within a budget of its own
         return process.memory_info().rss - kept
 
     before = look(30)  # arenas of ONNX Runtime and llama.cpp grow to their size with the first photos

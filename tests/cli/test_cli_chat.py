@@ -12,7 +12,7 @@ import pytest
 from cli_runner import Cli, photos, send
 
 from aesedge.cli.chat import photo_path as photo_path_of
-from aesedge.engine.completion import Reply
+from aesedge.engine.answer import AnswerStream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,17 +52,16 @@ def test_ctrl_c_in_an_answer_comes_back_to_the_prompt(
     cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = iter(["one", "two", "/quit"])
-    original = Reply.__iter__
+    original = AnswerStream.__next__
     interrupted: list[bool] = []
 
-    def pieces(self: Any) -> Any:
-        for i, piece in enumerate(original(self)):
-            if i == 2 and not interrupted:
-                interrupted.append(True)
-                raise KeyboardInterrupt
-            yield piece
+    def next_piece(self: Any) -> Any:
+        if self.n_tokens > 2 and not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return original(self)
 
-    monkeypatch.setattr(Reply, "__iter__", pieces)
+    monkeypatch.setattr(AnswerStream, "__next__", next_piece)
     send(monkeypatch, b"", terminal=True)
     monkeypatch.setattr("builtins.input", lambda _prompt: next(lines))
     code, out, _ = cli("chat", "--max-tokens", 6, photo_path)

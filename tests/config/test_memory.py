@@ -27,7 +27,7 @@ from aesedge.config.options import Options
 from aesedge.config.plan import Plan
 from aesedge.config.planning import make_plan
 from aesedge.engine import model as engine
-from aesedge.engine.model import open_model
+from aesedge.engine.model import load_model
 from aesedge.errors import MemoryFitError, ModelLoadError, ProviderError, UsageError
 from aesedge.image.image_spec import ImageSpec
 from aesedge.llm import Context, LanguageModel, binding, gpu_offload
@@ -398,7 +398,7 @@ def test_model_that_does_not_fit_is_not_loaded(bundle_folder: Path, monkeypatch:
     monkeypatch.setattr(engine, "LanguageModel", None)
     monkeypatch.setattr(engine, "VisionTower", None)
     with pytest.raises(MemoryFitError, match="--memory allows 2 MB"):
-        open_model(bundle_folder, memory="2MB", device="cpu")
+        load_model(bundle_folder, memory="2MB", device="cpu")
 
 
 def test_what_a_budget_leaves_is_for_embeddings_of_photos_that_were_seen(
@@ -408,8 +408,8 @@ def test_what_a_budget_leaves_is_for_embeddings_of_photos_that_were_seen(
     needed = estimate(bundle, make_plan(Options(device="cpu"), bundle)).needed_bytes
     limit_ram(monkeypatch, 8 * GB)
     for spare, kept in ((0, 0), (3 * 10**6, 3 * 10**6), (GB, engine.RAM_BYTES)):
-        with open_model(bundle_folder, memory=f"{needed + spare}B", device="cpu") as model:
-            assert model.encoder.cache.ram_bytes == kept
+        with load_model(bundle_folder, memory=f"{needed + spare}B", device="cpu") as model:
+            assert model.internals.encoder.cache.ram_bytes == kept
             with model.look(drawn_photo()) as photo:
                 assert photo.score() == photo.score()
 

@@ -108,10 +108,10 @@ def test_8_bit_kv_has_flash_attention_whatever_was_tuned(bundle: Bundle) -> None
 def test_model_runs_with_it(bundle: Bundle, bundle_folder: Path, photo_path: Path) -> None:
     keep(bundle, profile_of(bundle))
     with open_tiny(bundle_folder, purpose="score") as model, model.look(photo_path) as photo:
-        assert model.sequences.context.kv_type == "q8_0"
+        assert model.internals.sequences.context.kv_type == "q8_0"
         assert 0 <= photo.score().score <= 10
     with open_tiny(bundle_folder, purpose="score", tuned=False) as model:
-        assert model.sequences.context.kv_type == "f16"
+        assert model.internals.sequences.context.kv_type == "f16"
 
 
 @pytest.mark.parametrize("fact", ["cpu", "n_cores", "gpus", "packages"])

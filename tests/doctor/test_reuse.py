@@ -26,7 +26,7 @@ from PIL import Image
 
 from aesedge.cli import main
 from aesedge.cli.bench_shape import shapes_folder
-from aesedge.engine.completion import Writing
+from aesedge.engine.generation_options import GenerationOptions
 from aesedge.system.paths import cache_folder
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Of seed 2 they are 0.003 apart, and the batch's layout decided on an Intel CPU which one was said.
 PHOTOS = [drawn_photo(seed) for seed in (1, 4, 11)]
 QUESTIONS = ["What is wrong with this photo?", "Is it sharp?"]
-SHORT = Writing(max_tokens=12)
+SHORT = GenerationOptions(max_tokens=12)
 
 # Kept rows and states are the same bits. What differs is where in the KV cache they lie: llama.cpp's attention sums
 # tile by tile, and which cells share a tile changes the last bits. Measured here: at most 0.0004 points of 10.
@@ -58,7 +58,7 @@ def cold(i: int, what: str) -> Any:
         model.look(PHOTOS[i]) as photo,
     ):
         assert photo.cache_state == "cold"
-        return photo.score() if what == "score" else photo.ask(what, SHORT).read()
+        return photo.score() if what == "score" else photo.ask(what, SHORT).text
 
 
 class Reuse(RuleBasedStateMachine):
@@ -90,25 +90,25 @@ class Reuse(RuleBasedStateMachine):
 
     @rule(i=st.integers(0, 2), question=st.sampled_from(QUESTIONS))
     def ask(self, i: int, question: str) -> None:
-        assert self.photo(i).ask(question, SHORT).read() == cold(i, question)
+        assert self.photo(i).ask(question, SHORT).text == cold(i, question)
 
     @rule(i=st.integers(0, 2))
     def ask_many(self, i: int) -> None:
-        replies = self.photo(i).ask_many(QUESTIONS, SHORT)
-        assert [reply.read() for reply in replies] == [cold(i, question) for question in QUESTIONS]
+        answers = self.photo(i).ask_many(QUESTIONS, SHORT)
+        assert [answer.text for answer in answers] == [cold(i, question) for question in QUESTIONS]
 
     @rule(i=st.integers(0, 2), j=st.integers(0, 2))
     def ask_two_photos_at_once(self, i: int, j: int) -> None:
-        replies = [self.photo(k).ask(QUESTIONS[0], SHORT).start() for k in (i, j)]
-        assert [reply.read() for reply in replies] == [cold(k, QUESTIONS[0]) for k in (i, j)]
+        streams = [self.photo(k).stream(QUESTIONS[0], SHORT) for k in (i, j)]
+        assert [stream.read().text for stream in streams] == [cold(k, QUESTIONS[0]) for k in (i, j)]
 
     @rule(i=st.integers(0, 2))
     def talk(self, i: int) -> None:
         with self.photo(i).conversation() as conversation:
-            assert conversation.ask(QUESTIONS[0], SHORT).read() == cold(i, QUESTIONS[0])
-            conversation.ask(QUESTIONS[1], SHORT).read()
+            assert conversation.ask(QUESTIONS[0], SHORT).text == cold(i, QUESTIONS[0])
+            conversation.ask(QUESTIONS[1], SHORT)
             conversation.undo()
-            assert conversation.retry(SHORT).read() == cold(i, QUESTIONS[0])
+            assert conversation.retry(SHORT).text == cold(i, QUESTIONS[0])
 
     @rule(i=st.integers(0, 2))
     def leave_and_come_back(self, i: int) -> None:
@@ -116,9 +116,8 @@ class Reuse(RuleBasedStateMachine):
 
     @rule(i=st.integers(0, 2))
     def give_up(self, i: int) -> None:
-        reply = self.photo(i).ask(QUESTIONS[0]).start()
-        next(iter(reply))
-        reply.cancel()
+        with self.photo(i).stream(QUESTIONS[0]) as stream:
+            next(stream)
 
     @precondition(lambda self: self.photos)
     @rule(data=st.data())
@@ -141,8 +140,8 @@ class Reuse(RuleBasedStateMachine):
     @invariant()
     def nothing_is_held_in_vain(self) -> None:
         if self.model is not None:
-            sequences = self.model.sequences
-            inside = sum(photo._image.is_resident() for photo in self.photos.values())
+            sequences = self.model.internals.sequences
+            inside = sum(photo.internals.image.is_resident() for photo in self.photos.values())
             assert sequences.n_sequences_free == sequences.context.n_seq_max - 1 - inside
 
     def teardown(self) -> None:

@@ -23,7 +23,7 @@ def logits(**p: float) -> np.ndarray:
 def test_score_of_single_tokens() -> None:
     labels = LabelTokens({"high": ((1,),), "medium": ((2,),), "low": ((3,),)}, WEIGHTS)
     r = rate(labels, logits(t1=0.3, t2=0.2, t3=0.1), {})
-    assert r.rating == pytest.approx({"high": 0.5, "medium": 1 / 3, "low": 1 / 6}, abs=1e-6)
+    assert r.probabilities == pytest.approx({"high": 0.5, "medium": 1 / 3, "low": 1 / 6}, abs=1e-6)
     assert r.score == pytest.approx(10 * (0.5 + 1 / 6), abs=1e-5)
     assert r.off_label == pytest.approx(0.4, abs=1e-6)
     assert r.entropy == pytest.approx(0.5 * math.log(2) + math.log(3) / 3 + math.log(6) / 6, abs=1e-6)
@@ -32,7 +32,7 @@ def test_score_of_single_tokens() -> None:
 def test_letters_and_words_add_up() -> None:
     labels = LabelTokens({"high": ((1,), (4,)), "medium": ((2,),), "low": ((3,),)}, WEIGHTS)
     r = rate(labels, logits(t1=0.2, t4=0.4, t2=0.1, t3=0.1), {})
-    assert r.rating["high"] == pytest.approx(0.6 / 0.8, abs=1e-6)
+    assert r.probabilities["high"] == pytest.approx(0.6 / 0.8, abs=1e-6)
 
 
 def test_answers_of_several_tokens_multiply() -> None:
@@ -40,7 +40,7 @@ def test_answers_of_several_tokens_multiply() -> None:
     assert labels.prefixes == [(2,), (2, 5)]
     after = {(2,): logits(t5=0.5), (2, 5): logits(t6=0.8)}
     r = rate(labels, logits(t1=0.3, t2=0.5, t3=0.1), after)
-    assert r.rating["medium"] == pytest.approx(0.2 / 0.6, abs=1e-6)
+    assert r.probabilities["medium"] == pytest.approx(0.2 / 0.6, abs=1e-6)
     assert r.off_label == pytest.approx(0.4, abs=1e-6)
 
 

@@ -11,10 +11,10 @@ import pytest
 from batches import Batches, free
 from conftest import drawn_photo, open_tiny
 
-from aesedge.engine.completion import Writing
+from aesedge.engine.generation_options import GenerationOptions
 from aesedge.engine.report import MOST_SENTENCES
 from aesedge.errors import UsageError
-from aesedge.llm import Grammar, Sampling
+from aesedge.llm import Grammar
 from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ SCHEMA = {
     "required": ["composition", "rating", "faults"],
     "additionalProperties": False,
 }
-JSON = Writing(grammar=Grammar.from_json_schema(SCHEMA), max_tokens=200)
+JSON = GenerationOptions(grammar=Grammar.from_json_schema(SCHEMA), max_tokens=200)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_fields_are_written_side_by_side(pocket: Model, monkeypatch: pytest.Monk
 
 def test_a_report_that_is_cut_still_has_all_its_fields(wide: Model, photo_path: Path) -> None:
     with wide.look(photo_path) as photo:
-        report = photo.report(Writing(max_tokens=6))
+        report = photo.report(max_tokens=6)
         assert list(report.attributes) == list(wide.manifest.rating.attributes)
         texts = [*report.attributes.values(), *report.strengths, *report.faults, report.advice]
         assert all(texts)
@@ -102,25 +102,21 @@ def test_a_report_that_is_cut_still_has_all_its_fields(wide: Model, photo_path: 
 def test_answers_fit_their_schema(wide: Model, photo_path: Path) -> None:
     with wide.look(photo_path) as photo:
         for seed in range(3):
-            writing = Writing(
-                grammar=JSON.grammar, max_tokens=200, sampling=Sampling(temperature=2.0, top_k=0, seed=seed)
-            )
-            for reply in photo.ask_many(["what?", "why?", "how?"], writing):
-                jsonschema.validate(json.loads(reply.read()), SCHEMA)
-                assert reply.finish_reason == "stop"
-                assert b"".join(map(wide.llm.piece, reply.tokens)).decode().strip() == reply.text
+            for answer in photo.ask_many(["what?", "why?", "how?"], JSON, temperature=2.0, top_k=0, seed=seed):
+                jsonschema.validate(json.loads(answer.text), SCHEMA)
+                assert answer.finish_reason == "stop"
+                assert b"".join(map(wide.internals.llm.piece, answer.tokens)).decode().strip() == answer.text
 
 
 def test_forced_text_is_prefilled(wide: Model, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with wide.look(photo_path) as photo:
-        n_question = len(wide.llm.tokenize(wide.template.after_image("what?")))
+        n_question = len(wide.internals.llm.tokenize(wide.internals.template.after_image("what?")))
         batches = Batches(wide, monkeypatch)
-        reply = photo.ask("what?", JSON)
-        reply.read()
+        answer = photo.ask("what?", JSON)
         assert batches.sizes[0] > n_question + 5
-        assert len(batches.sizes) < 0.7 * len(reply.tokens)
-        only = photo.ask("what?", Writing(grammar=Grammar.from_gbnf('root ::= "just this"')))
-        assert only.read() == "just this"
+        assert len(batches.sizes) < 0.7 * answer.n_tokens
+        only = photo.ask("what?", grammar=Grammar.from_gbnf('root ::= "just this"'))
+        assert only.text == "just this"
         assert only.finish_reason == "stop"
 
 
@@ -128,51 +124,47 @@ def test_forced_text_longer_than_a_batch(wide: Model, photo_path: Path) -> None:
     literal = "long " * 150
     grammar = Grammar.from_gbnf(f'root ::= [ab] "{literal}" [cd]')
     with wide.look(photo_path) as photo:
-        reply = photo.ask("what?", Writing(grammar=grammar, max_tokens=900))
-        assert re.fullmatch(f"[ab]{literal}[cd]", reply.read())
+        whole = photo.ask("what?", grammar=grammar, max_tokens=900)
+        assert re.fullmatch(f"[ab]{literal}[cd]", whole.text)
         for n in (1, 3, 40):
-            cut = photo.ask("what?", Writing(grammar=grammar, max_tokens=n))
-            assert reply.text.startswith(cut.read())
-            assert (len(cut.tokens), cut.finish_reason) == (n, "length")
-        stopped = photo.ask("what?", Writing(grammar=grammar, stop=("g l",)))
-        assert stopped.read()[1:] == "lon"
-        late = photo.ask("what?", Writing(grammar=grammar, deadline=1e-9))
-        late.read()
-        assert (len(late.tokens), late.finish_reason) == (0, "deadline")
+            cut = photo.ask("what?", grammar=grammar, max_tokens=n)
+            assert whole.text.startswith(cut.text)
+            assert (cut.n_tokens, cut.finish_reason) == (n, "length")
+        assert photo.ask("what?", grammar=grammar, stop="g l").text[1:] == "lon"
+        late = photo.ask("what?", grammar=grammar, deadline=1e-9)
+        assert (late.n_tokens, late.finish_reason) == (0, "deadline")
 
 
 def test_answers_with_a_grammar_make_room_and_come_back(bundle_folder: Path, photo_path: Path) -> None:
     grammar = Grammar.from_gbnf('root ::= ([a-e] " and a long text that is forced, " [f-k] ". "){6}')
-    writing = Writing(grammar=grammar, max_tokens=250)
     with open_tiny(bundle_folder, ctx=512) as model, model.look(photo_path) as photo:
         before = free(model)
-        replies = photo.ask_many(["what?", "why?", "who?"], writing)
-        texts = [reply.read() for reply in replies]
-        for text in texts:
-            assert re.fullmatch(r"([a-e] and a long text that is forced, [f-k]\. ){6}", text)
-        assert sum(len(reply.tokens) for reply in replies) > model.sequences.context.n_ctx
+        answers = photo.ask_many(["what?", "why?", "who?"], grammar=grammar, max_tokens=250)
+        for answer in answers:
+            assert re.fullmatch(r"([a-e] and a long text that is forced, [f-k]\. ){6}", answer.text)
+        assert sum(answer.n_tokens for answer in answers) > model.internals.sequences.context.n_ctx
         assert free(model) == before
 
 
 def test_a_schema_in_a_conversation(wide: Model, photo_path: Path) -> None:
     with wide.look(photo_path) as photo, photo.conversation() as talk:
-        talk.ask("what?", Writing(max_tokens=8)).read()
+        talk.ask("what?", max_tokens=8)
         for _ in range(2):
-            reply = talk.ask("why?", JSON)
-            jsonschema.validate(json.loads(reply.read()), SCHEMA)
-        assert reply.timings.n_reused > reply.timings.n_prompt / 2
-        assert talk.turns[-1].answer == tuple(reply.tokens)
-        assert talk.ask("and?", Writing(max_tokens=4)).read()
+            answer = talk.ask("why?", JSON)
+            jsonschema.validate(json.loads(answer.text), SCHEMA)
+        assert answer.timings.n_reused > answer.timings.n_prompt / 2
+        assert talk.turns[-1].tokens == answer.tokens
+        assert talk.ask("and?", max_tokens=4).text
 
 
 def test_a_grammar_that_is_too_ambiguous_fails_alone(wide: Model, photo_path: Path) -> None:
     grammar = Grammar.from_gbnf('root ::= x root "a" | x root "b" | x\nx ::= "x"')
     with wide.look(photo_path) as photo:
-        alone = photo.ask("why?", Writing(max_tokens=8)).read()
-        wrong = photo.ask("what?", Writing(grammar=grammar, stop=("a", "b"), max_tokens=200)).start()
-        fine = photo.ask("why?", Writing(max_tokens=8)).start()
+        alone = photo.ask("why?", max_tokens=8).text
+        wrong = photo.stream("what?", grammar=grammar, stop=("a", "b"), max_tokens=200)
+        fine = photo.stream("why?", max_tokens=8)
         try:
             wrong.read()
         except UsageError as error:
             assert "ambiguous" in str(error)  # noqa: PT017 (a model may also choose to end)
-        assert fine.read() == alone
+        assert fine.read().text == alone

@@ -21,7 +21,7 @@ from conftest import drawn_photo
 from onnxruntime import InferenceSession
 
 from aesedge.bundle.bundle import open_bundle
-from aesedge.engine.model import open_model
+from aesedge.engine.model import load_model
 from aesedge.llm import Context, LanguageModel
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def test_every_vision_precision_is_compared_with_pytorch(exported: tuple[Path, M
 
 @pytest.mark.parametrize("gguf_type", TYPES)
 def test_the_runtime_scores_a_photo(bundle: Path, photo: Path, gguf_type: str) -> None:
-    with open_model(bundle, gguf=gguf_type, threads=1, device="cpu") as model:
+    with load_model(bundle, gguf=gguf_type, threads=1, device="cpu") as model:
         score = model.look(photo).score()
     assert 0 <= score.score <= 10
 

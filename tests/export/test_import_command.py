@@ -50,7 +50,7 @@ def stages(fidelity: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def opened(folder: Path, **options: Any) -> Any:
-    return aesedge.open(folder, threads=1, device="cpu", **options)
+    return aesedge.load_model(folder, threads=1, device="cpu", **options)
 
 
 def test_the_command_makes_a_bundle_that_scores_a_photo(

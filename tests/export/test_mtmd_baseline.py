@@ -223,7 +223,7 @@ def test_without_libmtmd_it_says_so(fixture: Fixture, monkeypatch: pytest.Monkey
 def test_a_damaged_mmproj_is_an_error_and_leaves_nobody(model: Model, fixture: Fixture, tmp_path: Path) -> None:
     bad = tmp_path / "mmproj.gguf"
     bad.write_bytes(b"GGUF" + bytes(64))
-    free = model.sequences.context.n_free
+    free = model.internals.sequences.context.n_free
     with pytest.raises(InferenceError, match="libmtmd"):
         MtmdBaseline(fixture, mmproj=bad)
-    assert model.sequences.context.n_free == free
+    assert model.internals.sequences.context.n_free == free

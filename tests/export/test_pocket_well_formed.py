@@ -16,7 +16,7 @@ from aesedge_export.pocket.judgement import draw_judgement
 from aesedge_export.pocket.language import conversation, drill
 from aesedge_export.pocket.well_formed import QUESTIONS, TALKS, check_texts, defects, shares
 
-from aesedge import Writing
+from aesedge import GenerationOptions
 from aesedge.bundle.bundle import open_bundle
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def test_everything_that_is_taught_is_well_formed() -> None:
 def test_every_path_of_a_bundle_is_looked_at(bundle_folder: Path, photo_path: Path) -> None:
     with open_tiny(bundle_folder, ctx=2048) as model, Image.open(photo_path) as image:
         n_fields = len(model.manifest.rating.attributes) + 3
-        texts = check_texts(model, [("a", image)], writing=Writing(max_tokens=4))
+        texts = check_texts(model, [("a", image)], options=GenerationOptions(max_tokens=4))
     assert len(texts) == 1 + n_fields + len(QUESTIONS) + sum(map(len, TALKS))
     found = shares(texts)
     assert {"critique", "ask", "report: advice", "report: strengths", "chat, turn 3", "all"} <= found.keys()

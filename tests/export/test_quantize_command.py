@@ -25,7 +25,7 @@ from tiny import plain
 import aesedge
 from aesedge.bundle.bundle import open_bundle
 from aesedge.cli import main
-from aesedge.engine.model import open_model
+from aesedge.engine.model import load_model
 from aesedge.errors import AesedgeError, BundleError, BundleIntegrityError, UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def test_types_are_added_and_answer(bundle: Path, photo_path: Path, capsys: pyte
     assert set(after) - set(before) == {"llm-q5_0.gguf", "llm-q8_0.gguf"}
     assert all(after[name] == before[name] for name in before if name != "manifest.json")
     for gguf_type in ("q5_0", "q8_0"):
-        with open_model(bundle, gguf=gguf_type, threads=1, device="cpu") as model:
+        with load_model(bundle, gguf=gguf_type, threads=1, device="cpu") as model:
             assert 0 <= model.look(photo_path).score().score <= 10
 
 

@@ -19,7 +19,7 @@ from aesedge_export.parity.stages import N_GREEDY
 from conftest import drawn_photo
 
 from aesedge.bundle.bundle import open_bundle
-from aesedge.engine.model import open_model
+from aesedge.engine.model import load_model
 from aesedge.errors import ParityError
 from aesedge.llm.prompt import prompt_template
 
@@ -98,7 +98,7 @@ def test_given_sequences_get_the_logits_of_free_running(files: BundleFiles) -> N
 
 def test_scores_are_those_that_users_see(bundle_folder: Path, files: BundleFiles, inputs: Inputs) -> None:
     with (
-        open_model(str(bundle_folder), gguf="f32", threads=1, device="cpu") as model,
+        load_model(str(bundle_folder), gguf="f32", threads=1, device="cpu") as model,
         GgufRuntime(files.llm["F32"], n_threads=1) as runtime,
     ):
         prompts = read_prompts(

@@ -35,7 +35,6 @@ from tiny import plain
 
 import aesedge
 from aesedge.bundle.bundle import open_bundle
-from aesedge.engine.completion import Writing
 from aesedge.engine.rating import label_tokens
 from aesedge.errors import BundleError, UsageError
 from aesedge.image import preprocess, read_image
@@ -79,9 +78,9 @@ def test_the_bundle_looks_scores_and_writes(folder: Path) -> None:
     for vision, n in (("int8", 36), ("fp32", 16)):
         with open_tiny(folder, vision=vision, image_tokens=n) as model, model.look(SAMPLE_PHOTOS[0]) as photo:
             assert photo.image_embeddings.shape == (n, TINY.n_embd)
-            assert set(photo.score().rating) == {"high", "medium", "low"}
+            assert set(photo.score().probabilities) == {"high", "medium", "low"}
             assert len(photo.attributes()) == 4
-            assert photo.critique(Writing(max_tokens=8)).read()
+            assert photo.critique(max_tokens=8).text
 
 
 def test_the_manifest_says_what_it_is(folder: Path) -> None:
@@ -399,7 +398,7 @@ def test_the_command_makes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixtur
     shown = capsys.readouterr()
     assert "tiny-random" in shown.out
     assert "language model Q2_K: done" in shown.err
-    with aesedge.open(tmp_path / "made", gguf="q2_k", threads=1, device="cpu") as model:
+    with aesedge.load_model(tmp_path / "made", gguf="q2_k", threads=1, device="cpu") as model:
         assert model.manifest.types("llm") == ["Q2_K", "F16"]
     assert command.main([str(tmp_path / "other"), "--shape", "llava-2"]) == 2
     assert capsys.readouterr().err.startswith("error: unknown shape 'llava-2'")

@@ -46,8 +46,8 @@ def test_a_photo_from_the_cache_has_its_remarks_and_no_others(damaged: Path, tmp
             for source in (damaged, SAMPLE_PHOTOS[0], damaged):
                 with model.look(source) as photo:
                     found.append((photo.cache_state, photo.remarks))
-            results = [outcome.remarks for _, outcome in model.score_many([damaged, SAMPLE_PHOTOS[0]])]
-            assert results == [[REMARK], []]
+            results = [o.value.remarks for o in model.score_many([damaged, SAMPLE_PHOTOS[0]])]
+            assert results == [(REMARK,), ()]
     # The same pixels, so the same embeddings; and the remark goes with the file.
     assert [state for state, _ in found] == ["cold"] + ["embeddings"] * 5
     assert [remarks for _, remarks in found] == [(REMARK,), (), (REMARK,)] * 2

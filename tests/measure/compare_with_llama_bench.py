@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from aesedge.bench.fixture import Fixture, NewPhotos
 from aesedge.bench.timing import N_GEN, open_raw_timer
-from aesedge.engine.model import open_model
+from aesedge.engine.model import load_model
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.tuning.paired_runs import in_turns
 
@@ -66,14 +66,14 @@ def main() -> None:
         parser.error("give either --source or --program")
     with tempfile.TemporaryDirectory() as folder:
         program = given.program or build(given.source, Path(folder))
-        with open_model(given.bundle, gguf=given.gguf, cache="0", photos=2, purpose=given.purpose) as model:
+        with load_model(given.bundle, gguf=given.gguf, cache="0", photos=2, purpose=given.purpose) as model:
             tests = (given.tests or f"pp{model.n_image_tokens},tg{N_GEN}").split(",")
             compare(model, program, Path(folder), tests, given.runs, given.repetitions)
 
 
 def compare(model: Model, program: Path, folder: Path, tests: list[str], runs: int, repetitions: int) -> None:
     """Let both sides take turns."""
-    plan = model.plan
+    plan = model.internals.plan
     command = [str(program), "-m", str(model.bundle.path("llm", model.gguf)), "-o", "json", "-r", str(repetitions)]
     command += [
         "-t",
@@ -83,7 +83,7 @@ def compare(model: Model, program: Path, folder: Path, tests: list[str], runs: i
         "-ub",
         str(plan.n_ubatch),
         "-ngl",
-        str(model.n_gpu_layers),
+        str(model.internals.n_gpu_layers),
     ]
     command += ["-fa", str(int(plan.flash_attention)), "--repack", str(int(plan.repack))]
     print(f"{model.bundle.name}: {' '.join(command[3:])}")

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from measure_speed import engine_seconds, new_photos, ours
 
-from aesedge.engine.model import open_model
+from aesedge.engine.model import load_model
 from aesedge.system import environment
 from aesedge.vision import tower
 
@@ -51,9 +51,9 @@ def work(bundle: str, n_image_tokens: int, n_tokens: int) -> None:
         environment.use_openmp_defaults()
         tower.ALLOW_SPINNING = "1"
     options: dict[str, Any] = {"image_tokens": n_image_tokens, "cache": "0", "purpose": "score"}
-    with tempfile.TemporaryDirectory() as folder, open_model(bundle, **options) as model:
+    with tempfile.TemporaryDirectory() as folder, load_model(bundle, **options) as model:
         photos = new_photos(Path(folder))
-        print(json.dumps({"waiting": environment.openmp_waiting(), "plan": str(model.plan)}), flush=True)
+        print(json.dumps({"waiting": environment.openmp_waiting(), "plan": str(model.internals.plan)}), flush=True)
         for _ in sys.stdin:
             turn = ours(model, next(photos), n_image_tokens) | {"decode_s": engine_seconds(model, 0, n_tokens)}
             print(json.dumps(turn), flush=True)

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aesedge.engine.completion import Writing
-from aesedge.engine.model import Model, open_model
+from aesedge.engine.generation_options import GenerationOptions
+from aesedge.engine.model import Model, load_model
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.scheduling.requests import DecodeTokens, Job, Reserve
 
@@ -54,7 +54,7 @@ def interleaved(runs: int, **sides: Callable[[], object]) -> dict[str, float]:
 
 def own_tokens(model: Model, n_tokens: int) -> None:
     """Prefill so many tokens after the text prefix, with no image before them."""
-    sequences = model.sequences
+    sequences = model.internals.sequences
 
     def work() -> Job[None]:
         (seq_id,) = yield Reserve(1, n_tokens)
@@ -64,7 +64,7 @@ def own_tokens(model: Model, n_tokens: int) -> None:
         finally:
             sequences.release([seq_id])
 
-    model.scheduler.submit(work()).wait()
+    model.internals.scheduler.submit(work()).wait()
 
 
 def questions_of(model: Model) -> list[str]:
@@ -86,16 +86,16 @@ def ratings(model: Model, photo: Photo, runs: int) -> dict[str, dict[str, float]
 def texts(model: Model, photo: Photo, runs: int, n_tokens: int) -> dict[str, dict[str, float]]:
     """Measure answers."""
     questions = questions_of(model)
-    long, one = Writing(max_tokens=n_tokens), Writing(max_tokens=1)
+    long, one = GenerationOptions(max_tokens=n_tokens), GenerationOptions(max_tokens=1)
     n_own = len(photo._tokens(QUESTION))
     return {
         "another question": interleaved(
-            runs, measured=lambda: photo.ask(QUESTION, one).read(), reference=lambda: own_tokens(model, n_own)
+            runs, measured=lambda: photo.ask(QUESTION, one), reference=lambda: own_tokens(model, n_own)
         ),
         "five answers": interleaved(
             max(1, runs // 2),
-            measured=lambda: [reply.read() for reply in photo.ask_many(questions, long)],
-            reference=lambda: [photo.ask(question, long).read() for question in questions],
+            measured=lambda: photo.ask_many(questions, long),
+            reference=lambda: [photo.ask(question, long) for question in questions],
         ),
     }
 
@@ -104,10 +104,10 @@ def reopened(bundle: str, options: dict[str, Any], runs: int) -> dict[str, dict[
     """Measure a photo that an earlier process has seen; in every round it is first seen by none."""
 
     def answer(folder: str, *, pin: bool = False) -> tuple[float, float, str]:
-        with open_model(bundle, cache_folder=Path(folder), **options) as model:
+        with load_model(bundle, cache_folder=Path(folder), **options) as model:
             before = time.perf_counter()
             with model.look(SAMPLE_PHOTOS[0]) as photo:
-                photo.ask(QUESTION, Writing(max_tokens=1)).read()
+                photo.ask(QUESTION, max_tokens=1)
                 took = time.perf_counter() - before
                 if pin:
                     photo.pin()
@@ -140,10 +140,10 @@ def main() -> None:
     found = {} if given.only_ratings else reopened(given.bundle, options, given.runs)
     with tempfile.TemporaryDirectory() as folder:
         options["cache_folder"] = Path(folder)
-        with open_model(given.bundle, purpose="score", **options) as model, model.look(SAMPLE_PHOTOS[0]) as photo:
+        with load_model(given.bundle, purpose="score", **options) as model, model.look(SAMPLE_PHOTOS[0]) as photo:
             found |= ratings(model, photo, given.runs)
         if not given.only_ratings:
-            with open_model(given.bundle, **options) as model, model.look(SAMPLE_PHOTOS[0]) as photo:
+            with load_model(given.bundle, **options) as model, model.look(SAMPLE_PHOTOS[0]) as photo:
                 found |= texts(model, photo, given.runs, given.tokens)
     for name, row in found.items():
         print(

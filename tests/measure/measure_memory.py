@@ -17,7 +17,6 @@ from aesedge.bundle.bundle import open_bundle
 from aesedge.config.memory import estimate
 from aesedge.config.options import Options
 from aesedge.config.planning import make_plan
-from aesedge.engine.completion import Writing
 from aesedge.engine.model import Model
 from aesedge.samples import SAMPLE_PHOTOS
 
@@ -69,8 +68,7 @@ def main() -> None:
     expected = estimate(bundle, plan)
     with Model(bundle, options) as model, model.look(args.photo) as photo:
         photo.score()
-        for reply in photo.ask_many(QUESTIONS, Writing(max_tokens=args.max_tokens)):
-            list(reply)
+        photo.ask_many(QUESTIONS, max_tokens=args.max_tokens)
         peak, at_end, anonymous = resident("VmHWM"), resident("VmRSS"), resident("RssAnon")
     print(f"{bundle.name}: {plan.gguf}, vision {plan.vision}, {expected.n_ctx} cells, KV {plan.kv_type}")
     for name, n_bytes in expected.parts.items():

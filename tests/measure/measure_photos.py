@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aesedge.engine.model import open_model
+from aesedge.engine.model import load_model
 from aesedge.engine.results import PhotoResult
 from aesedge.samples import SAMPLE_PHOTOS
 
@@ -51,9 +51,9 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         paths = write_photos(Path(folder), given.photos)
-        with open_model(given.bundle, image_tokens=given.image_tokens, cache="0", purpose="score") as model:
+        with load_model(given.bundle, image_tokens=given.image_tokens, cache="0", purpose="score") as model:
             started = time.perf_counter()
-            outcomes = [outcome for _, outcome in model.score_many(paths)]
+            outcomes = [o.error or o.value for o in model.score_many(paths)]
             took = time.perf_counter() - started
     found = [outcome.timings for outcome in outcomes if isinstance(outcome, PhotoResult)]
     parts = {

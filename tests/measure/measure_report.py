@@ -9,7 +9,7 @@ import argparse
 import statistics
 import time
 
-from aesedge.engine.model import open_model
+from aesedge.engine.model import load_model
 from aesedge.samples import SAMPLE_PHOTOS
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     given = parser.parse_args()
     seconds: list[float] = []
-    with open_model(given.bundle) as model:
+    with load_model(given.bundle) as model:
         for path in SAMPLE_PHOTOS:
             with model.look(path) as photo:
                 photo.report()  # brings the image into the KV cache

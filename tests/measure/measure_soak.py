@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from aesedge.engine.completion import Writing
-from aesedge.engine.model import open_model
+from aesedge.engine.model import load_model
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.system.machine import process_bytes
 
@@ -49,13 +48,13 @@ def photo(i: int) -> Image.Image:
 def answer(model: Model, i: int) -> tuple[float, str]:
     """Return score and the beginning of the critique of the i-th photo."""
     with model.look(photo(i)) as looked:
-        return looked.score().score, looked.critique(Writing(max_tokens=16)).read()
+        return looked.score().score, looked.critique(max_tokens=16).text
 
 
 def fresh(bundle: str, n: int) -> None:
     """Print each photo's answer by a model of its own."""
     for i in range(n):
-        with tempfile.TemporaryDirectory() as folder, open_model(bundle, cache="0", cache_folder=Path(folder)) as model:
+        with tempfile.TemporaryDirectory() as folder, load_model(bundle, cache="0", cache_folder=Path(folder)) as model:
             print(json.dumps(answer(model, i)), flush=True)
 
 
@@ -70,7 +69,7 @@ def main() -> int:
         fresh(given.bundle, given.photos)
         return 0
     found, first_bytes, started = [], 0, time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, open_model(given.bundle, cache_folder=Path(folder)) as model:
+    with tempfile.TemporaryDirectory() as folder, load_model(given.bundle, cache_folder=Path(folder)) as model:
         for i in range(given.photos):
             found.append(answer(model, i))
             if i + 1 == min(WARM_UP, given.photos // 2):

@@ -32,7 +32,7 @@ from PIL import Image
 
 from aesedge.config.options import Options
 from aesedge.config.planning import make_plan
-from aesedge.engine.model import Model, open_model
+from aesedge.engine.model import Model, load_model
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.scheduling.requests import DecodeTokens, Job, PrefillEmbeddings, Reserve
 
@@ -82,7 +82,7 @@ def photos_to_score(
 ) -> dict[str, dict[str, float]]:
     """Measure single photos."""
     m = model.manifest
-    text = model.template.before_image + MARKER + model.template.after_image(m.rating.question)
+    text = model.internals.template.before_image + MARKER + model.internals.template.after_image(m.rating.question)
     rows: dict[str, list[dict[str, float]]] = {"llama.cpp": [], **{f"{n} image tokens": [] for n in budgets}}
     theirs(peer, next(photos), text)  # pages of the files are read once
     ours(model, next(photos), budgets[-1])
@@ -95,7 +95,7 @@ def photos_to_score(
 
 def in_a_row(options: dict[str, object], bundle: str, photos: list[Path], n_image_tokens: int) -> float:
     """Return photos a minute."""
-    with open_model(bundle, image_tokens=n_image_tokens, **options) as model:
+    with load_model(bundle, image_tokens=n_image_tokens, **options) as model:
         started = time.perf_counter()
         n_done = sum(1 for _ in model.score_many(photos, attributes=False))
         return 60 * n_done / (time.perf_counter() - started)
@@ -103,8 +103,8 @@ def in_a_row(options: dict[str, object], bundle: str, photos: list[Path], n_imag
 
 def engine_seconds(model: Model, n_rows: int, n_tokens: int) -> float:
     """Prefill rows, or decode tokens one by one, into an empty sequence, as work for the scheduler."""
-    sequences = model.sequences
-    rows = np.full((n_rows, model.llm.n_embd), 0.01, np.float32)
+    sequences = model.internals.sequences
+    rows = np.full((n_rows, model.internals.llm.n_embd), 0.01, np.float32)
 
     def work() -> Job[float]:
         (seq_id,) = yield Reserve(1, n_rows + n_tokens)
@@ -118,7 +118,7 @@ def engine_seconds(model: Model, n_rows: int, n_tokens: int) -> float:
         finally:
             sequences.release([seq_id])
 
-    return model.scheduler.submit(work()).wait()
+    return model.internals.scheduler.submit(work()).wait()
 
 
 def rates(model: Model, llm: Path, options: Options, runs: int) -> dict[str, list[tuple[float, float]]]:
@@ -159,7 +159,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         photos = new_photos(Path(folder))
         options: dict[str, object] = {"cache": "0", "purpose": "score", "threads": given.threads}
-        with open_model(given.bundle, **options) as model:
+        with load_model(given.bundle, **options) as model:
             chosen = Options(**options)  # type: ignore[arg-type]
             plan, llm = make_plan(chosen, model.bundle), model.bundle.path("llm", model.gguf)
             budgets = [model.n_image_tokens, *map(int, given.tokens.split(","))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from batches import Batches, free
 from conftest import drawn_photo, open_tiny
 
 import aesedge
-from aesedge.engine.completion import Writing
+from aesedge.engine.generation_options import GenerationOptions
 from aesedge.errors import ContextFullError, UsageError
 from aesedge.scheduling.requests import DecodeTokens, Job, Priority, Reserve
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from aesedge.engine.model import Model
 
 QUESTIONS = ["what?", "why?", "is it sharp?", "and the light?", "anything else at all?"]
-SHORT = Writing(max_tokens=12)
+SHORT = GenerationOptions(max_tokens=12)
 
 
 @pytest.fixture
@@ -37,11 +38,11 @@ def wide(bundle_folder: Path) -> Iterator[Model]:
 
 def test_many_questions_share_their_batches(wide: Model, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with wide.look(photo_path) as photo:
-        alone = [photo.ask(question, SHORT).read() for question in QUESTIONS]
+        alone = [photo.ask(question, SHORT).text for question in QUESTIONS]
         batches = Batches(wide, monkeypatch)
-        replies = photo.ask_many(QUESTIONS, SHORT)
-        assert [reply.read() for reply in replies] == alone
-    n_tokens = max(len(reply.tokens) for reply in replies)
+        answers = photo.ask_many(QUESTIONS, SHORT)
+        assert [answer.text for answer in answers] == alone
+    n_tokens = max(answer.n_tokens for answer in answers)
     assert n_tokens > 4
     assert max(len(of_one) for of_one in batches.sequences) == len(QUESTIONS)
     assert len(batches.sizes) <= n_tokens + 2
@@ -50,11 +51,8 @@ def test_many_questions_share_their_batches(wide: Model, photo_path: Path, monke
 def test_sequences_that_finish_leave_the_batch(wide: Model, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with wide.look(photo_path) as photo:
         batches = Batches(wide, monkeypatch)
-        replies = [photo.ask("what?", Writing(max_tokens=n)) for n in (2, 20)]
-        for reply in replies:
-            reply.start()
-        for reply in replies:
-            reply.read()
+        for stream in [photo.stream("what?", max_tokens=n) for n in (2, 20)]:
+            stream.read()
     assert [len(of_one) for of_one in batches.sequences[-15:]] == [1] * 15
 
 
@@ -65,7 +63,7 @@ def test_threads_get_the_answers_of_one_after_the_other() -> None:
     def all_of(image: Any) -> tuple[float, list[str]]:
         with pocket.look(image) as photo:
             score, _ = photo.score_and_attributes()
-            return score.score, [reply.read() for reply in photo.ask_many(QUESTIONS[:2], SHORT)]
+            return score.score, [answer.text for answer in photo.ask_many(QUESTIONS[:2], SHORT)]
 
     found: dict[int, tuple[float, list[str]]] = {}
     with open_tiny("pocket") as pocket:
@@ -89,30 +87,27 @@ def test_two_threads_that_ask_one_photo_prefill_it_once(wide: Model, photo_path:
     with wide.look(photo_path) as photo:
         photo.close()  # out of the cache, and coming back with the first question
         n_calls = 0
-        prefill = wide.sequences.context.prefill_embeddings_many
+        prefill = wide.internals.sequences.context.prefill_embeddings_many
 
         def counted(*args: Any) -> None:
             nonlocal n_calls
             n_calls += 1
             prefill(*args)
 
-        wide.sequences.context.prefill_embeddings_many = counted  # type: ignore[method-assign]
-        replies = photo.ask_many(QUESTIONS, SHORT)
-        for reply in replies:
-            reply.read()
+        wide.internals.sequences.context.prefill_embeddings_many = counted  # type: ignore[method-assign]
+        photo.ask_many(QUESTIONS, SHORT)
     assert n_calls == 1
 
 
 def test_answers_that_do_not_fit_together_wait_for_each_other(bundle_folder: Path, photo_path: Path) -> None:
-    writing = Writing(max_tokens=150)
+    options = GenerationOptions(max_tokens=150)
     with open_tiny(bundle_folder, ctx=512) as model, model.look(photo_path) as photo:
-        alone = [photo.ask(question, writing) for question in QUESTIONS[:3]]
-        for reply in alone:
-            reply.read()
-        together = photo.ask_many(QUESTIONS[:3], writing)
-        for reply in together:
-            reply.read()
-        assert sum(len(r.tokens) for r in alone) + model.sequences.n_prefix > model.sequences.context.n_ctx
+        alone = [photo.ask(question, options) for question in QUESTIONS[:3]]
+        together = photo.ask_many(QUESTIONS[:3], options)
+        assert (
+            sum(len(r.tokens) for r in alone) + model.internals.sequences.n_prefix
+            > model.internals.sequences.context.n_ctx
+        )
         # What was taken out and came back went through other batches, and may differ where two tokens are level.
         assert [r.tokens[:4] for r in together] == [r.tokens[:4] for r in alone]
         assert [len(r.tokens) for r in together] == [len(r.tokens) for r in alone]
@@ -125,17 +120,17 @@ def test_somebody_who_waits_goes_before_the_batch(wide: Model) -> None:
         wide.look(drawn_photo(1), priority=Priority.BATCH) as slow,
         wide.look(drawn_photo(2)) as urgent,
     ):
-        long = slow.ask("what?", Writing(max_tokens=300)).start()
+        long = slow.stream("what?", max_tokens=300)
         images = [wide.look(drawn_photo(seed), priority=Priority.BATCH) for seed in range(3, 6)]
         threads = [threading.Thread(target=lambda p=p: (p.score(), order.append("batch"))) for p in images]  # type: ignore[misc]
         for thread in threads:
             thread.start()
-        urgent.ask("why?", Writing(max_tokens=3)).read()
+        urgent.ask("why?", max_tokens=3)
         order.append("urgent")
         assert long.finish_reason is None
         for thread in threads:
             thread.join()
-        long.cancel()
+        long.close()
         for photo in images:
             photo.close()
     assert "urgent" in order
@@ -143,44 +138,44 @@ def test_somebody_who_waits_goes_before_the_batch(wide: Model) -> None:
 
 def test_what_is_cancelled_stops_and_the_rest_goes_on(wide: Model, photo_path: Path) -> None:
     with wide.look(photo_path) as photo:
-        alone = photo.ask("why?", SHORT).read()
+        alone = photo.ask("why?", SHORT).text
         before = free(wide)
-        unwanted = photo.ask("what?", Writing(max_tokens=800)).start()
-        wanted = photo.ask("why?", SHORT).start()
-        unwanted.cancel()
+        unwanted = photo.stream("what?", max_tokens=800)
+        wanted = photo.stream("why?", SHORT)
+        begin = next(unwanted)
+        unwanted.close()
+        unwanted.close()
         assert unwanted.finish_reason == "cancelled"
-        assert len(unwanted.tokens) < 800
-        assert wanted.read() == alone
-        with pytest.raises(UsageError, match="cancelled"):
-            unwanted.read()
-        pieces = iter(photo.ask("what?", Writing(max_tokens=800)))
-        next(pieces)
-        del pieces
+        assert unwanted.n_tokens < 800
+        assert wanted.read().text == alone
+        assert begin + "".join(unwanted) == unwanted.text == unwanted.read().text
+        assert unwanted.read().finish_reason == "cancelled"
+        with photo.stream("what?", max_tokens=800) as left:
+            next(left)
+        assert left.finish_reason == "cancelled"
+        dropped = photo.stream("what?", max_tokens=800)
+        next(dropped)
+        del dropped
+        gc.collect()
+        assert photo.ask("why?", SHORT).text == alone
         assert free(wide) == before
 
 
 def test_asyncio(wide: Model, photo_path: Path) -> None:
     async def talk() -> tuple[list[str], str]:
         photo = await asyncio.to_thread(wide.look, photo_path)
-        answers = await asyncio.gather(*(photo.ask(question, SHORT) for question in QUESTIONS))
-        streamed = "".join([piece async for piece in photo.ask(QUESTIONS[0], SHORT)])
-        task = asyncio.ensure_future(_read(photo.ask("what?", Writing(max_tokens=800))))
-        await asyncio.sleep(0.02)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        answers = await asyncio.gather(*(asyncio.to_thread(photo.ask, question, SHORT) for question in QUESTIONS))
+        stream = await asyncio.to_thread(photo.stream, QUESTIONS[0], SHORT)
+        streamed = ""
+        while piece := await asyncio.to_thread(next, stream, None):
+            streamed += piece
         await asyncio.to_thread(photo.close)
-        return list(answers), streamed
-
-    async def _read(reply: aesedge.Reply) -> str:
-        return await reply
+        return [answer.text for answer in answers], streamed
 
     with wide.look(photo_path) as photo:
-        alone = [photo.ask(question, SHORT).read() for question in QUESTIONS]
+        alone = [photo.ask(question, SHORT).text for question in QUESTIONS]
     before = free(wide)
-    answers, streamed = asyncio.run(talk())
-    assert answers == alone
-    assert streamed == alone[0]
+    assert asyncio.run(talk()) == (alone, alone[0])
     assert free(wide) == before
 
 
@@ -193,7 +188,7 @@ def test_work_that_can_never_fit_is_told_so(wide: Model) -> None:
 
     for work in (greedy, many):
         with pytest.raises(ContextFullError, match="do not fit"):
-            wide.scheduler.submit(work()).wait()
+            wide.internals.scheduler.submit(work()).wait()
 
 
 def test_work_that_fails_takes_nobody_with_it(wide: Model, photo_path: Path) -> None:
@@ -202,35 +197,34 @@ def test_work_that_fails_takes_nobody_with_it(wide: Model, photo_path: Path) -> 
         try:
             yield DecodeTokens([(seq_id, [10**7])])  # no such token: llama.cpp would read past the end of a table
         finally:
-            wide.sequences.release([seq_id])
+            wide.internals.sequences.release([seq_id])
 
     with wide.look(photo_path) as photo:
-        alone = photo.ask("why?", SHORT).read()
-        reply = photo.ask("why?", SHORT).start()
+        alone = photo.ask("why?", SHORT).text
+        stream = photo.stream("why?", SHORT)
         with pytest.raises(aesedge.AesedgeError, match="vocabulary"):
-            wide.scheduler.submit(wrong()).wait()
-        assert reply.read() == alone
+            wide.internals.scheduler.submit(wrong()).wait()
+        assert stream.read().text == alone
 
 
 def test_closing_while_busy_tells_everybody(bundle_folder: Path, photo_path: Path) -> None:
     model = open_tiny(bundle_folder)
     photo = model.look(photo_path)
-    replies = photo.ask_many(QUESTIONS, Writing(max_tokens=500))
+    streams = [photo.stream(question, max_tokens=500) for question in QUESTIONS]
     time.sleep(0.05)
     model.close()
-    for reply in replies:
+    for stream in streams:
         with pytest.raises(UsageError, match="closed"):
-            reply.read()
-        assert reply.finish_reason == "cancelled"
+            stream.read()
+        assert stream.finish_reason == "cancelled"
 
 
 LEAVE = """
 import sys, aesedge
-from aesedge.engine.completion import Writing
-model = aesedge.open(sys.argv[1], threads=1)
+model = aesedge.load_model(sys.argv[1], threads=1)
 photo = model.look(sys.argv[2])
-replies = photo.ask_many(["what?"] * 5, Writing(max_tokens=500))
-next(iter(replies[0]))
+streams = [photo.stream("what?", max_tokens=500) for _ in range(5)]
+next(streams[0])
 """
 
 
@@ -247,18 +241,17 @@ def test_a_program_that_just_ends_ends_well(bundle_folder: Path, photo_path: Pat
 
 def test_a_deadline_ends_text_at_a_sentence_and_never_the_score(photo_path: Path) -> None:
     with open_tiny("pocket") as pocket, pocket.look(photo_path) as photo:
-        whole = photo.critique(Writing(deadline=1000)).read()
-        assert whole == photo.critique().read()
-        cut = photo.critique(Writing(deadline=1000))
-        pieces = iter(cut)
-        first = next(pieces)
-        cut._deadline = 0.0  # it is over now
-        text = first + "".join(pieces)
+        whole = photo.critique(deadline=1000).text
+        assert whole == photo.critique().text
+        cut = photo.stream_critique(deadline=1000)
+        first = next(cut)
+        cut._completion.deadline = 0.0  # it is over now
+        text = first + "".join(cut)
         assert cut.finish_reason in {"deadline", "stop"}
         assert whole.startswith(text)
         assert text.rstrip().endswith((".", "!", "?"))
-        late = photo.critique(Writing(deadline=1e-9))
-        assert (late.read(), late.finish_reason) == ("", "deadline")
+        late = photo.critique(deadline=1e-9)
+        assert (late.text, late.finish_reason) == ("", "deadline")
         assert 0 <= photo.score().score <= 10
     with pytest.raises(UsageError, match="deadline"):
-        Writing(deadline=0)
+        GenerationOptions(deadline=0)

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 def test_photos_side_by_side_get_the_answers_of_one_after_the_other(at_once: int, tmp_path: Path) -> None:
     sources = [*(drawn_photo(seed) for seed in range(4)), tmp_path / "none.jpg", drawn_photo(0)]
     with open_tiny("pocket", ctx=4096) as pocket:
-        alone: list[Any] = [*pocket.each(sources, lambda photo: photo.critique().read(), at_once=1)]
-        found: list[Any] = [*pocket.each(sources, lambda photo: photo.critique().read(), at_once=at_once)]
-        scores: list[Any] = [outcome for _, outcome in pocket.score_many(sources)]
-    assert [source for source, _ in found] == sources
-    assert isinstance(found[4][1], ImageError)
-    assert [text for _, text in found[:4]] == [text for _, text in alone[:4]]
-    assert len({text for _, text in found[:4]}) > 1
+        alone: list[Any] = [*pocket.each(sources, lambda photo: photo.critique().text, at_once=1)]
+        found: list[Any] = [*pocket.each(sources, lambda photo: photo.critique().text, at_once=at_once)]
+        scores: list[Any] = [o.error or o.value for o in pocket.score_many(sources)]
+    assert [outcome.source for outcome in found] == sources
+    assert isinstance(found[4].error, ImageError)
+    assert [outcome.value for outcome in found[:4]] == [outcome.value for outcome in alone[:4]]
+    assert len({outcome.value for outcome in found[:4]}) > 1
     assert isinstance(scores[4], ImageError)
     # Another place in the KV cache changes the last bits of llama.cpp's sums.
     assert scores[0].score == pytest.approx(scores[5].score, abs=0.005)
@@ -40,7 +40,7 @@ def test_photos_that_do_not_fit_together_wait_for_each_other(bundle_folder: Path
     with open_tiny(bundle_folder) as model:  # one photo's questions take half of the cells
         sources = [drawn_photo(seed) for seed in range(8)]
         found: list[Any] = [
-            outcome for _, outcome in model.each(sources, lambda p: p.score_and_attributes(), at_once=3)
+            o.error or o.value for o in model.each(sources, lambda p: p.score_and_attributes(), at_once=3)
         ]
     assert [type(outcome) for outcome in found] == [tuple] * 8
 
@@ -48,7 +48,7 @@ def test_photos_that_do_not_fit_together_wait_for_each_other(bundle_folder: Path
 def test_scores_depend_on_nobody_else(bundle_folder: Path) -> None:
     with open_tiny(bundle_folder) as model:
         sources = [drawn_photo(seed % 2) for seed in range(8)]
-        outcomes: list[Any] = [outcome for _, outcome in model.score_many(sources)]
+        outcomes: list[Any] = [o.error or o.value for o in model.score_many(sources)]
     scores = [(outcome.score, outcome.attributes) for outcome in outcomes]
     assert scores == scores[:2] * 4
 
@@ -61,18 +61,18 @@ def test_photos_with_few_image_tokens_share_batches(bundle_folder: Path, monkeyp
             with model.look(source) as photo:
                 alone.append(photo.score_and_attributes())
         lengths: list[int] = []
-        append = model.sequences.context.prefill_embeddings_many
+        append = model.internals.sequences.context.prefill_embeddings_many
 
         def counted(parts: Any) -> None:
             lengths.append(len(parts))
             append(parts)
 
-        monkeypatch.setattr(model.sequences.context, "prefill_embeddings_many", counted)
+        monkeypatch.setattr(model.internals.sequences.context, "prefill_embeddings_many", counted)
         broken = [*sources[:2], b"no photo", *sources[2:], b""]
-        outcomes: list[Any] = [outcome for _, outcome in model.score_many(broken)]
-        n_free = model.sequences.n_sequences_free
-        only: list[Any] = [outcome for _, outcome in model.score_many(sources, attributes=False)]
-        assert model.sequences.n_sequences_free == n_free
+        outcomes: list[Any] = [o.error or o.value for o in model.score_many(broken)]
+        n_free = model.internals.sequences.n_sequences_free
+        only: list[Any] = [o.error or o.value for o in model.score_many(sources, attributes=False)]
+        assert model.internals.sequences.n_sequences_free == n_free
     assert lengths == [4, 1, 5]  # five at once: so many sequences there are
     assert [type(outcome) for outcome in outcomes if not hasattr(outcome, "score")] == [ImageError] * 2
     found = [outcome for outcome in outcomes if hasattr(outcome, "score")]
@@ -90,25 +90,25 @@ def test_a_device_sees_the_photos_of_a_batch_at_once(bundle_folder: Path, monkey
     """As on a GPU; here the device is the CPU."""
     sources = [drawn_photo(0), drawn_photo(1), b"no photo", drawn_photo(2), drawn_photo(0), drawn_photo(3)]
     with open_tiny(bundle_folder, ctx=8192) as model:
-        expected: list[Any] = [outcome for _, outcome in model.score_many(sources)]
+        expected: list[Any] = [o.error or o.value for o in model.score_many(sources)]
     with open_tiny(bundle_folder, ctx=8192) as model:
         batches: list[int] = []
-        encode_batch = model.tower.encode_batch
+        encode_batch = model.internals.tower.encode_batch
 
         def counted(pixels: Any, n: int | None) -> Any:
             batches.append(len(pixels))
             return encode_batch(pixels, n)
 
-        monkeypatch.setattr(model.tower, "encode_batch", counted)
-        monkeypatch.setattr(type(model.tower), "gains_by_batches", True)
-        found: list[Any] = [outcome for _, outcome in model.score_many(sources)]
-        again: list[Any] = [outcome for _, outcome in model.score_many(sources)]
+        monkeypatch.setattr(model.internals.tower, "encode_batch", counted)
+        monkeypatch.setattr(type(model.internals.tower), "gains_by_batches", True)
+        found: list[Any] = [o.error or o.value for o in model.score_many(sources)]
+        again: list[Any] = [o.error or o.value for o in model.score_many(sources)]
     assert sorted(batches) == [1, 4]  # groups of five, one of them no photo; then all of them are known
     assert [type(outcome) for outcome in found] == [type(outcome) for outcome in expected]
     for one, other, known in zip(expected, found, again, strict=True):
         if not isinstance(one, ImageError):
-            assert other.rating == pytest.approx(one.rating, abs=1e-4)
-            assert known.rating == pytest.approx(one.rating, abs=1e-4)
+            assert other.probabilities == pytest.approx(one.probabilities, abs=1e-4)
+            assert known.probabilities == pytest.approx(one.probabilities, abs=1e-4)
             assert known.cache == "embeddings"
 
 
@@ -143,11 +143,9 @@ def test_errors_of_photos_are_results_and_mistakes_are_not() -> None:
 
 def test_closing_the_model_ends_what_runs_ahead(bundle_folder: Path) -> None:
     with open_tiny(bundle_folder, ctx=4096) as model:
-        results = model.each(
-            [drawn_photo(seed) for seed in range(50)], lambda photo: photo.critique().read(), at_once=3
-        )
+        results = model.each([drawn_photo(seed) for seed in range(50)], lambda photo: photo.critique().text, at_once=3)
         next(results)
-    outcomes = [outcome for _, outcome in results]
+    outcomes = [o.error or o.value for o in results]
     assert any(isinstance(outcome, AesedgeError) and "closed" in str(outcome) for outcome in outcomes)
 
 
@@ -183,13 +181,13 @@ def test_tower_and_language_model_take_turns_where_they_share_all_cores(
             may_go_on.wait()
 
         with monkeypatch.context() as patch:  # a batch that takes long
-            append = model.sequences.context.append
-            patch.setattr(model.sequences.context, "append", lambda *args: decode() or append(*args))
+            append = model.internals.sequences.context.append
+            patch.setattr(model.internals.sequences.context, "append", lambda *args: decode() or append(*args))
             photo = model.look(drawn_photo(0))
             scoring = pool.submit(photo.score)
             decoding.wait()
             with ThreadPoolExecutor(1) as another:
-                seeing = another.submit(model.encoder.encode, drawn_photo(1))
+                seeing = another.submit(model.internals.encoder.encode, drawn_photo(1))
                 seen = bool(wait([seeing], timeout=0.3 if n_cores == 1 else 30).done)
                 may_go_on.set()
         assert seen == (n_cores > 1)

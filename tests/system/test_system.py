@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from aesedge.config.options import Options
-from aesedge.engine.completion import Writing
+from aesedge.engine.generation_options import GenerationOptions
 from aesedge.errors import CheckpointError, ImageError, UsageError
 from aesedge.image import read_image
 from aesedge.llm import Sampling
@@ -179,11 +179,11 @@ def test_errors_of_libraries_are_plain_words(error: Exception, text: str) -> Non
         lambda: Options(gpu_layers=10**9),
         lambda: Options(cache="much"),
         lambda: Options(cache="101%"),
-        lambda: Writing(max_tokens=0),
-        lambda: Writing(max_tokens=10**12),
-        lambda: Writing(deadline=0.0),
-        lambda: Writing(deadline=math.nan),
-        lambda: Writing(deadline=math.inf),
+        lambda: GenerationOptions(max_tokens=0),
+        lambda: GenerationOptions(max_tokens=10**12),
+        lambda: GenerationOptions(deadline=0.0),
+        lambda: GenerationOptions(deadline=math.nan),
+        lambda: GenerationOptions(deadline=math.inf),
         lambda: Sampling(temperature=math.nan),
         lambda: Sampling(temperature=math.inf),
         lambda: Sampling(temperature=-0.1),
@@ -205,7 +205,7 @@ def test_numbers_at_their_bounds_are_taken() -> None:
     Options(threads=most_threads(), ctx=1, gpu_layers=-1, image_tokens="auto", cache="0")
     Options(threads=1, gpu_layers=10_000, ctx=1 << 20, photos=1)
     Options(threads=np.int64(1))  # type: ignore[arg-type]
-    Writing(max_tokens=1 << 20, deadline=86_400)
+    GenerationOptions(max_tokens=1 << 20, deadline=86_400)
     Sampling(temperature=10, top_p=1, min_p=0, top_k=0, seed=2**32 - 2)
 
 

@@ -38,10 +38,10 @@ def point(n: int, drift: float, nll: float = 0.0) -> TokenPoint:
 @pytest.mark.parametrize("n", [ALL, 49, 16])
 def test_a_photo_takes_as_many_positions_as_are_asked_for(n: int) -> None:
     with open_tiny("pocket") as model, model.look(SAMPLE_PHOTOS[0], image_tokens=n) as photo:
-        assert photo.image.n_rows == len(photo.image_embeddings) == n
+        assert photo.internals.image.n_rows == len(photo.image_embeddings) == n
         score, attributes = photo.score_and_attributes()
         assert photo.result(score, attributes).image_tokens == n
-        assert photo.critique().read()
+        assert photo.critique().text
     with open_tiny("pocket", image_tokens=n) as model, model.look(SAMPLE_PHOTOS[0]) as photo:
         assert photo.score_and_attributes() == (score, attributes)
 
