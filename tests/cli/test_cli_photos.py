@@ -294,8 +294,8 @@ def test_wrong_calls_are_found_before_anything_is_loaded(
         raise AssertionError("a model was loaded")
 
     if arguments != ["score", ""]:
-        monkeypatch.setattr("aesedge.engine.model.LanguageModel", never)
-        monkeypatch.setattr("aesedge.engine.model.VisionTower", never)
+        monkeypatch.setattr("aesedge.engine.loading.LanguageModel", never)
+        monkeypatch.setattr("aesedge.engine.loading.VisionTower", never)
     send(monkeypatch, b"")
     code = main(arguments)
     out, err = capsys.readouterr()

@@ -26,7 +26,7 @@ from aesedge.config.memory.dry_run import DryRun
 from aesedge.config.options import Options
 from aesedge.config.plan import Plan
 from aesedge.config.planning import make_plan
-from aesedge.engine import model as engine
+from aesedge.engine import loading as engine
 from aesedge.engine.model import load_model
 from aesedge.errors import MemoryFitError, ModelLoadError, ProviderError, UsageError
 from aesedge.image.image_spec import ImageSpec

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import drawn_photo, open_tiny
 
-from aesedge.engine import model as engine
+from aesedge.engine import loading as engine
 from aesedge.errors import AesedgeError, ImageError, UsageError
 from aesedge.system.fair_lock import FairLock
 from aesedge.system.ordered_map import map_ordered
