@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,29 @@ def test_folders_import_only_those_before_them(runtime_imports: list[Import]) ->
         if source in place and target in place and place[target] > place[source]:
             wrong.append(str(found))
     assert not wrong
+
+
+@pytest.mark.parametrize(("folder", "package"), [("aesedge", "aesedge"), ("export", "aesedge_export")])
+def test_no_files_import_each_other_in_a_circle(folder: str, package: str) -> None:
+    """Imports for types and imports in functions included."""
+    files = {
+        path.relative_to(ROOT / folder).with_suffix("").as_posix().removesuffix("/__init__"): path
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {name: set() for name in files}
+    for name, path in files.items():
+        # A relative import reads as one from the file's own folder.
+        inside = path.relative_to(ROOT / folder).as_posix()
+        for found in imports_of(path.read_text(encoding="utf-8"), f"{package}/{inside}"):
+            parts = found.target.split(".")
+            if parts[0] == package:
+                longest = ("/".join(parts[1:n]) for n in range(len(parts), 1, -1))
+                graph[name].update([target for target in longest if target in files and target != name][:1])
+    assert sum(map(len, graph.values())) > len(graph)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize(("library", "home"), HOMES.items())

@@ -205,7 +205,7 @@ class Conversation(Closing):
             self._internals.scheduler.call(lambda: self._sequences.evict(self._cached)).wait()
 
     def __repr__(self) -> str:
-        return f"<Conversation of {len(self._turns)} turns>"
+        return f"<Conversation of {len(self._turns)} turn{'s' if len(self._turns) != 1 else ''}>"
 
 
 def check_question(question: str) -> None:

@@ -37,7 +37,7 @@ _PRECISIONS = {"torch.bfloat16": "BF16", "torch.float16": "F16"}
 
 
 class CheckpointSource:
-    """A :class:`~.language_gguf.LanguageSource` of a checkpoint, as llama.cpp's own converter lays it out.
+    """A :class:`~.language_source.LanguageSource` of a checkpoint, as llama.cpp's own converter lays it out.
 
     Args:
         checkpoint: where the weights come from.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from .language_gguf import LanguageSource
+    from .language_source import LanguageSource
 
 _ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
 

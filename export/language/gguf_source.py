@@ -30,7 +30,7 @@ _NOT_COPIED = {
 
 
 class GgufSource:
-    """A :class:`~.language_gguf.LanguageSource` of a GGUF file of any precision.
+    """A :class:`~.language_source.LanguageSource` of a GGUF file of any precision.
 
     Args:
         path: the file.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from ..progress import OnProgress
     from .importance import Importance
-    from .language_gguf import LanguageSource, PassProgress
+    from .language_gguf import PassProgress
+    from .language_source import LanguageSource
 
     Gather = Callable[[Path], Importance]
     """Watches a language file at work."""

@@ -11,7 +11,7 @@ import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import gguf
     import numpy.typing as npt
+
+    from .language_source import LanguageSource
 
     Rows = npt.NDArray[np.float32]
     Bytes = npt.NDArray[np.uint8]
@@ -35,32 +36,6 @@ _CHUNK_VALUES = 4 << 20  # 16 MiB of float32: what is read, quantized and writte
 _PIECE_VALUES = 256 << 10  # what a thread quantizes at once, in about a tenth of a second: Ctrl-C waits no longer
 _WHOLE_HEADS = 128  # chunks of a multiple of this many rows hold whole heads, so q and k are read once
 _F16_LIMIT = 65520.0  # from here on rounding to F16 gives infinity
-
-
-class LanguageSource(Protocol):
-    """Where a language model comes from: its tensors under llama.cpp's names, read by rows."""
-
-    @property
-    def where(self) -> str:
-        """What messages call it: a folder or a file."""
-
-    @property
-    def fields(self) -> Mapping[str, gguf.GGUFValue]:
-        """All key/values but ``general.file_type`` and ``general.quantization_version``."""
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Name to shape, [n_out, n_in] for a matrix, in the order of the file."""
-
-    @property
-    def types(self) -> Mapping[str, str]:
-        """The tensors that lie there in a type of GGUF already, and in which; vectors that are not here become F32."""
-
-    def rows(self, name: str, start: int, stop: int) -> Rows:
-        """Return rows [start, stop) as float32 [stop - start, n_in]; a vector is one row."""
-
-    def packed(self, name: str, start: int, stop: int) -> Bytes:
-        """Return rows of a tensor of ``types`` as they lie there, uint8 [stop - start, n_bytes of a row]."""
 
 
 @dataclass(frozen=True)

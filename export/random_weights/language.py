@@ -44,7 +44,7 @@ _CHUNK_VALUES = 4 << 20  # what is put together and written at once
 
 
 class RandomLanguage:
-    """A :class:`~.language_gguf.LanguageSource` of random weights.
+    """A :class:`~.language_source.LanguageSource` of random weights.
 
     Args:
         shape: its sizes.
