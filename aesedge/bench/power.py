@@ -1,33 +1,28 @@
 """Measure the mean power of a machine between two moments, where it can be read.
 
-Processors count energy (RAPL, on Intel and AMD); nvidia-smi and macOS's powermetrics print power again and again. That
-is what the chips draw, without power supply, screen and disks.
+Processors count energy (RAPL, on Intel and AMD); nvidia-smi and macOS's powermetrics are asked for the power again and
+again. That is what the chips draw, without power supply, screen and disks.
 """
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import re
 import shutil
-import subprocess
 import threading
 import time
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from aesedge.system.commands import command_output, number_in, read_text
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from aesedge.system.commands import command_output, number_in, nvidia_smi, read_text
 
 _POWERCAP = "sys/class/powercap"
-_INTERVAL_MS = "250"  # GPUs average their power over a second themselves
-_FIRST_WITHIN_S = 2.0
-_END_WITHIN_S = 1.0
-_NVIDIA = re.compile(r"(\d+) *, *(.*?) *, *(\d{1,6}(?:\.\d{1,6})?)", re.ASCII)
-_POWERMETRICS = re.compile(r"(CPU|GPU|ANE|Package) (Power): *(\d{1,6}(?:\.\d{1,6})?) *(mW|W)", re.ASCII)
+_EVERY_S = 0.5
+_ABSENT = "there is none here"
+_ANSWER_WITHIN_S = 2.0
+_POWERMETRICS = re.compile(r"^(CPU|GPU|ANE|Package) Power: *(\d{1,6}(?:\.\d{1,6})?) *(mW|W)$", re.ASCII | re.MULTILINE)
+_WATTS = re.compile(r"\d{1,6}(?:\.\d{1,6})?", re.ASCII)
 
 
 class Power(NamedTuple):
@@ -44,31 +39,31 @@ class Power(NamedTuple):
 class PowerMeter:
     """Measures between enter and exit, see :attr:`power`.
 
-    Entering waits until a command has printed its first value, two seconds at most, so that its start is not measured.
-
     Args:
         root: where ``sys`` lies.
         system: as :func:`platform.system` names it; empty is this one.
     """
 
     def __init__(self, root: Path = Path("/"), system: str = "") -> None:
-        self._system = system or platform.system()
+        system = system or platform.system()
         self.power = Power(None, "", "nothing was measured yet")
         """Complete after exit."""
-        self._counters, self._no_rapl = _rapl(root) if self._system == "Linux" else ({}, "")
+        self._counters, self._no_rapl = _rapl(root) if system == "Linux" else ({}, "")
+        self._name, self._ask = ("powermetrics", _powermetrics) if system == "Darwin" else ("nvidia-smi", _nvidia_smi)
+        self._no_command = _why_not(self._name)
 
     def __enter__(self) -> PowerMeter:
-        self._command = _powermetrics() if self._system == "Darwin" else _nvidia_smi()
-        try:
-            self._command.wait_for_first()
-        except BaseException:  # Ctrl-C: exit is not called
-            self._command.end()
-            raise
+        self._samples: dict[str, list[float]] = {}
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+        if not self._no_command:
+            self._thread.start()
         self._since, self._before = time.monotonic(), self._energy()
         return self
 
     def __exit__(self, *_exc: object) -> None:
         took, after = max(time.monotonic() - self._since, 1e-9), self._energy()
+        self._done.set()
         watts = {}
         for name, folder in self._counters.items():
             before, now = self._before[name], after[name]
@@ -76,15 +71,49 @@ class PowerMeter:
                 if now < before:  # the counter wrapped around
                     now += number_in(folder / "max_energy_range_uj") or 0
                 watts[f"RAPL {name}"] = max(0, now - before) / 1e6 / took
-        watts |= self._command.end()
+        if not self._no_command:
+            self._thread.join()
+            watts |= {f"{self._name} {what}": fmean(samples) for what, samples in self._samples.items()}
+        no_command = self._no_command or ("" if self._samples else f"{self._name}: no power was told")
         # A machine with one source need not say which others it lacks.
-        reasons = [self._no_rapl] if self._no_rapl and not (watts and not self._counters) else []
-        if self._command.why_not and not (watts and self._command.is_absent):
-            reasons.append(self._command.why_not)
-        self.power = Power(sum(watts.values()) if watts else None, " + ".join(watts), "; ".join(reasons))
+        is_absent = no_command.endswith(_ABSENT)
+        reasons = [
+            self._no_rapl if self._counters or not watts else "",
+            "" if watts and is_absent else no_command,
+        ]
+        self.power = Power(sum(watts.values()) if watts else None, " + ".join(watts), "; ".join(filter(None, reasons)))
 
     def _energy(self) -> dict[str, int | None]:
         return {name: number_in(folder / "energy_uj") for name, folder in self._counters.items()}
+
+    def _poll(self) -> None:
+        while True:
+            for what, watts in self._ask().items():
+                self._samples.setdefault(what, []).append(watts)
+            if self._done.wait(_EVERY_S):
+                return
+
+
+def _why_not(command: str) -> str:
+    """Return why a command cannot be asked, or an empty text."""
+    if shutil.which(command) is None and command == "nvidia-smi":
+        return f"{command}: {_ABSENT}"
+    if command == "powermetrics" and command_output(["sudo", "-n", "true"]) is None:
+        return f"{command}: needs root, and sudo would ask for a password"
+    return ""
+
+
+def _nvidia_smi() -> dict[str, float]:
+    """Return the power of every GPU that tells it, in watts."""
+    rows = nvidia_smi("name", "index", "power.draw", timeout_s=_ANSWER_WITHIN_S)
+    return {f"{index}: {name}": float(watts) for name, index, watts in rows if _WATTS.fullmatch(watts)}
+
+
+def _powermetrics() -> dict[str, float]:
+    """Return the power of a Mac's chips, in watts, over a quarter of a second."""
+    command = ["sudo", "-n", "powermetrics", "--samplers", "cpu_power,gpu_power", "-i", "250", "-n", "1"]
+    said = command_output(command, timeout_s=_ANSWER_WITHIN_S) or ""
+    return {name: float(n) / (1000 if unit == "mW" else 1) for name, n, unit in _POWERMETRICS.findall(said)}
 
 
 def _rapl(root: Path) -> tuple[dict[str, Path], str]:
@@ -105,90 +134,3 @@ def _rapl(root: Path) -> tuple[dict[str, Path], str]:
     if missing:
         return found, f"RAPL: only root may read {missing} (or: sudo chmod a+r {root / _POWERCAP}/*/energy_uj)"
     return found, "" if found else "RAPL: this machine has none, as most virtual machines"
-
-
-class _Command:
-    """A command that prints power again and again, read in a thread until it is ended.
-
-    Args:
-        name: what results call it.
-        command: its name, looked up on PATH, and arguments; empty where it cannot run.
-        pattern: matches a line: two groups name the source, the third is its power, the fourth, if any, the unit.
-        why_not: why it cannot run.
-    """
-
-    def __init__(self, name: str, command: Sequence[str], pattern: re.Pattern[str], why_not: str = "") -> None:
-        self._name, self._pattern = name, pattern
-        self._samples: dict[str, list[float]] = {}
-        self._first = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
-        program = shutil.which(command[0]) if command else None
-        self.is_absent = program is None and not why_not
-        self.why_not = why_not or (f"{name}: there is none here" if program is None else "")
-        if program is None:
-            return
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 (the commands are below)
-                [program, *command[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                encoding="utf-8",
-                errors="replace",
-            )
-        except OSError as error:
-            self.why_not = f"{name}: cannot be started: {error.strerror}"
-            return
-        self._thread = threading.Thread(target=self._read, args=[self._process], daemon=True)
-        self._thread.start()
-
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the pipe was closed
-            for line in process.stdout or ():
-                found = self._pattern.fullmatch(line.strip())  # "[N/A]" is no power
-                if found is not None:
-                    what = f"{self._name} {found[1]}" + (f": {found[2]}" if found[2] != "Power" else "")
-                    milli = found.re.groups > 3 and found[4] == "mW"
-                    self._samples.setdefault(what, []).append(float(found[3]) / (1000 if milli else 1))
-                    self._first.set()
-        self._first.set()  # it has ended: there is nothing to wait for
-
-    def wait_for_first(self) -> None:
-        """Wait until there is a value, or none can be expected."""
-        if self._process is not None:
-            self._first.wait(_FIRST_WITHIN_S)
-
-    def end(self) -> dict[str, float]:
-        """End the command; return the mean power of each source in watts."""
-        process, self._process = self._process, None
-        if process is not None:
-            try:
-                process.terminate()
-            except PermissionError:  # sudo runs it as root
-                command_output(["sudo", "-n", "kill", str(process.pid)])
-            try:
-                process.wait(_END_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                    process.kill()
-                    process.wait(_END_WITHIN_S)
-            self._thread.join(_END_WITHIN_S)
-            if process.stdout is not None and not self._thread.is_alive():
-                process.stdout.close()
-            if not self._samples:
-                self.why_not = f"{self._name}: no power was told"
-        return {what: fmean(samples) for what, samples in self._samples.items()}
-
-
-def _nvidia_smi() -> _Command:
-    query = ["--query-gpu=index,name,power.draw", "--format=csv,noheader,nounits", f"--loop-ms={_INTERVAL_MS}"]
-    return _Command("nvidia-smi", ["nvidia-smi", *query], _NVIDIA)
-
-
-def _powermetrics() -> _Command:
-    """Run macOS's powermetrics, where sudo needs no password."""
-    name = "powermetrics"
-    if command_output(["sudo", "-n", "true"]) is None:
-        return _Command(name, [], _POWERMETRICS, f"{name}: needs root, and sudo would ask for a password")
-    command = ["sudo", "-n", name, "--samplers", "cpu_power,gpu_power", "-i", _INTERVAL_MS]
-    return _Command(name, command, _POWERMETRICS)

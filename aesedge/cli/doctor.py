@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aesedge.bundle.bundle import Bundle
     from aesedge.config.options import Options
     from aesedge.doctor import CacheReport, Check, Floors
-    from aesedge.doctor.build_advice import Advice
+    from aesedge.doctor.advice import Advice
     from aesedge.doctor.difference import Limits
     from aesedge.doctor.libraries import Libraries
     from aesedge.system.hardware import Disk, Hardware

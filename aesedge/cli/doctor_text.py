@@ -14,7 +14,7 @@ from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from aesedge.doctor import Finding
-    from aesedge.doctor.build_advice import Advice
+    from aesedge.doctor.advice import Advice
     from aesedge.doctor.libraries import Libraries
     from aesedge.system.gpus import Gpu
     from aesedge.system.hardware import Disk, Hardware

@@ -1,20 +1,11 @@
-"""Checks of the user's machine: whether it can run a bundle, what makes it slower, whether reuse is exact.
+"""Checks of the user's machine: whether it can run a bundle, what would be faster, whether reuse is exact.
 
-checks.py             bundle, libraries, memory, cache folder, network: the short examination
-network.py            no socket is open, nothing is reported
-libraries.py          what the installed libraries were built with
-advice.py             what would be faster, with commands (build_advice.py: other builds of the libraries)
-reuse_checks.py       reuse against cold, step by step, in a temporary folder:
-  bundle_under_test.py  the model, opened over caches of its own; what it says cold
-  probe.py              what is asked: a given text's likelihood, and the score
-  difference.py         how far two readings are apart, and may be
-  batch_noise.py        what the backend changes by itself
-  reuse.py              every tier of reuse
-  eviction_order.py     several photos in every order
-  corruption.py         damaged cache files, which must not be believed
-  concurrency_check.py  two processes on one folder
-
-What a machine has, and what disturbs measurements on it, is read by :mod:`aesedge.system`.
+checks.py           files, libraries, memory, cache folder, network (network.py): the short examination
+libraries.py        what the installed libraries were built with
+advice.py           what would be faster, with commands
+reuse_checks.py     the proof of reuse, step by step, in a temporary folder; cache_faults.py is a part of it
+bundle_under_test.py, probe.py   the model, opened over caches of its own, and what it is asked
+difference.py, batch_noise.py    how far readings may be apart, by what the backend changes by itself
 """
 
 from aesedge.doctor.advice import Advice, advice

@@ -1,18 +1,25 @@
-"""What would make a bundle faster on this machine, each with the command to type; loads no weights, changes nothing."""
+"""What would make a bundle faster on this machine, each with the command to type."""
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aesedge.config.memory import estimate
-from aesedge.config.memory.fit import limits_now
+import msgspec
+
+import aesedge
+from aesedge.config.memory import estimate, limits_now
 from aesedge.config.planning import make_plan
 from aesedge.config.profile import load_profile
-from aesedge.doctor.build_advice import Advice, quoted, rebuilding
+from aesedge.doctor.libraries import RUNTIME_PACKAGES
 from aesedge.errors import AesedgeError
+from aesedge.llm.binding import build_again
 from aesedge.system.byte_sizes import size_text
+from aesedge.system.commands import read_text
+from aesedge.system.cpu_features import SPEED
 from aesedge.system.power_saving import remedy
 
 if TYPE_CHECKING:
@@ -26,20 +33,27 @@ if TYPE_CHECKING:
     from aesedge.system.hardware import Hardware
     from aesedge.system.noise_source import NoiseSource
 
-__all__ = ["Advice", "advice"]
-
 _LARGE_GRAPH_BYTES = 100_000_000
 """Smaller vision graphs take milliseconds in any precision."""
+_LEAST_VULKAN_BYTES = 4 << 30  # of a GPU's own memory; with less, nothing that is slow on a CPU fits
+_HIDES_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """Something that would make this machine faster."""
+
+    what: str
+    """A short name that stays: ``llama.cpp``, ``tuning``."""
+    why: str
+    """In one line."""
+    command: str
+    """What to type; empty where there is no command for it."""
 
 
 def advice(
-    bundle: Bundle,
-    options: Options,
-    machine: Hardware,
-    built: Libraries,
-    disturbed: Sequence[NoiseSource] = (),
+    bundle: Bundle, options: Options, machine: Hardware, built: Libraries, disturbed: Sequence[NoiseSource] = ()
 ) -> list[Advice]:
-    """Say what would be faster, what gains most first: other builds, then the bundle, tuning, power, memory.
+    """Return what would be faster, what gains most first: other builds, then the bundle, tuning, power, memory.
 
     Args:
         bundle: which is to be run.
@@ -48,22 +62,86 @@ def advice(
         built: as :func:`aesedge.doctor.libraries.libraries` describes it.
         disturbed: what :func:`aesedge.system.measurement_noise.disturbances` found.
     """
-    found = rebuilding(machine, built)
+    found = [*_gpu_advice(machine, built), *_runtime_advice(machine, built)]
     try:
         plan = make_plan(options, bundle)
     except AesedgeError:  # the examination says why
         return found
-    found += _vision(bundle, plan, built)
-    found += _image_tokens(bundle, options)
-    found += _tuning(bundle, options, plan)
-    found += _power_saving(disturbed)
-    swaps = any(sign.what == "swapping" and sign.disturbs for sign in disturbed)
-    return found + list(_memory(bundle, options, plan, swaps=swaps))
+    signs = {sign.what: sign.found for sign in disturbed if sign.disturbs}
+    return [
+        *found,
+        *_vision(bundle, plan, built),
+        *_image_tokens(bundle, options),
+        *_tuning(bundle, options, plan),
+        *_power_saving(signs),
+        *_memory(bundle, options, plan, swaps="swapping" in signs),
+    ]
+
+
+def _gpu_advice(machine: Hardware, built: Libraries) -> Iterator[Advice]:
+    vendors = {gpu.vendor: gpu for gpu in reversed(machine.gpus)}
+    nvidia, amd = vendors.get("nvidia"), vendors.get("amd")
+    if nvidia is not None and not nvidia.has_driver:
+        why = f"{nvidia.name} is there, its driver is not: install it, until 'nvidia-smi' lists the GPU"
+        yield Advice("GPU driver", why, "nvidia-smi")
+    if not built.backends:  # llama.cpp does not load, which the examination says
+        return
+    missing = [word for word in SPEED if word in machine.instructions and word not in built.cpu_features]
+    if nvidia is not None and "CUDA" not in built.backends:
+        yield Advice("llama.cpp", f"{nvidia.name} is there; this build computes on the CPU", _make("cuda"))
+    elif nvidia is not None and not any(device.startswith("CUDA") for device in built.devices):
+        hidden = os.environ.get(_HIDES_GPUS)
+        why = "this build has CUDA and sees no GPU: " + (
+            "the driver is missing or too old for it" if hidden is None else f"{_HIDES_GPUS} is {hidden!r}"
+        )
+        yield Advice("llama.cpp", why, "nvidia-smi" if hidden is None else f"unset {_HIDES_GPUS}")
+    elif "apple" in vendors and not {"MTL", "Metal"} & set(built.backends):
+        yield Advice("llama.cpp", f"{vendors['apple'].name} is there; this build has no Metal", _make("metal"))
+    elif amd is not None and (amd.total_bytes or 0) >= _LEAST_VULKAN_BYTES and built.backends == ["CPU"]:
+        why = f"{amd.name} is there; llama.cpp can use it through Vulkan, which nobody has measured with aesedge"
+        yield Advice("llama.cpp", why, build_again("-DGGML_VULKAN=on"))
+    elif missing and built.cpu_features:  # as in ready-made wheels
+        why = f"built for machines in general, without this processor's {', '.join(missing)}"
+        yield Advice("llama.cpp", why, build_again("-DGGML_NATIVE=on"))
+
+
+def _runtime_advice(machine: Hardware, built: Libraries) -> Iterator[Advice]:
+    has_cuda_gpu = any(gpu.vendor == "nvidia" and gpu.has_driver for gpu in machine.gpus)
+    if len(built.onnxruntime_packages) > 1:
+        why = f"{' and '.join(built.onnxruntime_packages)} are installed, and overwrite each other's files"
+        yield Advice("ONNX Runtime", why, _install_runtime("cuda" if has_cuda_gpu else "cpu"))
+    elif has_cuda_gpu and built.onnxruntime and not built.has_cuda_vision:
+        yield Advice("ONNX Runtime", "a CUDA GPU is there; this build has no CUDA", _install_runtime("cuda"))
+
+
+def _install_runtime(extra: str) -> str:
+    clone = _clone()
+    what = f'-e "{clone}[{extra}]"' if clone else f'"aesedge[{extra}]"'
+    return f"pip uninstall -y {' '.join(RUNTIME_PACKAGES)} && pip install {what}"
+
+
+def _make(backend: str) -> str:
+    """Return the command that builds llama.cpp for a backend: the clone's own, where it has one."""
+    clone, target = _clone(), f"install-{backend}"
+    if clone and f"\n{target}:" in (read_text(clone / "Makefile") or ""):
+        return f"make -C {_quoted(str(clone))} {target}"
+    return build_again(f"-DGGML_{backend.upper()}=on")
+
+
+def _quoted(text: str) -> str:
+    """Return a word for a shell; in quotes where it has spaces, which every system's shell understands."""
+    return f'"{text}"' if " " in text else text
+
+
+def _clone() -> Path | None:
+    """Return the clone that this package runs from, or None where it was installed."""
+    folder = Path(aesedge.__file__).resolve().parent.parent
+    return folder if (folder / "pyproject.toml").is_file() and (folder / "Makefile").is_file() else None
 
 
 def _named(bundle: Bundle) -> str:
     """Return what to type for a bundle: its name may be another bundle's where it was given as a folder."""
-    return bundle.name if bundle.folder.name == bundle.name else quoted(str(bundle.folder))
+    return bundle.name if bundle.folder.name == bundle.name else _quoted(str(bundle.folder))
 
 
 def _vision(bundle: Bundle, plan: Plan, built: Libraries) -> Iterator[Advice]:
@@ -76,15 +154,15 @@ def _vision(bundle: Bundle, plan: Plan, built: Libraries) -> Iterator[Advice]:
         f"the vision graph is there in {', '.join(types)} only; in int8 a CPU is two to three times as fast "
         "(2.8 times on two Zen 4 cores)"
     )
-    yield Advice("vision in int8", why, _made_again(bundle.manifest.source, ",".join([*types, "int8"])))
+    yield Advice("vision in int8", why, _export_again(bundle.manifest.source, ",".join([*types, "int8"])))
 
 
-def _made_again(source: Source, precisions: str) -> str:
+def _export_again(source: Source, precisions: str) -> str:
     """Return the command that makes a bundle with other vision graphs, as far as its manifest tells how it was made."""
     if source.layout.startswith("llama.cpp pair"):
-        files = " ".join(quoted(name) for name in source.checkpoint.split(" + "))
+        files = " ".join(_quoted(name) for name in source.checkpoint.split(" + "))
         return f"aesedge import {files} --vision {precisions}"
-    return f"aesedge export {quoted(source.checkpoint)} --vision {precisions}" if source.layout else ""
+    return f"aesedge export {_quoted(source.checkpoint)} --vision {precisions}" if source.layout else ""
 
 
 def _image_tokens(bundle: Bundle, options: Options) -> Iterator[Advice]:
@@ -102,24 +180,21 @@ def _image_tokens(bundle: Bundle, options: Options) -> Iterator[Advice]:
 
 
 def _tuning(bundle: Bundle, options: Options, plan: Plan) -> Iterator[Advice]:
-    if not options.tuned or load_profile(bundle.manifest, plan.gguf, options.device) is not None:
-        return
-    gguf = "" if options.gguf is None else f" --gguf {plan.gguf.lower()}"
-    device = "" if options.device == "auto" else f" --device {options.device}"
-    why = "nobody measured which settings are fastest on this machine"
-    yield Advice("tuning", why, f"aesedge tune {_named(bundle)}{gguf}{device}")
+    if options.tuned and load_profile(bundle.manifest, plan.gguf, options.device) is None:
+        gguf = "" if options.gguf is None else f" --gguf {plan.gguf.lower()}"
+        device = "" if options.device == "auto" else f" --device {options.device}"
+        why = "nobody measured which settings are fastest on this machine"
+        yield Advice("tuning", why, f"aesedge tune {_named(bundle)}{gguf}{device}")
 
 
-def _power_saving(disturbed: Sequence[NoiseSource]) -> Iterator[Advice]:
+def _power_saving(signs: dict[str, str]) -> Iterator[Advice]:
     remedies: dict[str, str] = {}
-    for sign in disturbed:
-        command = remedy(sign.what, platform.system()) if sign.disturbs else ""
-        if command:
-            remedies.setdefault(command, f"{sign.what}: {sign.found}")  # one command may be against several
+    for what, found in signs.items():
+        remedies.setdefault(remedy(what, platform.system()), f"{what}: {found}")  # one command may be against several
+    remedies.pop("", None)
     for command, why in remedies.items():
         yield Advice("power saving", why, command)
-    on_battery = next((sign for sign in disturbed if sign.what == "battery" and sign.disturbs), None)
-    if on_battery is not None:
+    if "battery" in signs:
         yield Advice("power saving", "the machine runs on its battery: plug it in", "")
 
 
@@ -137,13 +212,13 @@ def _memory(bundle: Bundle, options: Options, plan: Plan, *, swaps: bool) -> Ite
         return
     try:
         limits = limits_now(plan.device, options.memory)
-        wanted = estimate(bundle, replace(plan, gguf=better), process_bytes=limits.process_bytes)
+        needed = estimate(bundle, replace(plan, gguf=better), process_bytes=limits.process_bytes).needed_bytes
     except AesedgeError:
         return
-    if wanted.needed_bytes > limits.ram_bytes:
-        needed = f"{better.lower()}, which is nearer to the original, needs {size_text(wanted.needed_bytes)}"
-        if wanted.needed_bytes <= limits.free_bytes:
-            yield Advice("memory", f"{needed}; --memory allows {size_text(limits.ram_bytes)}", "")
+    if needed > limits.ram_bytes:
+        why = f"{better.lower()}, which is nearer to the original, needs {size_text(needed)}"
+        if needed <= limits.free_bytes:
+            yield Advice("memory", f"{why}; --memory allows {size_text(limits.ram_bytes)}", "")
         else:
             free = size_text(limits.free_bytes)
-            yield Advice("memory", f"{needed}; {free} are free: close other programs, or add memory", "")
+            yield Advice("memory", f"{why}; {free} are free: close other programs, or add memory", "")

@@ -1,9 +1,9 @@
-"""What a backend changes by itself, when the same thing is computed in other batches; knows nothing of reuse.
+"""Measure what a backend changes by itself when the same thing is computed in other batches, without any reuse.
 
-One photo and one question at a time, nothing kept and nothing of them shared: only the pieces in which image and
-question go through the model are others, and what stands in the batch beside them. So no fault of reuse can raise this
-floor. What stands beside is a text of its own, without an image. Were it to leak into the answer, the floor would be
-as high as photos are apart, and the examination would fail because it cannot tell them apart.
+One photo and one question at a time, nothing kept and nothing shared: only the pieces in which image and question go
+through the model differ, and what stands in the batch beside them. So no fault of reuse can raise this floor. What
+stands beside is a text of its own, without an image. Were it to leak into the answer, the floor would be as high as
+photos are apart, and the examination would fail because it cannot tell them apart.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from aesedge.engine.model import Model
     from aesedge.engine.results import Rating
 
-    Parts = list[tuple[int, Sequence[int]]]
     Logits = npt.NDArray[np.float32]
 
 
@@ -49,6 +48,11 @@ class BatchLayout(NamedTuple):
     n_beside: int = 0
     """Tokens of another sequence in the same batch."""
 
+    @property
+    def image(self) -> tuple[int, int]:
+        """What the prefill of the image depends on."""
+        return self.n_image, self.n_before
+
 
 SAME = (BatchLayout(), BatchLayout(n_between=50), BatchLayout(n_before=27), BatchLayout(n_before=250, n_between=50))
 """The batches are the cold reading's; where in the cache they lie is not."""
@@ -59,12 +63,11 @@ OTHER = (
     BatchLayout(n_image=48),
     BatchLayout(n_image=48, n_beside=64),
 )
-"""Single tokens, as in answers; rows below and above the 64 at which llama.cpp's flash attention on the CPU changes its
-way; each combined with another."""
+"""Single tokens, as in answers; rows below and above the 64 at which llama.cpp's flash attention on the CPU changes."""
 
 
 def noise_floors(
-    patient: BundleUnderTest, cold: ColdReference, photos: Sequence[Path], show: Callable[[float], None]
+    under_test: BundleUnderTest, cold: ColdReference, photos: Sequence[Path], show: Callable[[float], None]
 ) -> Floors:
     """Return the largest change between any two readings of a photo: in the same batches, and in any.
 
@@ -73,11 +76,11 @@ def noise_floors(
     same, other, turns = Difference(), Difference(), Difference()
     for i, path in enumerate(photos):
         asked = cold.seen(path)
-        with patient.fresh() as model:  # one for each photo: it must not take one photo for another
+        with under_test.fresh() as model:  # one for each photo: it must not take one photo for another
             readings = _readings(model, path, with_turns=i == 0)
-        seen = {composition: reading[0] for composition, reading in readings.items()}
+        seen = {layout: reading[0] for layout, reading in readings.items()}
         later = [text for _, text in readings.values() if text is not None]
-        same |= _spread(asked, *(seen[composition] for composition in SAME))
+        same |= _spread(asked, *(seen[layout] for layout in SAME))
         other |= _spread(asked, *seen.values())
         turns |= largest(between_texts(a, b) for a, b in combinations(later, 2))
         show((i + 1) / len(photos))
@@ -89,71 +92,66 @@ def _spread(*seen: Seen) -> Difference:
 
 
 def _readings(model: Model, path: Path, *, with_turns: bool) -> dict[BatchLayout, tuple[Seen, Likelihood | None]]:
-    """Read a photo in all compositions: as it is read cold, and after the second question of a conversation."""
-    rows = model.internals.encoder.encode(path).embeddings()
+    """Read a photo in all layouts, and after the second question of a conversation if asked to."""
+    embeddings = model.internals.encoder.encode(path).embeddings()
     turns: list[int] = []
     if with_turns:
         with model.look(path) as photo:
             said = photo.ask(model.manifest.rating.question, max_tokens=probe.N_SAID)
         turns = probe.second_turn(model, said.tokens)
     found: dict[BatchLayout, tuple[Seen, Likelihood | None]] = {}
-    ordered = sorted(SAME + OTHER, key=_image_of)
-    for _, compositions in groupby(ordered, key=_image_of):  # the image is computed once for all of a group
-        found |= model.internals.scheduler.submit(_composed(model, rows, turns, list(compositions))).wait()
+    for _, layouts in groupby(sorted(SAME + OTHER, key=lambda layout: layout.image), key=lambda layout: layout.image):
+        found |= model.internals.scheduler.submit(_read_all(model, embeddings, turns, list(layouts))).wait()
     return found
 
 
-def _image_of(composition: BatchLayout) -> tuple[int, int]:
-    return composition.n_image, composition.n_before
-
-
-def _composed(
-    model: Model, rows: npt.NDArray[np.float32], turns: Sequence[int], compositions: Sequence[BatchLayout]
+def _read_all(
+    model: Model, embeddings: npt.NDArray[np.float32], turns: Sequence[int], layouts: Sequence[BatchLayout]
 ) -> Job[dict[BatchLayout, tuple[Seen, Likelihood | None]]]:
-    """Compute an image, and read it in compositions that differ in the rest."""
-    sequences, n_piece = model.internals.sequences, compositions[0].n_image or len(rows)
-    before = yield from _filled(model, compositions[0].n_before)
-    (image,) = yield Reserve(1, len(rows))
+    """Prefill an image, and read it in layouts that differ in the rest."""
+    sequences, n_piece = model.internals.sequences, layouts[0].n_image or len(embeddings)
+    before = yield from _filled(model, layouts[0].n_before)
+    (image,) = yield Reserve(1, len(embeddings))
     sequences.context.fork(sequences.prefix_seq_id, image)
-    for start in range(0, len(rows), n_piece):
-        yield PrefillEmbeddings([(image, rows[start : start + n_piece])])
+    for start in range(0, len(embeddings), n_piece):
+        yield PrefillEmbeddings([(image, embeddings[start : start + n_piece])])
     sequences.release(before)
     found: dict[BatchLayout, tuple[Seen, Likelihood | None]] = {}
-    for composition in compositions:
-        filled = yield from _filled(model, composition.n_between)
-        text = yield from _read_text(model, image, probe.prompt(model), composition)
-        rating = yield from _read_rating(model, image, composition)
-        later = (yield from _read_text(model, image, turns, composition)) if turns else None
-        found[composition] = Seen(text, rating), later
+    for layout in layouts:
+        filled = yield from _filled(model, layout.n_between)
+        text = yield from _read_text(model, image, probe.prompt(model), layout)
+        rating = yield from _read_rating(model, image, layout)
+        later = (yield from _read_text(model, image, turns, layout)) if turns else None
+        found[layout] = Seen(text, rating), later
         sequences.release(filled)
     sequences.release([image])
     return found
 
 
-def _read_text(model: Model, image: int, tokens: Sequence[int], composition: BatchLayout) -> Job[Likelihood]:
+def _read_text(model: Model, image: int, tokens: Sequence[int], layout: BatchLayout) -> Job[Likelihood]:
     answer = probe.answer(model)
-    seq_id, rest = yield from _begun(model, image, tokens, composition)
-    logits = yield from _beside(model, teacher_forced(seq_id, rest, answer).parts, composition)
+    seq_id, rest = yield from _begun(model, image, tokens, layout)
+    logits = yield from _beside(model, teacher_forced(seq_id, rest, answer).parts, layout)
     model.internals.sequences.release([seq_id])
     return likelihood_of(logits, answer)
 
 
-def _read_rating(model: Model, image: int, composition: BatchLayout) -> Job[Rating]:
-    seq_id, rest = yield from _begun(model, image, probe.score_prompt(model), composition)
-    (first,) = yield from _beside(model, [(seq_id, rest)], composition)
+def _read_rating(model: Model, image: int, layout: BatchLayout) -> Job[Rating]:
+    seq_id, rest = yield from _begun(model, image, probe.score_prompt(model), layout)
+    (first,) = yield from _beside(model, [(seq_id, rest)], layout)
     after = {}
     for prefix in model.internals.labels.prefixes:
         (fork,) = yield Reserve(1, len(prefix))
         model.internals.sequences.context.fork(seq_id, fork)
-        (after[prefix],) = yield from _beside(model, [(fork, prefix)], composition)
+        (after[prefix],) = yield from _beside(model, [(fork, prefix)], layout)
         model.internals.sequences.release([fork])
     model.internals.sequences.release([seq_id])
     return rate(model.internals.labels, first, after)
 
 
-def _begun(model: Model, image: int, tokens: Sequence[int], composition: BatchLayout) -> Job[tuple[int, Sequence[int]]]:
+def _begun(model: Model, image: int, tokens: Sequence[int], layout: BatchLayout) -> Job[tuple[int, Sequence[int]]]:
     """Begin a question about an image in pieces; return its sequence, and what is left of it."""
-    n_piece = composition.n_question or len(tokens)
+    n_piece = layout.n_question or len(tokens)
     n_begun = (len(tokens) - 1) // n_piece * n_piece
     (seq_id,) = yield Reserve(1, len(tokens))
     model.internals.sequences.context.fork(image, seq_id)
@@ -162,13 +160,13 @@ def _begun(model: Model, image: int, tokens: Sequence[int], composition: BatchLa
     return seq_id, tokens[n_begun:]
 
 
-def _beside(model: Model, parts: Sequence[tuple[int, Sequence[int]]], composition: BatchLayout) -> Job[Logits]:
+def _beside(model: Model, parts: Sequence[tuple[int, Sequence[int]]], layout: BatchLayout) -> Job[Logits]:
     """Append parts in one batch with another text, and return the logits of the parts."""
-    if not composition.n_beside:
+    if not layout.n_beside:
         logits: Logits = yield DecodeTokens(parts, fetch=True)
         return logits
-    (other,) = yield Reserve(1, composition.n_beside)
-    both: Logits = yield DecodeTokens([(other, _other_text(model, composition.n_beside)), *parts], fetch=True)
+    (other,) = yield Reserve(1, layout.n_beside)
+    both: Logits = yield DecodeTokens([(other, _other_text(model, layout.n_beside)), *parts], fetch=True)
     model.internals.sequences.release([other])
     return both[1:]
 

@@ -1,7 +1,4 @@
-"""The model that is examined, opened as often as wanted, each time over caches of its own; knows no limits.
-
-Nothing here touches the user's own cache: every model gets a folder below the examination's.
-"""
+"""Open the examined model as often as needed, each time over caches of its own, and read photos with a fresh one."""
 
 from __future__ import annotations
 
@@ -28,17 +25,17 @@ if TYPE_CHECKING:
     from aesedge.engine.results import Rating
 
 N_PHOTOS = 3
-"""So many there are at least: with three, every order of "this one, then that one" has a third one in between."""
+"""Photos at least: with three, every order of "this one, then that one" has a third one in between."""
 
 
 @dataclass(frozen=True)
 class BundleUnderTest:
-    """A bundle and how it is to be loaded.
+    """A bundle and how it is loaded.
 
     Args:
         bundle: the bundle.
-        options: what the user chose. A context smaller than the default is not: several questions need room.
-        folder: an empty folder, for everything that is kept.
+        options: what the user chose; a context below the default is raised, because several questions need room.
+        folder: an empty folder, for everything that is kept. The user's own cache is not touched.
     """
 
     bundle: Bundle
@@ -51,7 +48,7 @@ class BundleUnderTest:
         return self.folder / f"cache-{next(self._numbers)}"
 
     def fresh(self, *, ctx: int | None = None) -> Model:
-        """Open a model that knows nothing and keeps nothing on disk."""
+        """Open a model that keeps nothing on disk."""
         return Model(self.bundle, self._options(self.new_folder(), cache="0", ctx=ctx or self._ctx()))
 
     def kept(self, folder: Path) -> Model:
@@ -71,14 +68,14 @@ class BundleUnderTest:
 
 
 class ColdReference:
-    """What a model says that has just been opened over empty caches and does this one thing; read once each."""
+    """Readings of a model that has just been opened over empty caches and does this one thing; each is read once."""
 
-    def __init__(self, patient: BundleUnderTest) -> None:
-        self._patient = patient
+    def __init__(self, under_test: BundleUnderTest) -> None:
+        self._under_test = under_test
         self._texts: dict[tuple[Path, tuple[int, ...]], Likelihood] = {}
         self._ratings: dict[Path, Rating] = {}
         self.took_s = 0.0
-        """How long the slowest reading took, loading included."""
+        """Time of the slowest reading, loading included."""
 
     def seen(self, path: Path) -> probe.Seen:
         """Return text and score of a photo, each from a model of its own."""
@@ -89,31 +86,25 @@ class ColdReference:
         place = (path, tuple(prompt or ()))
         if place not in self._texts:
             started = time.perf_counter()
-            with self._patient.fresh() as model, model.look(path) as photo:
-                tokens = prompt or probe.prompt(model)
-                self._texts[place] = probe.begin(model, photo, [tokens]).wait()[0]
+            with self._under_test.fresh() as model, model.look(path) as photo:
+                self._texts[place] = probe.begin(model, photo, [prompt or probe.prompt(model)]).wait()[0]
             self.took_s = max(self.took_s, time.perf_counter() - started)
         return self._texts[place]
 
     def rating(self, path: Path) -> Rating:
         """Return the score."""
         if path not in self._ratings:
-            with self._patient.fresh() as model, model.look(path) as photo:
+            with self._under_test.fresh() as model, model.look(path) as photo:
                 self._ratings[path] = photo.score()
         return self._ratings[path]
 
 
 def photos_for(given: Sequence[Path], folder: Path) -> list[Path]:
-    """Return the photos that were given, and as many others as are needed: the samples, and a drawn one."""
+    """Return the given photos, and as many others as are needed: the samples, and stripes that are like no photo."""
     drawn = folder / "drawn.png"
-    _stripes().save(drawn)
+    stripes = Image.new("RGB", (2, 1))
+    stripes.putdata([(200, 60, 20), (20, 90, 180)])
+    stripes.resize((384, 288), Image.Resampling.BICUBIC).save(drawn)
     known = {path.resolve() for path in given}
     others = [path for path in (*SAMPLE_PHOTOS, drawn) if path.resolve() not in known]
     return [*given, *others[: max(0, N_PHOTOS - len(given))]]
-
-
-def _stripes() -> Image.Image:
-    """Return a picture unlike any photo."""
-    stripes = Image.new("RGB", (2, 1))
-    stripes.putdata([(200, 60, 20), (20, 90, 180)])
-    return stripes.resize((384, 288), Image.Resampling.BICUBIC)

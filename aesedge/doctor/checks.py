@@ -1,4 +1,4 @@
-"""Whether this machine can run a bundle: files, libraries, memory, cache folder, no network; loads no weights."""
+"""Check whether this machine can run a bundle: files, libraries, memory, cache folder, network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KEY = "0" * 64
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """One check and its result."""
 
     name: str
     found: str
@@ -91,10 +91,10 @@ def _cache_folder() -> str:
     """See that something can be kept and read back, beside what the user keeps and not among it."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="doctor-", dir=folder) as own, caught_warnings() as remarks:
+    with tempfile.TemporaryDirectory(prefix="doctor-", dir=folder) as own, caught_warnings() as warnings:
         store = DiskStore(Path(own) / "kv", kind="kv", budget_bytes=None)
         store.put(_KEY, b"kept")
         entry = store.get(_KEY)
     if entry is None or entry.payload.tobytes() != b"kept":
-        raise InferenceError(remarks[0] if remarks else f"{folder}: what is kept there cannot be read back")
+        raise InferenceError(warnings[0] if warnings else f"{folder}: what is kept there cannot be read back")
     return f"{folder} can be written"

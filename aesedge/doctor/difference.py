@@ -1,13 +1,13 @@
-"""How far two readings of the same photo are apart, and how far they may be; knows figures, not how they came about.
+"""How far two readings of the same photo are apart, and how far they may be.
 
 **Limits.** Reuse passes where the bits are the same, or where it changes no more than the backend changes by itself,
-which :mod:`aesedge.doctor.batch_noise` measures on this machine without any reuse. There are two such floors. What is
+which :mod:`aesedge.doctor.batch_noise` measures on this machine without any reuse. There are three such floors. What is
 computed in the same batches is held to the first: on a CPU the bits are mostly the same then, but where in the cache
 an image lies can make a difference. What is computed in other batches, as when several questions are asked together,
 is held to the second: llama.cpp adds in another order then, and with flash attention on a CPU in half precision where
 a batch has fewer than 64 rows. A conversation has a third, measured on its own words.
 
-A floor is the largest of a few samples, so reuse may be a little above it by chance. Below :data:`LEAST_NLL` and
+A floor is the largest of a few samples, so reuse may exceed it a little by chance. Below :data:`LEAST_NLL` and
 :data:`LEAST_POINTS` nothing fails: keys and values are kept in half precision, which rounds by up to 2**-11, and 0.005
 points are a twentieth of the last digit that is shown. No mistaken photo hides there: photos must be :data:`APART`
 times the higher limit apart, or the examination fails because it cannot tell them apart.
@@ -30,7 +30,6 @@ LEAST_NLL = 2.0**-11
 """Nats per token."""
 LEAST_POINTS = 0.005
 APART = 10
-"""How many times the limit photos must be apart for an examination to prove anything."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Difference:
     """Between two readings, or the largest between several; None is what was not read."""
 
     nll: float | None = None
-    """Change in negative log-likelihood per token: the mean over the tokens of its size, so that nothing cancels."""
+    """Mean absolute change in negative log-likelihood per token, so that nothing cancels."""
     points: float | None = None
     """Change of the score, of 10."""
     same_bits: bool = True
@@ -52,7 +51,7 @@ class Difference:
 def _larger(one: float | None, other: float | None) -> float | None:
     if one is None or other is None:
         return other if one is None else one
-    return float(np.maximum(one, other))  # unlike max(), this keeps what is no number
+    return float(np.maximum(one, other))  # unlike max(), this keeps NaN
 
 
 def between_texts(one: Likelihood, other: Likelihood) -> Difference:
@@ -76,11 +75,7 @@ def largest(differences: Iterable[Difference]) -> Difference:
 
 @dataclass(frozen=True)
 class Limits:
-    """What may differ.
-
-    Args:
-        noise: what the backend changes by itself.
-    """
+    """What may differ, by what the backend changes by itself."""
 
     noise: Difference
 
@@ -106,7 +101,7 @@ class Limits:
 
 
 class Floors(NamedTuple):
-    """What may differ where batches are the same, where they are others, and in a conversation."""
+    """What may differ in the same batches, in other batches, and in a conversation."""
 
     same: Limits
     other: Limits
@@ -115,7 +110,7 @@ class Floors(NamedTuple):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One check and its result."""
 
     group: str
     name: str
@@ -124,9 +119,9 @@ class Check:
     problem: str = ""
     """What is wrong; empty if nothing is."""
     skipped: str = ""
-    """Why it could not be looked at; empty if it was."""
+    """Why it could not be done; empty if it was."""
     least_nll: float | None = None
-    """What the change must be at least; None where it is to be small."""
+    """What the change must be at least; None where it must be small."""
 
     @property
     def passed(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the installed libraries are and were built with; knows llama.cpp and ONNX Runtime, not this machine."""
+"""Versions and builds of llama.cpp and ONNX Runtime, as they are installed."""
 
 from __future__ import annotations
 

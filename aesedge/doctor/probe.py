@@ -1,11 +1,10 @@
-"""Ask what the examination asks of every photo: how likely a fixed text is, and the score."""
+"""What the proof asks of every photo: the likelihood of a fixed text, and the score."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aesedge.doctor.difference import Difference, between_ratings, between_texts
 from aesedge.engine.likelihood import Likelihood, begin_reading
@@ -26,9 +25,8 @@ N_SAID = 12
 """Tokens of a conversation's first answer."""
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What was read of a photo: what the model thinks of the text, and the score."""
+class Seen(NamedTuple):
+    """A reading of a photo."""
 
     text: Likelihood
     rating: Rating
@@ -50,10 +48,7 @@ def score_prompt(model: Model) -> list[int]:
 
 
 def second_turn(model: Model, said: Sequence[int]) -> list[int]:
-    """Return all tokens of a conversation up to its second answer, by what was said in the first.
-
-    The score question comes first, then the one that the text answers.
-    """
+    """Return all tokens of a conversation up to its second answer: score question, what was said, text question."""
     closing = [model.internals.llm.eos] if model.internals.template.eos_between_turns else []
     later = model.internals.template.later_turn(model.manifest.prompt.critique)
     return [*score_prompt(model), *said, *closing, *model.internals.llm.tokenize(later)]
@@ -80,7 +75,7 @@ def begin(model: Model, photo: Photo, prompts: Sequence[Sequence[int]]) -> JobFu
 
 
 def evict_others(model: Model, photo: Photo) -> None:
-    """Ask for all the room that there is beside a photo, so that whatever else is in the KV cache must leave."""
+    """Acquire all cells beside a photo, so that everything else must leave the KV cache."""
     sequences, image = model.internals.sequences, photo.internals.image
     n_cells = sequences.n_cells - image.n_rows - (sequences.n_prefix if image.restore is not None else 0)
 
@@ -92,7 +87,7 @@ def evict_others(model: Model, photo: Photo) -> None:
 
 @contextmanager
 def caught_warnings() -> Iterator[list[str]]:
-    """Collect aesedge's warnings in a list; the user does not see them."""
+    """Collect aesedge's warnings in a list instead of showing them."""
     log, messages, handler = logging.getLogger("aesedge"), list[str](), logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     before = log.handlers, log.level, log.propagate

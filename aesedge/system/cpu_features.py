@@ -1,4 +1,4 @@
-"""Which instructions this processor has, in the words in which ggml says what it was built with; knows no library."""
+"""List the instruction sets of this processor, in the words in which ggml says what it was built with."""
 
 from __future__ import annotations
 

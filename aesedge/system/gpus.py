@@ -1,4 +1,4 @@
-"""The GPUs that this machine shows, whether or not a library can use them; knows the system, not the libraries."""
+"""List the GPUs that the system shows, whether or not a library can use them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Gpu(msgspec.Struct, frozen=True):
 
 
 def gpus(root: Path = Path("/"), system: str = "") -> list[Gpu]:
-    """Return the GPUs that can be seen: by nvidia-smi, on the PCI bus (Linux), or because every Apple chip has one.
+    """Return the GPUs that nvidia-smi or the PCI bus (Linux) shows; every Apple chip has one.
 
     Args:
         root: where ``sys``, ``proc`` and ``dev`` lie.

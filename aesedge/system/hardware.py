@@ -1,4 +1,4 @@
-"""What this machine is made of: processor, instruction sets, memory, GPUs, disks; knows no library and no bundle."""
+"""Describe this machine: processor, instruction sets, memory, GPUs, disks."""
 
 from __future__ import annotations
 
@@ -34,28 +34,27 @@ class Hardware(msgspec.Struct, frozen=True):
     ram_bytes: int
     """Of the machine, or of the container."""
     ram_free_bytes: int
-    """That can be had without swapping."""
+    """Available without swapping."""
     gpus: list[Gpu]
     is_virtual: bool | None
     """Whether it is a virtual machine; None where the system does not tell."""
 
 
 class Disk(msgspec.Struct, frozen=True):
-    """Where something lies, and what room is there."""
+    """A folder that aesedge writes to unasked, and the room there; None where the system does not tell."""
 
     what: str
     folder: str
     free_bytes: int | None
-    """None where the system does not tell."""
     total_bytes: int | None
 
 
 def hardware(root: Path = Path("/"), system: str = "") -> Hardware:
-    """Look at this machine; takes up to a second where nvidia-smi must wake a GPU.
+    """Describe this machine; takes up to a second where nvidia-smi must wake a GPU.
 
     Args:
         root: where ``proc`` and ``sys`` lie.
-        system: as :func:`platform.system` calls it; empty is this one.
+        system: as :func:`platform.system` names it; empty is this one.
     """
     system = system or platform.system()
     n_logical = psutil.cpu_count() or machine.n_cores()
@@ -76,24 +75,23 @@ def hardware(root: Path = Path("/"), system: str = "") -> Hardware:
 
 
 def _processor(root: Path, system: str) -> str:
-    if system == "Darwin":
-        return command_output(["sysctl", "-n", "machdep.cpu.brand_string"]) or machine.cpu_name()
     name = machine.cpu_name()
+    if system == "Darwin":
+        return command_output(["sysctl", "-n", "machdep.cpu.brand_string"]) or name
     if system == "Linux" and name == platform.machine():  # Arm's /proc/cpuinfo has no model name; the board has one
         return read_text(root / "sys/firmware/devicetree/base/model") or name
     return name
 
 
 def disks() -> list[Disk]:
-    """Return all folders that aesedge writes to unasked: for bundles, caches and what lives as long as a process."""
-    temporary = Path(tempfile.gettempdir())
-    return [_disk("bundles", data_folder()), _disk("cache", cache_folder()), _disk("temporary", temporary)]
-
-
-def _disk(what: str, folder: Path) -> Disk:
-    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), None)
-    try:
-        usage = shutil.disk_usage(there) if there is not None else None
-    except OSError:
-        usage = None
-    return Disk(what, str(folder), usage and usage.free, usage and usage.total)
+    """Return the folders for bundles, caches and temporary files."""
+    folders = {"bundles": data_folder(), "cache": cache_folder(), "temporary": Path(tempfile.gettempdir())}
+    found = []
+    for what, folder in folders.items():
+        there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), None)
+        try:
+            usage = shutil.disk_usage(there) if there is not None else None
+        except OSError:
+            usage = None
+        found.append(Disk(what, str(folder), usage and usage.free, usage and usage.total))
+    return found

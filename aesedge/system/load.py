@@ -1,4 +1,4 @@
-"""Tell what else keeps this machine busy, by two looks at counters: programs, the host, quotas, swapping."""
+"""Tell what else keeps this machine busy, from counters read twice: programs, the host, quotas, swapping."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from aesedge.system.commands import parse_int, read_text
 from aesedge.system.machine import control_groups, n_cores
 from aesedge.system.noise_source import NoiseSource, unknown
 
+_ERRORS = (OSError, RuntimeError, ValueError, psutil.Error)
 BUSY_CORES = 0.2
-"""Of other programs. The system counts in hundredths of a second, so that less may be chance in a short look."""
+"""Of other programs. The system counts in hundredths of a second, so less may be chance in a short time."""
 STOLEN_SHARE = 0.02
 SWAPPED_BYTES_PER_S = 1e6
 STALLED_SHARE = 1.0
 """Percent of the last ten seconds in which a program waited for memory."""
-_MANY_PROCESSES = 1000  # to go through more of them would take longer than the look
+_MANY_PROCESSES = 1000  # to go through more of them takes too long
 
 
 class Times(NamedTuple):
@@ -30,7 +31,7 @@ class Times(NamedTuple):
     idle: float
     """Waiting for a disk included."""
     stolen: float | None
-    """In which a virtual machine's cores were ready and its host ran something else; None where nobody counts them."""
+    """A virtual machine's cores were ready and its host ran something else; None where that is not counted."""
 
     @property
     def whole(self) -> float:
@@ -42,19 +43,19 @@ class Look(NamedTuple):
     """Counters at one moment; None is what the system does not tell."""
 
     at: float
-    """Seconds of a clock that only goes forward."""
+    """Seconds of a monotonic clock."""
     times: Times | None
     own_s: float
-    """Seconds of cores that this process took."""
+    """CPU seconds of this process."""
     swapped_bytes: int | None
     n_throttled: int | None
     """Periods in which a control group's quota was used up."""
     processes: dict[int, tuple[str, float]]
-    """Name and seconds of other processes, by number."""
+    """Name and CPU seconds of other processes, by number."""
 
 
 def look(root: Path) -> Look:
-    """Read the counters. With another root than ``/``, nothing is read of this machine but the process's own time."""
+    """Read the counters. With another root than ``/``, only files below it and the process's own time."""
     own, here = os.times(), root == Path("/")
     return Look(
         at=time.monotonic(),
@@ -67,7 +68,7 @@ def look(root: Path) -> Look:
 
 
 def between(before: Look, after: Look, root: Path) -> list[NoiseSource]:
-    """Say what happened between two looks."""
+    """Return what happened between two looks."""
     return [_load(before, after), _stolen(before, after), _quota(before, after, root), _swapping(before, after, root)]
 
 
@@ -98,9 +99,9 @@ def _stolen(before: Look, after: Look) -> NoiseSource:
 
 def _quota(before: Look, after: Look, root: Path) -> NoiseSource:
     quotas = [quota for folder, _ in control_groups("cpu", root) if (quota := _cores_of(folder)) is not None]
-    n_new = (after.n_throttled or 0) - (before.n_throttled or 0)
     if not quotas:
         return NoiseSource("quota", "none on the cores' time", disturbs=False)
+    n_new = (after.n_throttled or 0) - (before.n_throttled or 0)
     paused = f", paused {n_new} times just now" if n_new > 0 else ""
     found = f"{min(quotas):.2g} of {n_cores()} cores' time{paused}"
     return NoiseSource("quota", found, disturbs=min(quotas) < n_cores() or n_new > 0)
@@ -120,8 +121,7 @@ def _swapping(before: Look, after: Look, root: Path) -> NoiseSource:
     share = next((word.removeprefix("avg10=") for word in words if word.startswith("avg10=")), "")
     is_number = share.replace(".", "", 1).isdecimal() and share.isascii() and len(share) < 10
     stalled = float(share) if is_number else 0.0
-    known = before.swapped_bytes is not None and after.swapped_bytes is not None
-    if not known and stalled < STALLED_SHARE:
+    if (before.swapped_bytes is None or after.swapped_bytes is None) and stalled < STALLED_SHARE:
         return unknown("swapping", "the system does not count it")
     rate = ((after.swapped_bytes or 0) - (before.swapped_bytes or 0)) / max(after.at - before.at, 1e-3)
     waits = f", programs waited for memory {stalled:.0f} % of the last 10 s" if stalled >= STALLED_SHARE else ""
@@ -131,12 +131,11 @@ def _swapping(before: Look, after: Look, root: Path) -> NoiseSource:
 
 def _times() -> Times | None:
     try:
-        found = psutil.cpu_times()
-    except (OSError, RuntimeError, ValueError, psutil.Error):
+        found = psutil.cpu_times()._asdict()
+    except _ERRORS:
         return None
-    fields = found._asdict()
-    busy = sum(fields.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
-    return Times(busy, fields["idle"] + fields.get("iowait", 0.0), fields.get("steal"))
+    busy = sum(found.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+    return Times(busy, found["idle"] + found.get("iowait", 0.0), found.get("steal"))
 
 
 def _swapped() -> int | None:
@@ -144,26 +143,23 @@ def _swapped() -> int | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # where the kernel counts nothing
             swap = psutil.swap_memory()
-    except (OSError, RuntimeError, ValueError, psutil.Error):
+    except _ERRORS:
         return None
     return int(swap.sin + swap.sout)
 
 
 def _throttled(root: Path) -> int | None:
-    counts = []
-    for folder, _ in control_groups("cpu", root):
-        lines = (read_text(folder / "cpu.stat") or "").splitlines()
-        counts += [parse_int(line.split()[-1]) for line in lines if line.startswith("nr_throttled ")]
-    known = [n for n in counts if n is not None]
+    texts = [read_text(folder / "cpu.stat") or "" for folder, _ in control_groups("cpu", root)]
+    lines = [line for text in texts for line in text.splitlines() if line.startswith("nr_throttled ")]
+    known = [n for line in lines if (n := parse_int(line.split()[-1])) is not None]
     return sum(known) if known else None
 
 
 def _processes() -> dict[int, tuple[str, float]]:
-    own, found = os.getpid(), {}
     if len(psutil.pids()) > _MANY_PROCESSES:
         return {}
-    for process in psutil.process_iter(["name", "cpu_times"]):
-        times = process.info["cpu_times"]
-        if times is not None and process.pid != own:
-            found[process.pid] = (str(process.info["name"] or "?"), times.user + times.system)
-    return found
+    return {
+        process.pid: (str(process.info["name"] or "?"), times.user + times.system)
+        for process in psutil.process_iter(["name", "cpu_times"])
+        if (times := process.info["cpu_times"]) is not None and process.pid != os.getpid()
+    }

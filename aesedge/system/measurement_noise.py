@@ -1,7 +1,4 @@
-"""What may disturb measurements on this machine now: power saving, heat, other programs; knows no bundle.
-
-power_saving.py, throttling.py and load.py look, each at what its name says; this puts them together.
-"""
+"""List what may disturb measurements on this machine now: other programs, power saving, heat."""
 
 from __future__ import annotations
 
@@ -19,14 +16,11 @@ _LOOK_S = 0.3
 
 
 def disturbances(root: Path = Path("/"), system: str = "") -> list[NoiseSource]:
-    """Look at everything that may disturb measurements; takes less than a second and raises nothing.
+    """Return every source of noise, in an order that stays, in less than a second; raise nothing.
 
     Args:
         root: where ``proc`` and ``sys`` lie.
-        system: as :func:`platform.system` calls it; empty is this one.
-
-    Returns:
-        What was looked at, in an order that stays, those that disturb nothing included.
+        system: as :func:`platform.system` names it; empty is this one.
     """
     system = system or platform.system()
     settings = {

@@ -1,4 +1,4 @@
-"""One thing about a machine that may disturb measurements, as data; knows neither where it is read nor what it means.
+"""A source of measurement noise.
 
 *Disturbs* means that figures measured now vary more, or come out slower, than this machine can do.
 """
@@ -9,16 +9,15 @@ import msgspec
 
 
 class NoiseSource(msgspec.Struct, frozen=True):
-    """What was looked at, and what was found there."""
+    """What was looked for, and what was found."""
 
     what: str
     """A short name that stays: ``governor``, ``load``."""
     found: str
     """In one line."""
     disturbs: bool
-    """Whether figures measured now vary more, or come out slower, than this machine can do."""
     known: bool = True
-    """Whether this machine tells; what is not known disturbs nothing."""
+    """Whether this machine tells; what is unknown disturbs nothing."""
 
 
 def unknown(what: str, why: str) -> NoiseSource:

@@ -1,4 +1,4 @@
-"""Whether heat or a lack of power holds this machine back; reads sensors and what firmware and drivers say."""
+"""Read whether heat or a lack of power holds this machine back, from sensors, firmware and drivers."""
 
 from __future__ import annotations
 
@@ -20,24 +20,16 @@ _SENSORS = {"coretemp", "k10temp", "zenpower", "cpu_thermal"}
 _ZONE = re.compile("cpu|pkg|soc", re.IGNORECASE)
 """Names of processors' zones, which psutil reads where there is no hwmon."""
 _GPU_TIMEOUT_S = 0.6
-_GPU_SLOWED = {
-    0x08: "hardware slowdown",
-    0x20: "heat (driver)",
-    0x40: "heat (hardware)",
-    0x80: "the power brake",
-}
+_GPU_SLOWED = {0x08: "hardware slowdown", 0x20: "heat (driver)", 0x40: "heat (hardware)", 0x80: "the power brake"}
 """Bits of NVIDIA's clocks_throttle_reasons.active."""
 _AT_POWER_LIMIT = 0x04  # what every GPU that works hard reaches
 _GPU_BUSY = 10  # percent
-_PI_NOW = {0: "too low a voltage", 1: "a capped frequency", 2: "heat", 3: "its soft temperature limit"}
+_PI_NOW = {1: "too low a voltage", 2: "a capped frequency", 4: "heat", 8: "its soft temperature limit"}
 """Bits of the Raspberry Pi's get_throttled that are about now."""
 
 
 def throttle_events(root: Path) -> int | None:
-    """Return how often since the start heat slowed the cores down, in all; None where the system does not tell.
-
-    Intel's counters. Whoever measures can compare before and after.
-    """
+    """Return how often since the start heat slowed the cores down (Intel); None where the system does not tell."""
     folders = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")
     counts = [number_in(folder / f"{part}_throttle_count") for folder in folders for part in ("core", "package")]
     known = [n for n in counts if n is not None]
@@ -45,46 +37,34 @@ def throttle_events(root: Path) -> int | None:
 
 
 def throttling(root: Path, before: int | None, after: int | None) -> NoiseSource:
-    """Say whether the cores are slowed down, by two readings of :func:`throttle_events` and the firmware's word."""
-    pi = _raspberry_pi(root)
-    if pi is not None:
-        return pi
+    """Return whether the cores are slowed down, by two readings of :func:`throttle_events` or the Pi's firmware."""
+    pi = read_text(root / "sys/devices/platform/soc/soc:firmware/get_throttled") or ""
+    if re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", pi):
+        reasons = [reason for bit, reason in _PI_NOW.items() if int(pi, 16) & bit]
+        found = f"slowed down by {' and '.join(reasons)}" if reasons else "none now"
+        return NoiseSource("throttling", found, disturbs=bool(reasons))
     if before is None or after is None:
         return unknown("throttling", "the processor counts no slowdowns")
     now = f"{after - before} slowdowns by heat just now" if after > before else "none just now"
     return NoiseSource("throttling", f"{now}, {after} since the start", disturbs=after > before)
 
 
-def _raspberry_pi(root: Path) -> NoiseSource | None:
-    said = read_text(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
-    if said is None or not re.fullmatch(r"(0x)?[0-9a-fA-F]{1,8}", said):
-        return None
-    bits = int(said, 16)
-    reasons = [reason for bit, reason in _PI_NOW.items() if bits >> bit & 1]
-    found = f"slowed down by {' and '.join(reasons)}" if reasons else "none now"
-    return NoiseSource("throttling", found, disturbs=bool(reasons))
-
-
 def temperature() -> NoiseSource:
-    """Say how near a processor is to the temperature at which it is slowed down."""
+    """Return how near a processor is to the temperature at which it is slowed down."""
     try:
         chips = psutil.sensors_temperatures()
     except (AttributeError, OSError, RuntimeError, ValueError):  # macOS and Windows tell psutil none
         chips = {}
     names = [name for name in chips if name in _SENSORS] or [name for name in chips if _ZONE.search(name)]
-    found = [
-        (name, reading.current, min((n for n in (reading.high, reading.critical) if n and _is_sane(n)), default=None))
-        for name in names
-        for reading in chips[name]
-        if _is_sane(reading.current)
-    ]
-    limited = [(limit - degrees, limit, name, degrees) for name, degrees, limit in found if limit is not None]
+    found = [(reading.current, name, reading) for name in names for reading in chips[name] if _is_sane(reading.current)]
     if not found:
         return unknown("temperature", "no sensor can be read, as in most virtual machines")
+    limits = [[limit for limit in (r.high, r.critical) if limit and _is_sane(limit)] for _, _, r in found]
+    limited = [(min(known) - found[i][0], min(known), *found[i][:2]) for i, known in enumerate(limits) if known]
     if not limited:
-        name, degrees, _ = max(found, key=lambda reading: reading[1])
+        degrees, name, _ = max(found, key=lambda reading: reading[0])
         return NoiseSource("temperature", f"{degrees:.0f} °C ({name}); its limit is not told", disturbs=False)
-    left, limit, name, degrees = min(limited)
+    left, limit, degrees, name = min(limited)
     said = f"{degrees:.0f} °C ({' '.join(name.split())[:30]}), slowed down at {limit:.0f} °C"
     return NoiseSource("temperature", said, disturbs=left < NEAR_TRIP)
 
@@ -95,7 +75,7 @@ def _is_sane(degrees: float) -> bool:
 
 
 def nvidia_state() -> list[NoiseSource]:
-    """Say whether NVIDIA's GPUs are slowed down or busy; nothing where there is no nvidia-smi."""
+    """Return whether NVIDIA's GPUs are slowed down or busy; nothing where there is no nvidia-smi."""
     fields = ("clocks_throttle_reasons.active", "utilization.gpu", "temperature.gpu")
     rows = nvidia_smi(*fields, timeout_s=_GPU_TIMEOUT_S)
     return [_one_gpu(f"gpu {i}" if i else "gpu", *row) for i, row in enumerate(rows)]
@@ -114,7 +94,7 @@ def _one_gpu(what: str, bits: str, busy: str, degrees: str) -> NoiseSource:
 
 
 def macos_throttling() -> NoiseSource:
-    """Say what macOS limits the processor's speed to."""
+    """Return what macOS limits the processor's speed to."""
     limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", command_output(["pmset", "-g", "therm"]) or "")
     if limit is None:  # Apple's own chips say nothing until they have been slowed down once
         return unknown("throttling", "pmset tells no speed limit")

@@ -301,7 +301,7 @@ class Runners(Closing):
 
     def has_room(self, settings: Settings) -> bool:
         """Whether settings fit memory as users run them."""
-        return self._limits.hold(self.estimate(settings))
+        return self._limits.fits(self.estimate(settings))
 
     def together(self, part: Part, base: Settings, variant: Settings) -> bool:
         """Whether both can be open at once: two caches, and weights twice where they lie otherwise."""

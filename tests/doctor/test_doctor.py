@@ -24,14 +24,12 @@ from aesedge.bundle.bundle import open_bundle
 from aesedge.cache import DiskStore, EmbeddingCache, entry_file
 from aesedge.cli import main
 from aesedge.config.options import Options
-from aesedge.doctor import CacheExamination, concurrency_check, corruption
+from aesedge.doctor import CacheExamination, cache_faults
 from aesedge.doctor.batch_noise import noise_floors
 from aesedge.doctor.bundle_under_test import BundleUnderTest, ColdReference, photos_for
-from aesedge.doctor.concurrency_check import check_concurrency, unsound, use_cache
-from aesedge.doctor.corruption import damaged
+from aesedge.doctor.cache_faults import check_concurrency, damaged, unsound, use_cache
 from aesedge.doctor.difference import LEAST_NLL, Check, Difference, Floors, Limits
-from aesedge.doctor.eviction_order import check_distinguishable, swapped
-from aesedge.doctor.reuse import Reuse
+from aesedge.doctor.reuse_checks import Reuse, check_distinguishable, swapped
 from aesedge.llm import Context
 from aesedge.scheduling.sequences import SequenceCache
 from aesedge.vision import encoder
@@ -220,12 +218,12 @@ def test_damaged_files_that_are_believed_are_found(examination: Examination, mon
 
 
 def test_damaged_files_that_stay_are_found(examination: Examination, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = {path: corruption._keep(examination.patient, path) for path in examination.photos[:2]}
-    monkeypatch.setattr(corruption, "_keep", lambda _patient, path: kept[path])
+    kept = {path: cache_faults._keep(examination.patient, path) for path in examination.photos[:2]}
+    monkeypatch.setattr(cache_faults, "_keep", lambda _patient, path: kept[path])
     monkeypatch.setattr(DiskStore, "_drop", lambda *_: None)
     monkeypatch.setattr(DiskStore, "put", lambda *_, **__: True)
     found = failures(examination.damage())
-    assert len(found) == len(corruption.DAMAGES)
+    assert len(found) == len(cache_faults.DAMAGES)
     assert all("still on disk" in problem for problem in found.values())
 
 
@@ -235,7 +233,7 @@ def test_a_damage_that_is_told_of_too_often_is_found(examination: Examination, m
     def chatty(_self: DiskStore, _what: str, message: str) -> None:
         logging.getLogger("aesedge").warning("%s", message)
 
-    monkeypatch.setattr(DiskStore, "_complain", chatty)
+    monkeypatch.setattr(DiskStore, "_warn_once", chatty)
     assert any(
         "remarks about damaged kv instead of one" in problem for problem in failures(examination.damage()).values()
     )
@@ -251,14 +249,14 @@ def die(*_given: Any) -> None:
 
 
 def test_a_process_that_answers_otherwise_is_found(examination: Examination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(concurrency_check, "use_cache", lie)
+    monkeypatch.setattr(cache_faults, "use_cache", lie)
     found = failures(examination.visit())
     assert len(found) == 2
     assert all("answers change" in problem for problem in found.values())
 
 
 def test_a_process_that_dies_is_found(examination: Examination, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(concurrency_check, "use_cache", die)
+    monkeypatch.setattr(cache_faults, "use_cache", die)
     assert all("ended with code 7" in problem for problem in failures(examination.visit()).values())
 
 

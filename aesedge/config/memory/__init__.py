@@ -1,8 +1,7 @@
-"""Memory before it is taken: what a plan needs, whether it fits, and what would; loads no weights.
+"""Estimate the memory of a plan before it is loaded, and check that it fits.
 
-``header`` counts the weights in a GGUF file and ``dry_run`` asks llama.cpp for its buffers; ``language`` makes them the
-language model's share and ``estimate`` adds the rest; ``fit`` compares the sum with the machine and the user's budget,
-and ``suggestions`` looks for what fits where it does not.
+dry_run.py asks llama.cpp for its buffers; language.py adds the weights, estimate.py the rest; fit.py compares the sum
+with the machine and the user's budget, and suggestions.py finds what fits where it does not.
 """
 
 from aesedge.config.memory.estimate import MemoryEstimate, estimate

@@ -1,4 +1,4 @@
-"""A language model opened without its weights, to ask llama.cpp what its buffers would take; computes nothing.
+"""Open a language model without its weights, to ask llama.cpp what its buffers would take.
 
 llama.cpp can "simulate memory allocations" (``no_alloc``): it reads the header and the vocabulary and plans every graph
 for it, in about 50 ms at 7B. The figures are in its log; the call that returns them is C++. Its plan covers KV cache,

@@ -1,4 +1,4 @@
-"""How much memory a plan takes, part by part, before anything is loaded; knows sizes, not what the machine has.
+"""Estimate how much memory a plan takes, part by part, before anything is loaded.
 
 The constants are measured (Linux, ONNX Runtime 1.32, llama-cpp-python 0.3.36): the resident size in
 ``/proc/self/status`` of a process that does one more thing at a time and loads a graph in a thread, as the engine does.

@@ -1,4 +1,4 @@
-"""Whether a plan fits, and what would where it does not; knows estimates and limits, loads nothing."""
+"""Check that a plan fits this machine, and say what would fit where it does not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Fit(NamedTuple):
 
     estimate: MemoryEstimate
     spare_bytes: int
-    """What is left of the RAM that it may take."""
+    """The rest of the RAM that it may take."""
 
 
 class Limits(NamedTuple):
@@ -42,7 +42,7 @@ class Limits(NamedTuple):
     """RAM that it may have: all of that, or the user's budget."""
     gpu_bytes: int
 
-    def hold(self, found: MemoryEstimate) -> bool:
+    def fits(self, found: MemoryEstimate) -> bool:
         """Whether a plan fits."""
         return found.needed_bytes <= self.ram_bytes and found.gpu_bytes <= self.gpu_bytes
 
@@ -88,18 +88,18 @@ def check_fit(bundle: Bundle, plan: Plan, memory: str | None = None) -> Fit:
         ModelLoadError, ProviderError: see :func:`aesedge.config.memory.estimate.estimate`.
     """
     limits = limits_now(plan.device, memory)
-    base, free, room, gpu_room = limits.process_bytes, limits.free_bytes, limits.ram_bytes, limits.gpu_bytes
-    fits = limits.hold
+    free, room, gpu_room = limits.free_bytes, limits.ram_bytes, limits.gpu_bytes
+
+    def of(plan: Plan) -> MemoryEstimate:
+        return estimate(bundle, plan, process_bytes=limits.process_bytes)
 
     for n_photos in range(plan.n_photos, 0, -1):
         plan = replace(plan, n_photos=n_photos)
-        wanted = estimate(bundle, plan, process_bytes=base)
-        if fits(wanted):
+        wanted = of(plan)
+        if limits.fits(wanted):
             return Fit(wanted, room - wanted.needed_bytes)
-    ways = [
-        f"{words} ({size_text(found.needed_bytes)})"
-        for words, found in suggestions(bundle, plan, wanted, lambda p: estimate(bundle, p, process_bytes=base), fits)
-    ]
+    found = suggestions(bundle, plan, wanted, of, limits.fits)
+    ways = [f"{words} ({size_text(smaller.needed_bytes)})" for words, smaller in found]
     if room < free and wanted.needed_bytes <= free and wanted.gpu_bytes <= gpu_room:
         ways.append(f"--memory {math.ceil(wanted.needed_bytes / _STEP) * _STEP / 1e9:.1f}GB")
     raise MemoryFitError(_message(bundle, wanted, room=room, is_budget=room < free, gpu_room=gpu_room, ways=ways))

@@ -1,4 +1,4 @@
-"""What the language model takes, in RAM and on GPUs: weights, KV cache, buffers; knows sizes, not what is there.
+"""Estimate what the language model takes, in RAM and on GPUs: weights, KV cache, buffers.
 
 llama.cpp maps the GGUF file. What it repacks for this CPU or sends to a GPU, it copies out of the mapping, and the
 pages that it copied stay mapped: they show in the process's resident size, but nobody reads them again, and the system

@@ -1,22 +1,23 @@
-"""Other plans for the same bundle that take less, each proven by its own estimate; knows options, not the machine."""
+"""Find other plans for the same bundle that take less memory, each proven by its own estimate."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aesedge.llm.limits import N_CTX_PAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from aesedge.bundle.bundle import Bundle
     from aesedge.bundle.manifest import Role
     from aesedge.config.memory.estimate import MemoryEstimate
     from aesedge.config.plan import Plan
 
-_FULL_KV = "f16"
-_SMALL_KV = "q8_0"
+    Change = tuple[str, Plan]
+    """The option to type, and the plan with it."""
 
 
 def suggestions(
@@ -38,62 +39,37 @@ def suggestions(
     Yields:
         The options to type, and what they take.
     """
+    by_option = [changes for changes in _single_changes(bundle, plan, wanted) if changes]
     found = False
-    for changes in _single_changes(bundle, plan, wanted):
+    for changes in by_option:
         # From the largest to the smallest: the first that fits gives up least.
-        best = _first_that_fits(changes, estimate, fits)
-        if best is not None:
+        first = bisect_left(changes, True, key=lambda change: fits(estimate(change[1])))
+        if first < len(changes):
             found = True
-            yield best
-    if not found:
-        smallest = [changes[-1] for changes in _single_changes(bundle, plan, wanted) if changes]
-        words = " ".join(words for words, _ in smallest)
+            words, changed = changes[first]
+            yield words, estimate(changed)
+    if not found and by_option:
         together = plan
-        for _, changed in smallest:
-            different = {k: v for k, v in vars(changed).items() if v != getattr(plan, k)}
-            together = replace(together, **different)
+        for _, changed in (changes[-1] for changes in by_option):
+            together = replace(together, **{k: v for k, v in vars(changed).items() if v != getattr(plan, k)})
         least = estimate(together)
-        if smallest and fits(least):
-            yield words, least
+        if fits(least):
+            yield " ".join(changes[-1][0] for changes in by_option), least
 
 
-_Change = tuple[str, "Plan"]
-
-
-def _single_changes(bundle: Bundle, plan: Plan, wanted: MemoryEstimate) -> list[list[_Change]]:
+def _single_changes(bundle: Bundle, plan: Plan, wanted: MemoryEstimate) -> list[list[Change]]:
     """Return, for each option, its smaller values, the largest first."""
-    least = bundle.manifest.image_tokens.min
+    contexts = range(wanted.n_ctx - N_CTX_PAD, wanted.shortest_ctx - 1, -N_CTX_PAD)
+    tokens = range(plan.n_image_tokens - 1, bundle.manifest.image_tokens.min - 1, -1)
     auto_layers = wanted.gpu_layers != 0 and plan.gpu_layers != "auto"
     return [
-        [
-            (f"--ctx {n}", replace(plan, ctx=n))
-            for n in range(wanted.n_ctx - N_CTX_PAD, wanted.shortest_ctx - 1, -N_CTX_PAD)
-        ],
-        [(f"--kv-type {_SMALL_KV}", replace(plan, kv_type=_SMALL_KV))] if plan.kv_type == _FULL_KV else [],
+        [(f"--ctx {n}", replace(plan, ctx=n)) for n in contexts],
+        [("--kv-type q8_0", replace(plan, kv_type="q8_0"))] if plan.kv_type == "f16" else [],
         [(f"--gguf {t.lower()}", replace(plan, gguf=t)) for t in _smaller(bundle, "llm", plan.gguf)],
         [(f"--vision {t.lower()}", replace(plan, vision=t)) for t in _smaller(bundle, "vision", plan.vision)],
-        [
-            (f"--image-tokens {n}", replace(plan, n_image_tokens=n))
-            for n in range(plan.n_image_tokens - 1, least - 1, -1)
-        ],
+        [(f"--image-tokens {n}", replace(plan, n_image_tokens=n)) for n in tokens],
         [("--gpu-layers auto", replace(plan, gpu_layers="auto"))] if auto_layers else [],
     ]
-
-
-def _first_that_fits(
-    changes: Sequence[_Change], estimate: Callable[[Plan], MemoryEstimate], fits: Callable[[MemoryEstimate], bool]
-) -> tuple[str, MemoryEstimate] | None:
-    """Search by halves: what follows in the list takes less."""
-    low, high, best = 0, len(changes), None
-    while low < high:
-        middle = (low + high) // 2
-        words, changed = changes[middle]
-        found = estimate(changed)
-        if fits(found):
-            best, high = (words, found), middle
-        else:
-            low = middle + 1
-    return best
 
 
 def _smaller(bundle: Bundle, role: Role, than: str) -> list[str]:
