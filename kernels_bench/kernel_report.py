@@ -298,12 +298,12 @@ def time_kernels(
     Raises:
         AesedgeError: the programs are not built or not with this ggml, or a kernel's results are wrong.
     """
-    llm = model.llm
+    llm = model.internals.llm
     command = [
         sys.executable, str(Path(__file__)),
         "--gguf", str(model.bundle.path("llm", model.gguf)), "--type", model.gguf.lower(), "--name", model.bundle.name,
         "--heads", f"{llm.n_head},{llm.n_head_kv},{llm.n_embd // llm.n_head},{llm.n_layer}",
-        "--threads", str(model.plan.threads_batch), "--seconds", str(_ALL_S), "--device", device,
+        "--threads", str(model.internals.plan.threads_batch), "--seconds", str(_ALL_S), "--device", device,
         "--ceilings", msgspec.json.encode(ceilings).decode(),
     ]  # fmt: skip
 
