@@ -29,6 +29,7 @@ ORDER = (
     "doctor",
     "tuning",
     "bench",
+    "eval",
     "cli",
 )
 

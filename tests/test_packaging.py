@@ -101,7 +101,16 @@ def test_wheel_declares_command_and_licence(wheel: Path, metadata: Message) -> N
 
 
 def test_wheel_offers_the_extras_of_the_contract(metadata: Message) -> None:
-    assert set(metadata.get_all("Provides-Extra", [])) == {"cpu", "cuda", "convert", "export", "photo", "plot", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        "cpu",
+        "cuda",
+        "convert",
+        "export",
+        "photo",
+        "plot",
+        "eval",
+        "dev",
+    }
 
 
 def test_runtime_needs_neither_torch_nor_a_choice_of_onnxruntime(metadata: Message) -> None:

@@ -17,6 +17,7 @@ from aesedge.cli.bundles import bundles, info, verify
 from aesedge.cli.cache import cache
 from aesedge.cli.chat import chat
 from aesedge.cli.doctor import doctor
+from aesedge.cli.eval import app as evaluate
 from aesedge.cli.exit_codes import INTERRUPTED, SOME_FAILED, USAGE
 from aesedge.cli.export import export
 from aesedge.cli.import_pair import import_pair
@@ -42,6 +43,7 @@ for _command in (run, chat, score, export, pull, quantize, bundles, info, verify
     app.command()(_command)
 app.command("import")(import_pair)
 app.add_typer(bench, name="bench")
+app.add_typer(evaluate, name="eval")
 
 
 def _show_version(asked: bool) -> None:

@@ -1,0 +1,132 @@
+"""The commands ``eval ratings``, ``eval compare`` and ``eval aesbench``, on drawn photos."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cli_runner import photos
+from PIL import Image
+from test_aesbench import ENTRY
+
+from aesedge.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytest.importorskip("scipy")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], bundle_folder: Path) -> Callable[..., tuple[int, str, str]]:
+    def call(command: str, *arguments: object) -> tuple[int, str, str]:
+        given = [str(argument) for argument in arguments]
+        code = main(["eval", command, "--bundle", str(bundle_folder), "--threads", "1", *given])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    paths = photos(tmp_path, 7)
+    path = tmp_path / "ratings.csv"
+    path.write_text("file,mos\n" + "".join(f"{p.name},{20 + 7 * i}\n" for i, p in enumerate(paths)))
+    return path
+
+
+def figures(out: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(out)
+    found.pop("seconds")
+    return found
+
+
+def test_the_figures_as_a_table_as_json_and_as_a_plot(run: Any, table: Path, tmp_path: Path) -> None:
+    code, out, err = run("ratings", table, "--plot", tmp_path / "p.png")
+    assert (code, err) == (0, "")
+    assert "photographs           7\n" in out
+    assert "columns 'file' and 'mos', scores out of 0 to 100" in out
+    with Image.open(tmp_path / "p.png") as image:
+        assert image.size == (1240, 640)
+    code, out, _ = run("ratings", table, "--json")
+    found = figures(out)
+    assert (code, found["n"], len(found["srcc"]), sum(pair["n_pairs"] for pair in found["pairs"])) == (0, 7, 3, 21)
+
+
+def test_what_was_stopped_goes_on(run: Any, table: Path, tmp_path: Path) -> None:
+    expected = figures(run("ratings", table, "--json")[1])
+    log = tmp_path / "out" / "scores.jsonl"
+    assert figures(run("ratings", table, "--json", "--out", tmp_path / "out")[1]) == expected
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:4]) + lines[4][:9])  # stopped in the middle of the fourth photo's line
+    assert figures(run("ratings", table, "--json", "--out", tmp_path / "out")[1]) == expected
+    assert sorted(log.read_bytes().splitlines()) == sorted(line.rstrip() for line in lines)
+
+
+def test_scores_of_other_settings_are_not_continued(run: Any, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for content, said in (
+        (b'{"settings":{}}\n', "other settings (bundle, gguf, "),
+        (b"hello\n", "is no log of an evaluation"),
+    ):
+        (tmp_path / "out" / "scores.jsonl").write_bytes(content)
+        code, _, err = run("ratings", table, "--out", tmp_path / "out")
+        assert code == 2
+        assert said in err
+        assert (tmp_path / "out" / "scores.jsonl").read_bytes() == content
+
+
+def test_a_bad_row_and_a_broken_picture_cost_a_line_each(run: Any, table: Path, tmp_path: Path) -> None:
+    with table.open("a") as file:
+        file.write("gone.jpg,5\nbroken.jpg,6\n")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    code, out, err = run("ratings", table, "--json")
+    assert (code, figures(out)["n"], err.count("\n")) == (1, 7, 2)
+    assert "gone.jpg is not in" in err
+    assert "broken.jpg: is not an image" in err
+
+
+@pytest.mark.parametrize("scale", ["5", "5:1", "a:b", "1:1"])
+def test_a_scale_that_is_none(run: Any, table: Path, scale: str) -> None:
+    code, out, err = run("ratings", table, "--scale", scale)
+    assert (code, out) == (2, "")
+    assert f"--scale {scale}: write the lowest and the highest score" in err
+
+
+def test_settings_are_compared_on_the_same_photos(run: Any, table: Path) -> None:
+    code, out, err = run("compare", table, "--kv-types", "f16,q8_0", "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    first, second = found["settings"]
+    assert (first["change"], len(second["change"]), first["drift"]) == (None, 3, 0)
+    assert found["recommended"] in {first["name"], second["name"]}
+    assert "reference" in run("compare", table, "--kv-types", "f16,q8_0")[1]
+    code, _, err = run("compare", table)
+    assert code == 2
+    assert "two settings at least" in err
+
+
+def test_aesbench_is_asked_and_resumed(run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "AesBench"
+    folder.mkdir()
+    images = photos(folder, 3)
+    (folder / "AesBench_evaluation.json").write_text(json.dumps({path.name: ENTRY for path in images}))
+    out_folder = tmp_path / "out"
+    code, out, err = run("aesbench", folder, "--out", out_folder, "--json")
+    found = json.loads(out)
+    assert (code, err, found["n"]) == (0, "", 12)
+    by_task = {one["task"]: one for one in found["accuracy"]}
+    assert {task: one["n"] for task, one in by_task.items()} == {"AesE": 3, "AesA1": 3}
+    assert found["assessment"]["majority"] == 1.0
+    assert sum(map(sum, (row.values() for row in found["assessment"]["confusion"].values()))) == 3
+    for task in ("AesP", "AesE", "AesA1", "AesI"):
+        content = json.loads((out_folder / f"test_{task}.json").read_bytes())
+        assert [list(one) for one in content.values()] == [[f"{task}_response"]] * 3
+    log = (out_folder / "replies.jsonl").read_bytes()
+    (out_folder / "replies.jsonl").write_bytes(log[: len(log) // 2])
+    assert json.loads(run("aesbench", folder, "--out", out_folder, "--json")[1]) == found
+    assert "most frequent level alone" in run("aesbench", folder, "--out", out_folder)[1]
