@@ -371,7 +371,8 @@ class Worker:
             return "traceback", answer["code"]
         if set(text) & set("\x1b\x07\x00\r\u202e"):
             return "steers the terminal", repr(text)
-        n_lines = len(answer["err"].splitlines())
+        # A single photo of one that failed is counted in a line of its own.
+        n_lines = len([line for line in answer["err"].splitlines() if not line.startswith("0 of 1 photos")])
         if answer["code"] == 0:
             return "fine", text
         return ("refused in one line" if n_lines == 1 else "several lines"), text

@@ -33,9 +33,12 @@ RAW_SIDE = 8_000
 
 
 def tiff_side(kind: Kind) -> int:
-    """Return what makes 250 MiB without compression, 8,192 with one."""
-    n_bytes = (3 if kind.photometric == 2 else 1) * kind.bits // 8
-    return 8_192 if kind.compression != 1 else int((250 * 2**20 / n_bytes) ** 0.5)
+    """Return what makes 250 MiB where nothing is compressed, 8,192 with Deflate."""
+    if kind.compression == 8:
+        return 8_192
+    n_bytes = (3 if kind.photometric == 2 else 1) * kind.bits / 8
+    side = int((250 * 2**20 / n_bytes) ** 0.5)
+    return side - side % kind.tile[0] if kind.tile else side
 
 
 def pictures() -> dict[str, tuple[int, object]]:
