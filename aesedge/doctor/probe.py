@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aesedge.engine.photo import Photo
     from aesedge.engine.results import Rating
     from aesedge.scheduling.requests import Job
-    from aesedge.scheduling.scheduler import JobFuture
+    from aesedge.scheduling.task import JobFuture
 
 TEXT = (
     "This image has medium aesthetic quality. The light is soft, the colors are calm and the composition is balanced."

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aesedge.engine.completion import Completion
     from aesedge.engine.results import FinishReason
     from aesedge.engine.timings import Timings
-    from aesedge.scheduling.scheduler import JobFuture
+    from aesedge.scheduling.task import JobFuture
 
 _POLL_S = 0.5  # Windows does not notice Ctrl-C during a wait without a timeout
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from aesedge.engine.model import Model
     from aesedge.engine.photo import Photo
-    from aesedge.scheduling.scheduler import JobFuture
+    from aesedge.scheduling.task import JobFuture
 
 N_TOKENS = 48
 """Tokens of a critique whose likelihood is compared: about what a sentence or two have."""

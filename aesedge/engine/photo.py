@@ -188,7 +188,7 @@ class Photo(Closing):
         self, question: str, options: GenerationOptions | None = None, **keywords: Unpack[GenerationKeywords]
     ) -> AnswerStream:
         """Ask a question and iterate over the answer while it is generated; see :meth:`ask`."""
-        return self._stream(question, with_keywords(options, keywords))
+        return self._stream_all([question], with_keywords(options, keywords))[0]
 
     def ask_many(
         self,
@@ -199,10 +199,7 @@ class Photo(Closing):
         """Ask several questions; the answers are generated together, in the same batches. See :meth:`ask`."""
         if isinstance(questions, str):
             raise UsageError("questions is one text; give a list, or use ask")
-        chosen = with_keywords(options, keywords)
-        for question in questions:
-            check_question(question)
-        return read_all([self._stream(question, chosen) for question in questions])
+        return read_all(self._stream_all(questions, with_keywords(options, keywords)))
 
     def critique(self, options: GenerationOptions | None = None, **keywords: Unpack[GenerationKeywords]) -> Answer:
         """Ask the bundle's critique question; see :meth:`ask`."""
@@ -222,17 +219,19 @@ class Photo(Closing):
             keywords: see :meth:`ask`.
         """
         attributes = list(self._model.manifest.rating.attributes)
-        return write_report(self._stream, attributes, with_keywords(options, keywords))
+        return write_report(self._stream_all, attributes, with_keywords(options, keywords))
 
     def conversation(self) -> Conversation:
         """Begin a conversation of several turns."""
         return Conversation(self._model, self._image)
 
-    def _stream(self, question: str, options: GenerationOptions) -> AnswerStream:
-        tokens = self._tokens(question)
-        out = Completion(options, TimingsRecorder(time.perf_counter(), self._recorder), self._started)
-        job = self._answer(tokens, out)
-        return AnswerStream(out, self._model.scheduler.submit(job, priority=self._priority, preemptible=True))
+    def _stream_all(self, questions: Sequence[str], options: GenerationOptions) -> list[AnswerStream]:
+        tokens = [self._tokens(question) for question in questions]
+        started = time.perf_counter()
+        outs = [Completion(options, TimingsRecorder(started, self._recorder), self._started) for _ in questions]
+        jobs = [self._answer(question, out) for question, out in zip(tokens, outs, strict=True)]
+        futures = self._model.scheduler.submit_all(jobs, priority=self._priority, preemptible=True)
+        return [AnswerStream(out, future) for out, future in zip(outs, futures, strict=True)]
 
     def _answer(self, question: Sequence[int], out: Completion) -> Job[None]:
         sequences, image = self._sequences, self._image

@@ -33,12 +33,14 @@ _LIST_MARK = re.compile(r"(?:[-*\u2022]|[0-9]{1,2}[.)])\s+")  # of an item in a 
 
 
 def write_report(
-    stream: Callable[[str, GenerationOptions], AnswerStream], attributes: Sequence[str], options: GenerationOptions
+    stream_all: Callable[[Sequence[str], GenerationOptions], list[AnswerStream]],
+    attributes: Sequence[str],
+    options: GenerationOptions,
 ) -> Report:
     """Ask for all fields at once, and put the answers together.
 
     Args:
-        stream: begins an answer.
+        stream_all: begins the answers to several questions.
         attributes: what the bundle judges.
         options: how a field is generated; its length is limited to three sentences and 160 tokens.
 
@@ -53,7 +55,7 @@ def write_report(
         max_tokens=min(options.max_tokens, _MOST_TOKENS),
     )
     questions = [*(ATTRIBUTE.format(attribute=attribute) for attribute in attributes), STRENGTHS, FAULTS, ADVICE]
-    answers = read_all([stream(question, short) for question in questions])
+    answers = read_all(stream_all(questions, short))
     *of_attributes, strengths, faults, advice = map(_sentences, answers)
     texts = [" ".join(found) for found in of_attributes]
     return Report(dict(zip(attributes, texts, strict=True)), tuple(strengths), tuple(faults), " ".join(advice))

@@ -1,6 +1,6 @@
-"""KV kept on disk: the text before every image, and images that were pinned; knows states and keys, not photos.
+"""Keep KV states on disk: the text before every image, and pinned images.
 
-0.5 MiB a token at 7B: embeddings are what is kept of every photo, KV only where somebody asked for it.
+A state takes 0.5 MiB a token at 7B: embeddings are kept of every photo, KV states only where the user asks for it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class KVStateStore:
-    """States of one context on disk.
+    """The KV states of one context on disk.
 
     Args:
-        store: where; None keeps nothing.
+        store: the folder; None keeps nothing.
         context: the KV cache.
         gguf_sha256: the language model file's SHA-256.
         prefix: the tokens before every image.
@@ -51,7 +51,7 @@ class KVStateStore:
         self._build = context.build
 
     def key(self, embeddings: str | None) -> str:
-        """Return the key of an image's state, by the key of its embeddings; None is the text before it alone."""
+        """Return the key of an image's state from that of its embeddings; None stands for the text before it alone."""
         return kv_key(
             embeddings=embeddings,
             gguf_sha256=self._gguf_sha256,
@@ -63,11 +63,11 @@ class KVStateStore:
         )
 
     def has(self, key: str) -> bool:
-        """Whether there is a state under this key, as far as its header says."""
+        """Return whether there is a state under this key; only its header is read."""
         return self._store is not None and self._store.peek(key) is not None
 
     def restore(self, key: str, seq_id: int, n_positions: int) -> bool:
-        """Fill an empty sequence; returns False, and leaves it empty, where there is nothing that can be trusted."""
+        """Load a state into an empty sequence; return False, and leave it empty, if there is none or it is damaged."""
         entry = self._store.get(key) if self._store is not None else None
         if self._store is None or entry is None:
             return False
@@ -81,9 +81,9 @@ class KVStateStore:
         return True
 
     def put(self, key: str, state: npt.NDArray[np.uint8], n_positions: int, *, pinned: bool) -> bool:
-        """Write what :meth:`Context.save` returned; returns whether it is kept."""
+        """Write what :meth:`Context.save` returned; return whether it was kept."""
         return self._store is not None and self._store.put(key, state, {"n_tokens": n_positions}, pinned=pinned)
 
     def delete(self, key: str) -> bool:
-        """Remove a state; returns whether there was one."""
+        """Remove a state; return whether there was one."""
         return self._store is not None and self._store.remove(key)

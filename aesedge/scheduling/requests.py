@@ -1,7 +1,7 @@
-"""What work asks of the language model, and how urgent it is; knows sequences, tokens and rows, not who grants it.
+"""What a job can request of the language model.
 
-Work is a generator: it yields what it wants (:class:`DecodeTokens`, :class:`PrefillEmbeddings`, :class:`Reserve`, or
-:class:`WaitFor`) and gets the answer when it is there. Who runs it is the ``scheduler``.
+A job is a generator: it yields a request (:class:`DecodeTokens`, :class:`PrefillEmbeddings`, :class:`Reserve` or
+:class:`WaitFor`) and receives the result when it is there. The scheduler runs it.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ T = TypeVar("T")
 
 
 class Priority(IntEnum):
-    """Who goes first."""
+    """Which jobs go first."""
 
     INTERACTIVE = 0
-    """Somebody waits for this answer."""
+    """A caller waits for this answer."""
     BATCH = 1
     """One of many photos."""
 
 
 class Slice(NamedTuple):
-    """What one sequence gets in one batch."""
+    """What is appended to one sequence in one batch."""
 
     seq_id: int
     rows: Any
     """Tokens, or embeddings."""
     is_end: bool
-    """Whether they end their part."""
+    """Whether they are the last ones of their part."""
 
 
 @dataclass
 class _Parts:
-    """Pairs of sequence and what is appended to it, one row or more each, and how far that is."""
+    """Pairs of sequence id and what is appended to it, at least one row each, and how many rows are done."""
 
     parts: Sequence[tuple[int, Any]]
     n_done: int = 0
 
     @property
     def n_rows(self) -> int:
-        """Rows in all."""
+        """Number of rows."""
         return sum(len(rows) for _, rows in self.parts)
 
     @property
@@ -74,10 +74,10 @@ class _Parts:
 
 @dataclass
 class DecodeTokens(_Parts):
-    """Tokens for sequences.
+    """Append tokens to sequences.
 
-    The answer is the batch's row of the last token (one part), for a sampler, good until the work yields again; with
-    ``fetch`` it is the logits after each part, float32 [n_parts, n_vocab].
+    The result is the index of the last token in the batch, for a sampler, valid until the next request; with ``fetch``
+    it is the logits after each part, float32 [n_parts, n_vocab].
     """
 
     fetch: bool = False
@@ -86,14 +86,14 @@ class DecodeTokens(_Parts):
 
 @dataclass
 class PrefillEmbeddings(_Parts):
-    """Embeddings for sequences, float32 [n, n_embd] each; the answer is None."""
+    """Append embeddings to sequences, float32 [n, n_embd] each; the result is None."""
 
 
 @dataclass
 class Reserve:
-    """Empty sequences, and cells for what will be appended; the answer is the sequences' ids.
+    """Reserve empty sequences, and KV cells for what will be appended; the result is the sequence ids.
 
-    Cells that were reserved for this work before, and not used, are free again.
+    Cells that this job reserved before and did not use are free again.
     """
 
     n_sequences: int
@@ -102,7 +102,7 @@ class Reserve:
 
 @dataclass
 class WaitFor:
-    """Wait for other work; the answer is None once the condition holds."""
+    """Wait until a condition holds, which another job brings about; the result is None."""
 
     holds: Callable[[], bool]
 
@@ -111,5 +111,5 @@ Request = DecodeTokens | PrefillEmbeddings | Reserve | WaitFor
 Job = Generator[Request, Any, T]
 
 
-class Preempted(Exception):  # noqa: N818 (no error: the work goes on later)
-    """Thrown into work that must make room: what it appended is to go, and to be appended again after new room."""
+class Preempted(Exception):  # noqa: N818 (no error: the job continues later)
+    """Raised in a job that must free its cells: it truncates its sequence, reserves cells, and appends all again."""

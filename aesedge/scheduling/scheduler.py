@@ -1,7 +1,7 @@
-"""Many pieces of work on one KV cache, side by side: batches what they want next; knows sequences and rows, no photos.
+"""Run many jobs on one KV cache: batch what they request next (continuous batching).
 
-One thread runs all of it, and nobody else touches the context. Before every batch the work that came in meanwhile
-joins, and what is finished leaves: continuous batching.
+One thread runs all jobs, and no other thread touches the context. Before every batch new jobs join, and finished ones
+leave.
 """
 
 from __future__ import annotations
@@ -9,104 +9,49 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from aesedge.errors import ContextFullError, UsageError
 from aesedge.llm.context import Aborted
 from aesedge.scheduling.requests import DecodeTokens, Preempted, PrefillEmbeddings, Priority, Reserve, WaitFor
+from aesedge.scheduling.task import JobFuture, Task
 from aesedge.system.fair_lock import FairLock
-from aesedge.system.ordered_map import wait_interruptible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from aesedge.llm import Context
     from aesedge.scheduling.requests import Job, Request
+    from aesedge.scheduling.sequences import SequenceCache
 
 T = TypeVar("T")
 
 
-class SequenceAllocator(Protocol):
-    """Who knows which sequences are free, and what may leave the cache."""
-
-    @property
-    def n_sequences_free(self) -> int:
-        """Sequences that nobody has."""
-
-    def allocate(self, n: int) -> list[int]:
-        """Take empty sequences."""
-
-    def evict_one(self) -> bool:
-        """Let what was not used for longest leave; False if everything is in use."""
-
-
-class JobFuture(Future[T]):
-    """Work that was handed in: a future whose ``cancel`` also stops work that is under way."""
-
-    def __init__(self, priority: Priority) -> None:
-        super().__init__()
-        self.priority = priority
-        self._stop: Callable[[JobFuture[Any]], None] = lambda _ticket: None
-
-    def cancel(self) -> bool:
-        """Have it stopped, within one batch; returns False if it is over already."""
-        if self.done():
-            return False
-        self._stop(self)
-        return True
-
-    def wait(self) -> T:
-        """Return the result; Ctrl-C while waiting stops the work."""
-        try:
-            return wait_interruptible(self)
-        except BaseException:
-            self.cancel()
-            raise
-
-
-class _Task:
-    """Work under way."""
-
-    def __init__(self, work: Job[Any], ticket: JobFuture[Any], arrival: int, *, preemptible: bool) -> None:
-        self.work = work
-        self.ticket = ticket
-        self.order = (ticket.priority, arrival)
-        self.preemptible = preemptible
-        self.request: Request | None = None
-        self.n_reserved = 0
-        self.cancelled = False
-
-    @property
-    def is_preemptible(self) -> bool:
-        """Whether it can be asked to make room now."""
-        return self.preemptible and isinstance(self.request, DecodeTokens)
-
-
 class Scheduler:
-    """The one thread that works on a context.
+    """The one thread that uses a context.
 
     Args:
-        context: the KV cache; whoever made it closes it, after this.
-        keeper: its sequences.
-        turns: whom to wait for before every batch.
+        context: the KV cache; the caller closes it, after the scheduler.
+        sequences: its sequences.
+        lock: held during every batch.
         n_ubatch: positions of one image or of one text in a batch.
     """
 
     def __init__(
-        self, context: Context, keeper: SequenceAllocator, turns: FairLock | None = None, *, n_ubatch: int
+        self, context: Context, sequences: SequenceCache, lock: FairLock | None = None, *, n_ubatch: int
     ) -> None:
         self._context = context
-        self._allocator = keeper
-        self._lock = turns or FairLock()
+        self._sequences = sequences
+        self._lock = lock or FairLock()
         self._n_ubatch = n_ubatch
         self._changed = threading.Condition()
-        self._inbox: list[_Task] = []
-        self._tasks: list[_Task] = []
-        self._in_batch: list[_Task] = []
-        self._rows_turn = True
+        self._inbox: list[Task] = []
+        self._tasks: list[Task] = []
+        self._in_batch: list[Task] = []
+        self._embeddings_next = True
         self._aborted = False
         self._closing = False
         self._count = itertools.count()
@@ -116,41 +61,47 @@ class Scheduler:
         self._finalizer = weakref.finalize(self._thread, _close_at_exit, weakref.ref(self))
 
     def submit(
-        self, work: Job[T], *, priority: Priority = Priority.INTERACTIVE, preemptible: bool = False
+        self, job: Job[T], *, priority: Priority = Priority.INTERACTIVE, preemptible: bool = False
     ) -> JobFuture[T]:
-        """Hand in work.
+        """Queue a job.
 
         Args:
-            work: a generator that was not started.
-            priority: who goes first.
-            preemptible: whether it knows what to do about :class:`Preempted`.
+            job: a generator that was not started.
+            priority: which jobs go first.
+            preemptible: whether it handles :class:`Preempted`.
 
         Raises:
             UsageError: the model was closed.
         """
-        ticket: JobFuture[T] = JobFuture(priority)
-        ticket.set_running_or_notify_cancel()
-        task = _Task(work, ticket, next(self._count), preemptible=preemptible)
-        ticket._stop = lambda _ticket: self._cancel(task)  # noqa: SLF001 (a ticket is the scheduler's own)
+        return self.submit_all([job], priority=priority, preemptible=preemptible)[0]
+
+    def submit_all(
+        self, jobs: Sequence[Job[T]], *, priority: Priority = Priority.INTERACTIVE, preemptible: bool = False
+    ) -> list[JobFuture[T]]:
+        """Queue several jobs at once, so that they share batches from the first one on; see :meth:`submit`."""
+        tasks = [Task(job, JobFuture[T](priority), next(self._count), preemptible=preemptible) for job in jobs]
+        for task in tasks:
+            task.future.on_cancel(partial(self._cancel, task))
         with self._changed:
             if self._closing:
-                work.close()
+                for job in jobs:
+                    job.close()
                 raise UsageError("this model was closed")
-            self._inbox.append(task)
+            self._inbox += tasks
             self._changed.notify_all()
-        return ticket
+        return [task.future for task in tasks]
 
     def call(self, function: Callable[[], T], *, priority: Priority = Priority.INTERACTIVE) -> JobFuture[T]:
-        """Have a function run between two batches, on the thread that owns the context."""
+        """Run a function between two batches, on the scheduler's thread."""
 
-        def work() -> Job[T]:
-            yield from ()  # a generator that wants nothing
+        def job() -> Job[T]:
+            yield from ()  # a generator without requests
             return function()
 
-        return self.submit(work(), priority=priority)
+        return self.submit(job(), priority=priority)
 
     def close(self) -> None:
-        """Stop everything; who waits gets a UsageError. Closing twice does nothing."""
+        """Stop all jobs; waiting callers get a UsageError. Closing twice does nothing."""
         with self._changed:
             self._closing = True
             for task in self._inbox + self._tasks:
@@ -161,7 +112,7 @@ class Scheduler:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _cancel(self, task: _Task) -> None:
+    def _cancel(self, task: Task) -> None:
         with self._changed:
             task.cancelled = True
             if self._in_batch and all(t.cancelled for t in self._in_batch):
@@ -179,79 +130,80 @@ class Scheduler:
             for task in [t for t in self._tasks if t.cancelled]:
                 self._end(task)
             for task in arrived:
-                if not task.ticket.done():
+                if not task.future.done():
                     self._resume(task, None)
             if closing and not self._tasks:
                 return
             try:
                 self._step()
-            except Exception as error:  # noqa: BLE001 (a mistake of ours must not leave anybody waiting for ever)
+            except Exception as error:  # noqa: BLE001 (a bug of ours must not leave callers waiting)
                 for task in list(self._tasks):
                     self._fail(task, error)
 
     def _step(self) -> None:
-        """Grant what can be granted, then run one batch."""
-        granted = self._grant()
-        waiting_rows = [t for t in self._tasks if isinstance(t.request, PrefillEmbeddings)]
-        waiting_tokens = [t for t in self._tasks if isinstance(t.request, DecodeTokens)]
-        first = min([*waiting_rows[:1], *waiting_tokens[:1]], key=lambda t: t.order[0], default=None)
+        """Resume jobs whose requests need no batch, then run one batch."""
+        resumed = self._resume_waiting()
+        embeddings = [t for t in self._tasks if isinstance(t.request, PrefillEmbeddings)]
+        tokens = [t for t in self._tasks if isinstance(t.request, DecodeTokens)]
+        first = min([*embeddings[:1], *tokens[:1]], key=lambda t: t.order[0], default=None)
         if first is not None:
-            tied = waiting_rows and waiting_tokens and waiting_rows[0].order[0] == waiting_tokens[0].order[0]
-            rows = self._rows_turn if tied else isinstance(first.request, PrefillEmbeddings)
-            self._rows_turn = not rows
-            if rows:
-                self._append_rows(waiting_rows[0])
+            tied = embeddings and tokens and embeddings[0].order[0] == tokens[0].order[0]
+            first_embeddings = self._embeddings_next if tied else isinstance(first.request, PrefillEmbeddings)
+            self._embeddings_next = not first_embeddings
+            if first_embeddings:
+                self._append_embeddings(embeddings[0])
             else:
-                self._append_tokens(waiting_tokens)
-        elif not granted:
-            self._nothing_moves()
+                self._append_tokens(tokens)
+        elif not resumed:
+            self._fail_newest()
 
-    def _grant(self) -> bool:
-        """Answer those who wait for others or for room, the first first; returns whether anybody was answered."""
-        granted = False
+    def _resume_waiting(self) -> bool:
+        """Resume jobs waiting for a condition or for KV cells, oldest first; return True if any was resumed."""
+        resumed = False
         for task in list(self._tasks):
             if isinstance(task.request, WaitFor) and task.request.holds():
                 self._resume(task, None)
-                granted = True
+                resumed = True
         for task in list(self._tasks):
-            room = task.request
-            if isinstance(room, Reserve):
-                if not self._find_room(room):
-                    break  # those behind it must not take what it waits for
-                task.n_reserved = room.n_cells
-                self._resume(task, self._allocator.allocate(room.n_sequences))
-                granted = True
-        return granted
+            request = task.request
+            if isinstance(request, Reserve):
+                if not self._make_room(request):
+                    break  # newer jobs must not take the cells that it waits for
+                task.n_reserved = request.n_cells
+                self._resume(task, self._sequences.allocate(request.n_sequences))
+                resumed = True
+        return resumed
 
-    def _find_room(self, room: Reserve) -> bool:
-        while self._n_unreserved() < room.n_cells or self._allocator.n_sequences_free < room.n_sequences:
-            if not self._allocator.evict_one():
+    def _make_room(self, request: Reserve) -> bool:
+        """Evict what is not in use until a request fits; return False if it cannot fit now."""
+        while self._n_unreserved() < request.n_cells or self._sequences.n_sequences_free < request.n_sequences:
+            if not self._sequences.evict_one():
                 return False
         return True
 
     def _n_unreserved(self) -> int:
         return self._context.n_free - sum(t.n_reserved for t in self._tasks)
 
-    def _nothing_moves(self) -> None:
-        """Everybody waits for room, and nobody will give any: the last in line learns it."""
+    def _fail_newest(self) -> None:
+        """Every job waits for KV cells and none can be freed: fail the newest."""
         waiting = [t for t in self._tasks if isinstance(t.request, Reserve)]
         if not waiting:
-            with self._changed:  # only Until is left, for work that was cancelled or is about to come
+            with self._changed:  # only WaitFor is left, on jobs that were cancelled or are about to come
                 if self._tasks and not self._inbox:
                     self._changed.wait(0.01)
             return
-        room = waiting[-1].request
-        assert isinstance(room, Reserve)  # noqa: S101 (for mypy)
+        request = waiting[-1].request
+        assert isinstance(request, Reserve)  # noqa: S101 (for mypy)
         self._fail(
             waiting[-1],
             ContextFullError(
-                f"{room.n_cells} more positions and {room.n_sequences} sequences do not fit: "
-                f"{max(0, self._n_unreserved())} of {self._context.n_ctx} and {self._allocator.n_sequences_free} are "
-                "free; ask something shorter, close conversations that are done with, or use a larger --ctx"
+                f"{request.n_cells} more positions and {request.n_sequences} sequences do not fit: "
+                f"{max(0, self._n_unreserved())} of {self._context.n_ctx} and {self._sequences.n_sequences_free} are "
+                "free; ask something shorter, close conversations, or use a larger --ctx"
             ),
         )
 
-    def _append_rows(self, task: _Task) -> None:
+    def _append_embeddings(self, task: Task) -> None:
         request = task.request
         assert isinstance(request, PrefillEmbeddings)  # noqa: S101 (for mypy)
         n = request.n_next(self._n_ubatch)
@@ -266,14 +218,14 @@ class Scheduler:
         if not request.n_left:
             self._resume(task, None)
 
-    def _append_tokens(self, tasks: list[_Task]) -> None:
-        """Fill one batch: first come first served; single tokens of the less urgent ride along, their texts do not."""
+    def _append_tokens(self, tasks: list[Task]) -> None:
+        """Run one batch: the oldest jobs of the highest priority, and single tokens of the others."""
         left = self._context.n_batch
         top = tasks[0].order[0]
-        chosen: list[tuple[_Task, DecodeTokens, int]] = []
+        chosen: list[tuple[Task, DecodeTokens, int]] = []
         for task in tasks:
             request = task.request
-            if not isinstance(request, DecodeTokens):  # it has just been asked to make room
+            if not isinstance(request, DecodeTokens):  # it has just been preempted
                 continue
             n = min(request.n_next(self._n_ubatch), left)
             if n < 1 or (task.order[0] != top and request.n_left > 1):
@@ -281,12 +233,12 @@ class Scheduler:
             if self._have_cells(task, n, planned=sum(n for _, _, n in chosen)):
                 chosen.append((task, request, n))
                 left -= n
-        # Making room for one may have taken the sequence of another.
+        # Making room for one may have preempted another.
         chosen = [(task, request, n) for task, request, n in chosen if task.request is request]
         if chosen:
             self._append_chosen(chosen)
 
-    def _append_chosen(self, chosen: list[tuple[_Task, DecodeTokens, int]]) -> None:
+    def _append_chosen(self, chosen: list[tuple[Task, DecodeTokens, int]]) -> None:
         slices = [request.slices(n) for _, request, n in chosen]
         everything = [piece for of_one in slices for piece in of_one]
         rows: list[int] = []
@@ -296,10 +248,10 @@ class Scheduler:
             rows[:] = self._context.append(parts, [piece.is_end for piece in everything])
 
         if not self._decode([task for task, _, _ in chosen], run, tell=len(chosen) == 1):
-            for one in chosen if len(chosen) > 1 and not self._aborted else []:  # who of them is at fault?
+            for one in chosen if len(chosen) > 1 and not self._aborted else []:  # which of them fails?
                 self._append_chosen([one])
             return
-        answers: list[tuple[_Task, Any]] = []
+        answers: list[tuple[Task, Any]] = []
         next_row = iter(rows)
         for (task, request, n), of_one in zip(chosen, slices, strict=True):
             task.n_reserved = max(0, task.n_reserved - n)
@@ -313,10 +265,10 @@ class Scheduler:
         for task, answer in answers:
             self._resume(task, answer)
 
-    def _have_cells(self, task: _Task, n: int, planned: int = 0) -> bool:
-        """See that a task can append n tokens beside the planned ones; make room, or let it wait or fail."""
+    def _have_cells(self, task: Task, n: int, planned: int = 0) -> bool:
+        """Make room for n tokens of a task beside the planned ones; return False if it has to wait, or failed."""
         while self._n_unreserved() + min(task.n_reserved, n) < n + planned:
-            if self._allocator.evict_one():
+            if self._sequences.evict_one():
                 continue
             victims = [t for t in self._tasks if t.is_preemptible and t.order > task.order]
             if victims:
@@ -337,8 +289,8 @@ class Scheduler:
                 return False
         return True
 
-    def _decode(self, tasks: list[_Task], run: Callable[[], None], *, tell: bool = True) -> bool:
-        """Run a batch; returns whether it ran. If it fails, those in it are told so if they are to be told."""
+    def _decode(self, tasks: list[Task], run: Callable[[], None], *, tell: bool = True) -> bool:
+        """Run a batch and return whether it succeeded; with ``tell``, fail its tasks if it did not."""
         self._aborted = False
         with self._changed:
             if all(t.cancelled for t in tasks):
@@ -351,7 +303,7 @@ class Scheduler:
         except Aborted:
             self._aborted = True
             return False
-        except Exception as error:  # noqa: BLE001 (handed to those who asked)
+        except Exception as error:  # noqa: BLE001 (raised where the result is awaited)
             for task in tasks if tell else []:
                 self._fail(task, error)
             return False
@@ -361,43 +313,44 @@ class Scheduler:
                 self._context.abort.clear()
         return True
 
-    def _preempt(self, task: _Task) -> None:
+    def _preempt(self, task: Task) -> None:
+        """Have a task free its cells, and continue when there is room again."""
         task.n_reserved = 0
-        self._move(task, lambda: task.work.throw(Preempted()))
+        self._move(task, lambda: task.job.throw(Preempted()))
 
-    def _fail(self, task: _Task, error: Exception) -> None:
-        self._move(task, lambda: task.work.throw(error))
+    def _fail(self, task: Task, error: Exception) -> None:
+        self._move(task, lambda: task.job.throw(error))
 
-    def _resume(self, task: _Task, answer: object) -> None:
-        self._move(task, lambda: task.work.send(answer))
+    def _resume(self, task: Task, answer: object) -> None:
+        self._move(task, lambda: task.job.send(answer))
 
-    def _move(self, task: _Task, go: Callable[[], Request]) -> None:
-        """Let work go on to its next request, or to its end."""
+    def _move(self, task: Task, go: Callable[[], Request]) -> None:
+        """Run a job to its next request, or to its end."""
         try:
             task.request = go()
-            if isinstance(task.request, Reserve):  # what was reserved before is not wanted any more
+            if isinstance(task.request, Reserve):  # which replaces the one before
                 task.n_reserved = 0
         except StopIteration as stop:
             self._end(task, result=stop.value)
-        except BaseException as error:  # noqa: BLE001 (handed to whoever waits)
+        except BaseException as error:  # noqa: BLE001 (raised where the result is awaited)
             self._end(task, error=error)
 
-    def _end(self, task: _Task, *, result: object = None, error: BaseException | None = None) -> None:
+    def _end(self, task: Task, *, result: object = None, error: BaseException | None = None) -> None:
         if task in self._tasks:
             self._tasks.remove(task)
         task.request, task.n_reserved = None, 0
         if task.cancelled and error is None:
             try:
-                task.work.close()
-            except BaseException as raised:  # noqa: BLE001 (handed to whoever waits)
+                task.job.close()
+            except BaseException as raised:  # noqa: BLE001 (raised where the result is awaited)
                 error = raised
             error = error or UsageError(
                 "this was stopped: " + ("the model was closed" if self._closing else "cancelled")
             )
         if error is not None:
-            task.ticket.set_exception(error)
+            task.future.set_exception(error)
         else:
-            task.ticket.set_result(result)
+            task.future.set_result(result)
 
 
 def _close_at_exit(scheduler: weakref.ref[Scheduler]) -> None:

@@ -1,8 +1,7 @@
-"""What is in the KV cache and who may use its sequences; knows rows and tokens, not photos or questions.
+"""Allocate the sequences of a KV cache to images and conversations, and evict the least recently used.
 
-The text before the image is the same for all: it is prefilled once, and every image continues from it. What has to
-leave for lack of room, least recently used first, comes back by itself when it is needed again. Everything here runs
-on the scheduler's thread.
+All images continue from one prefix, the text before the image, which is prefilled once. What was evicted is loaded
+again when it is needed. Everything here runs on the scheduler's thread.
 """
 
 from __future__ import annotations
@@ -25,28 +24,28 @@ _PREFIX_SEQ = 0
 
 
 class CachedSequence:
-    """Something that is, was or will be in the KV cache under a sequence of its own."""
+    """An entry that owns one KV sequence while it is resident."""
 
     def __init__(self) -> None:
         self.seq_id: int | None = None
         self.n_users = 0
-        """How many pieces of work rely on it now: it stays while there are any."""
+        """Number of running jobs that use it; it is not evicted while there are any."""
         self.loading = False
-        """Whether some work is bringing it in."""
+        """Whether a job is loading it."""
 
     def is_resident(self) -> bool:
-        """Whether it is in the cache now; every wait may change that."""
+        """Whether it is in the KV cache now; every request of a job may change that."""
         return self.seq_id is not None
 
 
 class CachedImage(CachedSequence):
-    """An image.
+    """An image in the KV cache.
 
     Args:
         rows: returns its embeddings, float32 [n_image_tokens, n_embd].
-        n_rows: how many there are.
-        restore: puts it into an empty sequence without computing it, where its keys and values were kept; returns
-            whether it did.
+        n_rows: n_image_tokens.
+        restore: loads its KV state from disk into an empty sequence; returns whether there was one. None where it was
+            not kept.
     """
 
     def __init__(
@@ -60,14 +59,14 @@ class CachedImage(CachedSequence):
         self.n_rows = n_rows
         self.restore = restore
         self.restored = False
-        """Whether it came back by :attr:`restore` the last time."""
+        """Whether :attr:`restore` loaded it the last time."""
 
 
 class SequenceCache:
     """The sequences of one context.
 
     Args:
-        context: an empty KV cache; whoever made it closes it.
+        context: an empty KV cache; the caller closes it.
         n_prefix: tokens before every image.
     """
 
@@ -75,39 +74,39 @@ class SequenceCache:
         self.context = context
         self.n_prefix = n_prefix
         self._free_seq_ids = list(range(context.n_seq_max - 1, _PREFIX_SEQ, -1))
-        self._inside: list[CachedSequence] = []  # least recently used first
+        self._resident_entries: list[CachedSequence] = []  # least recently used first
 
     def prefill_prefix(self, prefix: Sequence[int]) -> Job[None]:
-        """Put the text that comes before every image into the cache."""
+        """Prefill the text before every image."""
         yield DecodeTokens([(_PREFIX_SEQ, prefix)])
 
     @property
     def prefix_seq_id(self) -> int:
-        """The sequence of the text before every image."""
+        """Sequence id of the text before every image."""
         return _PREFIX_SEQ
 
     def n_positions(self, image: CachedImage) -> int:
-        """Positions of an image and of the text before it."""
+        """Return the positions of an image and of the text before it."""
         return self.n_prefix + image.n_rows
 
     @property
     def n_cells(self) -> int:
-        """Cells for images and what is asked about them."""
+        """KV cells for images and questions."""
         return self.context.n_ctx - self.n_prefix
 
     def acquire(self, image: CachedImage, *, n_forks: int = 0, n_cells: int = 0) -> Job[tuple[list[int], bool]]:
-        """See that an image is in the cache, together with room for what will be asked about it.
+        """Load an image if it is not resident, and reserve room for questions about it.
 
-        Image and room are asked for at once, and the image may leave while its own work waits: work that held the one
-        while it waits for the other would stop all others that do the same.
+        Both are reserved in one request, and the image may be evicted while the job waits for it: jobs that hold an
+        image while they wait for cells would block each other.
 
         Args:
-            image: which; whoever relies on it afterwards says so with :meth:`using`.
-            n_forks: how many sequences that begin with the image are wanted; ``release`` returns them.
-            n_cells: how many cells will be appended to them in all.
+            image: the image; use :meth:`pinned` while it is needed afterwards.
+            n_forks: number of sequences to create as copies of the image; ``release`` returns them.
+            n_cells: cells that will be appended to them in all.
 
         Returns:
-            The forks, and whether the image had to be brought in.
+            The forks' sequence ids, and whether the image was loaded.
         """
         while True:
             while image.loading:
@@ -126,15 +125,15 @@ class SequenceCache:
             self.release(forks)
 
     def acquire_batch(self, images: Sequence[CachedImage], *, n_forks: int, n_cells: int) -> Job[list[list[int]]]:
-        """Bring in several images at once that nobody has asked for before; their rows share batches.
+        """Load several images that no other job uses yet; their embeddings share batches.
 
         Args:
-            images: which; whoever relies on them afterwards says so with :meth:`using`.
-            n_forks: how many sequences that begin with each are wanted; ``release`` returns them.
-            n_cells: how many cells will be appended to those of each image in all.
+            images: the images; use :meth:`pinned` while they are needed afterwards.
+            n_forks: number of sequences to create as copies of each; ``release`` returns them.
+            n_cells: cells that will be appended to those of each image in all.
 
         Returns:
-            The forks of each.
+            The forks' sequence ids, for each image.
         """
         for image in images:
             image.loading = True
@@ -174,31 +173,31 @@ class SequenceCache:
         return forks
 
     @contextmanager
-    def pinned(self, resident: CachedSequence) -> Iterator[None]:
-        """Keep something from being evicted."""
-        resident.n_users += 1
+    def pinned(self, entry: CachedSequence) -> Iterator[None]:
+        """Keep an entry from being evicted."""
+        entry.n_users += 1
         try:
             yield
         finally:
-            resident.n_users -= 1
+            entry.n_users -= 1
 
-    def attach(self, resident: CachedSequence, seq_id: int) -> None:
-        """Let something keep a sequence of its own, until it is evicted."""
-        resident.seq_id = seq_id
-        self._inside.append(resident)
+    def attach(self, entry: CachedSequence, seq_id: int) -> None:
+        """Give an entry its sequence, until it is evicted."""
+        entry.seq_id = seq_id
+        self._resident_entries.append(entry)
 
-    def _touch(self, resident: CachedSequence) -> None:
-        self._inside.remove(resident)
-        self._inside.append(resident)
+    def _touch(self, entry: CachedSequence) -> None:
+        self._resident_entries.remove(entry)
+        self._resident_entries.append(entry)
 
     def allocate(self, n: int) -> list[int]:
-        """Take empty sequences; ``release`` returns them."""
+        """Return ids of empty sequences; ``release`` returns them."""
         if n > len(self._free_seq_ids):
             raise ContextFullError(f"{n} sequences are wanted, {len(self._free_seq_ids)} are free")
         return [self._free_seq_ids.pop() for _ in range(n)]
 
     def release(self, seq_ids: Sequence[int]) -> None:
-        """Empty sequences and let others have them."""
+        """Empty sequences and make them available again."""
         for seq_id in seq_ids:
             if self.context.is_open:
                 self.context.truncate(seq_id, 0)
@@ -206,19 +205,19 @@ class SequenceCache:
 
     @property
     def n_sequences_free(self) -> int:
-        """Sequences that nobody has."""
+        """Number of sequences that can be allocated."""
         return len(self._free_seq_ids)
 
     def evict_one(self) -> bool:
-        """Let what was not used for longest leave; False if everything is in use."""
-        idle = next((r for r in self._inside if not r.n_users), None)
+        """Evict the least recently used entry; return False if all are in use."""
+        idle = next((r for r in self._resident_entries if not r.n_users), None)
         if idle is not None:
             self.evict(idle)
         return idle is not None
 
-    def evict(self, resident: CachedSequence) -> None:
-        """Take something out of the cache; does nothing if it is not there."""
-        if resident.seq_id is not None:
-            self._inside.remove(resident)
-            self.release([resident.seq_id])
-            resident.seq_id = None
+    def evict(self, entry: CachedSequence) -> None:
+        """Remove an entry from the KV cache; does nothing if it is not resident."""
+        if entry.seq_id is not None:
+            self._resident_entries.remove(entry)
+            self.release([entry.seq_id])
+            entry.seq_id = None
