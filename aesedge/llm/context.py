@@ -7,6 +7,7 @@ and a full cache; all of this is checked here first.
 from __future__ import annotations
 
 import ctypes
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -284,8 +285,9 @@ class Context(Closing):
         """
         self._check_seq_ids(seq_ids)
         self._check_free(len(seq_ids))
-        before = {int(s): self._cells.n_positions(int(s)) for s in np.unique(seq_ids)}
-        longest = max((n + int(np.count_nonzero(seq_ids == s)) for s, n in before.items()), default=0)
+        added = Counter(seq_ids.tolist())
+        before = {seq_id: self._cells.n_positions(seq_id) for seq_id in added}
+        longest = max((n + added[seq_id] for seq_id, n in before.items()), default=0)
         if longest > self.model.n_ctx_train:
             raise ContextFullError(
                 f"position {longest} is beyond the {self.model.n_ctx_train} that the model was trained for; ask "
@@ -315,10 +317,11 @@ class Context(Closing):
         embeddings: npt.NDArray[np.float32] | None,
     ) -> None:
         """Decode one batch and count its cells."""
+        added: Counter[int] = Counter()
         positions = np.empty(len(seq_ids), np.int32)
-        indices = {int(seq_id): np.flatnonzero(seq_ids == seq_id) for seq_id in np.unique(seq_ids)}
-        for seq_id, mine in indices.items():
-            positions[mine] = self._cells.n_positions(seq_id) + np.arange(len(mine))
+        for i, seq_id in enumerate(seq_ids.tolist()):
+            positions[i] = self._cells.n_positions(seq_id) + added[seq_id]
+            added[seq_id] += 1
         outputs = np.zeros(len(seq_ids), np.int8)
         outputs[wanted if self._on_node is None else slice(None)] = 1
         binding.clear_log()
@@ -331,8 +334,8 @@ class Context(Closing):
             raise Aborted
         if status != 0:
             raise InferenceError(f"llama.cpp stopped with code {status}: {binding.reason()}")
-        for seq_id, mine in indices.items():
-            self._cells.append(seq_id, len(mine))
+        for seq_id, n in added.items():
+            self._cells.append(seq_id, n)
 
     def logits(self, index: int) -> npt.NDArray[np.float32]:
         """Return a copy of the logits after a token of the last batch, float32 [n_vocab]."""

@@ -18,12 +18,13 @@ class KVCells:
 
     def __init__(self, n_cells: int) -> None:
         self._n_holders = np.zeros(n_cells, np.int32)
+        self._free = list(range(n_cells - 1, -1, -1))
         self._cells: dict[int, npt.NDArray[np.int32]] = {}
 
     @property
     def n_free(self) -> int:
         """Number of cells that no sequence holds."""
-        return int(np.count_nonzero(self._n_holders == 0))
+        return len(self._free)
 
     def n_positions(self, seq_id: int) -> int:
         """Return the number of positions in a sequence, which is the next position."""
@@ -31,11 +32,11 @@ class KVCells:
 
     def append(self, seq_id: int, n: int) -> None:
         """Add n cells to a sequence; the caller has checked ``n_free``."""
-        free = np.flatnonzero(self._n_holders == 0)[:n].astype(np.int32)
-        if len(free) < n:
-            raise ValueError(f"{n} cells wanted, {len(free)} free")
-        self._n_holders[free] += 1
-        self._cells[seq_id] = np.concatenate([self._cells.get(seq_id, _EMPTY), free])
+        if n > len(self._free):
+            raise ValueError(f"{n} cells wanted, {len(self._free)} free")
+        taken = [self._free.pop() for _ in range(n)]
+        self._n_holders[taken] = 1
+        self._cells[seq_id] = np.append(self._cells.get(seq_id, _EMPTY), np.array(taken, np.int32))
 
     def share(self, source: int, target: int) -> None:
         """Add the cells of ``source`` to the empty sequence ``target``."""
@@ -46,5 +47,7 @@ class KVCells:
     def truncate(self, seq_id: int, n_positions: int) -> None:
         """Remove all but the first positions of a sequence."""
         cells = self._cells.get(seq_id, _EMPTY)
-        self._n_holders[cells[n_positions:]] -= 1
+        left = cells[n_positions:]
+        self._n_holders[left] -= 1
+        self._free += left[self._n_holders[left] == 0].tolist()
         self._cells[seq_id] = cells[:n_positions]

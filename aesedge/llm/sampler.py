@@ -72,7 +72,8 @@ class Sampler(Closing):
         lib = self._lib = binding.load()
         self._grammar = grammar
         self._chain: Any = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        if sampling.temperature == 0:
+        self._greedy = sampling.temperature == 0
+        if self._greedy:
             self._add(lib.llama_sampler_init_greedy())
             return
         if sampling.top_k:
@@ -111,6 +112,8 @@ class Sampler(Closing):
         """
         logits = context.logits(row)
         context.model.check_logits(logits)  # llama.cpp's chain ends the process over them
+        if self._grammar is None and self._greedy:
+            return int(logits.argmax())
         if self._grammar is None:
             return int(self._lib.llama_sampler_sample(self._chain, context.handle, row))
         token = self._choose(self._grammar, logits)
