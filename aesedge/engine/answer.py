@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aesedge.engine.completion import Completion
+    from aesedge.engine.logprobs import TokenLogprob
     from aesedge.engine.results import FinishReason
     from aesedge.engine.timings import Timings
     from aesedge.scheduling.task import JobFuture
@@ -34,6 +35,8 @@ class Answer:
     ``cancelled``: the stream was closed."""
     timings: Timings
     """Of this answer alone, from the question on."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of its tokens, with ``top_logprobs``."""
 
     @property
     def n_tokens(self) -> int:
@@ -118,6 +121,7 @@ class AnswerStream(Closing):
             tokens=tuple(done.tokens),
             finish_reason=self.finish_reason or "cancelled",
             timings=done.recorder.timings,
+            logprobs=tuple(done.logprobs),
         )
 
     def _raise_failure(self) -> None:

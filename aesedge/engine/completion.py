@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aesedge.engine.generation_options import GenerationOptions
+    from aesedge.engine.logprobs import TokenLogprob
     from aesedge.engine.results import FinishReason
     from aesedge.engine.timings import TimingsRecorder
 
@@ -33,6 +34,10 @@ class Completion:
         """Text to be read; None after the last."""
         self.text = ""
         self.tokens: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        """Of those tokens, where the options ask for them."""
+        self.n_prompt = self.n_reused = 0
+        """Positions before the answer, and how many of them the KV cache held."""
         self.finish_reason: FinishReason | None = None
         self._held = ""
         self._begun: float | None = None
@@ -46,6 +51,11 @@ class Completion:
     def begin(self) -> None:
         """Note that its prefill begins."""
         self._begun = time.perf_counter()
+
+    def prompt(self, n_prompt: int, n_reused: int) -> None:
+        """Note how long its prompt is, and how much of that the KV cache held."""
+        self.n_prompt, self.n_reused = n_prompt, n_reused
+        self.recorder.add(n_prompt=n_prompt, n_reused=n_reused)
 
     def add(self, token: int, piece: str) -> None:
         """Add a token, and the text that may be shown now."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aesedge.engine.answer import Answer
     from aesedge.engine.generation_options import GenerationKeywords
     from aesedge.engine.internals import Internals
+    from aesedge.scheduling.scheduler import JobFuture
     from aesedge.scheduling.sequences import CachedImage
 
 
@@ -81,7 +82,20 @@ class Conversation(Closing):
         check_question(question)
         started = time.perf_counter()
         out = Completion(chosen, TimingsRecorder(started), started)
-        return AnswerStream(out, self._internals.scheduler.submit(self._turn(question, out), preemptible=True))
+        return AnswerStream(out, self.submit(question, out))
+
+    def submit(self, question: str, out: Completion) -> JobFuture[None]:
+        """Ask the next question, for readers of their own; for aesedge's own commands."""
+        return self._internals.scheduler.submit(self._turn(question, out), preemptible=True)
+
+    def restart(self, turns: Sequence[tuple[str, str]]) -> None:
+        """Remember other turns, by their texts; what the KV cache holds of them is not computed again.
+
+        Args:
+            turns: question and answer of each. Not while a question is being answered.
+        """
+        llm = self._internals.llm
+        self._turns = [Turn(question, text, tuple(llm.tokenize(text))) for question, text in turns]
 
     def undo(self) -> str:
         """Forget the last turn and return its question.
@@ -146,7 +160,7 @@ class Conversation(Closing):
         sequences, context = self._sequences, self._sequences.context
         n_base = sequences.n_positions(self._image)
         n_same = self._truncate(seq_id, tokens)
-        out.recorder.add(n_prompt=n_base + len(tokens), n_reused=n_base + n_same)
+        out.prompt(n_base + len(tokens), n_base + n_same)
         try:
             yield from write(sequences, seq_id, tokens[n_same:], started, out)
         finally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from aesedge.engine.logprobs import token_logprob
 from aesedge.engine.rating import LabelTokens, rate
 from aesedge.errors import ContextFullError
 from aesedge.llm import GrammarState, Sampler, Step
@@ -172,7 +173,8 @@ def teacher_forced(seq_id: int, prompt: Sequence[int], answer: Sequence[int]) ->
 
 def sampler_of(model: LanguageModel, options: GenerationOptions) -> Sampler:
     """Return the sampler of an answer; the caller closes it."""
-    return Sampler(options, GrammarState(model, options.grammar) if options.grammar is not None else None)
+    grammar = GrammarState(model, options.grammar) if options.grammar is not None else None
+    return Sampler(options, grammar, forces=options.top_logprobs is None)
 
 
 def n_cells_to_start(prompt: Sequence[int], first: Step, options: GenerationOptions) -> int:
@@ -209,6 +211,9 @@ def write(sequences: SequenceCache, seq_id: int, prompt: Sequence[int], started:
             if step is not started[1]:
                 row = yield from _append(context, seq_id, n_start, step.tokens, [*prompt, *out.tokens])
             step = sampler.step(context, row)
+            if options.top_logprobs is not None and step.tokens:
+                logits = context.logits(row)
+                out.logprobs.append(token_logprob(context.model, logits, step.tokens[0], options.top_logprobs))
     except GeneratorExit:
         out.finish(stream.finish(), "cancelled")
         raise

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_MAX_TOKENS = 512  # LLaVA's own limit
 _MOST_TOKENS = 1 << 20
 _MOST_SECONDS = 86_400  # a day
+MOST_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,8 @@ class GenerationOptions(Sampling):
     deadline: float | None = None
     """Seconds until the answer must have ended, counted from :meth:`Model.look` for a photo and from the question in a
     conversation. The answer then comes sentence by sentence, and ends with the last whole one."""
+    top_logprobs: int | None = None
+    """Report the log-probability of each token, and of so many of the likeliest beside it; None reports none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,6 +49,8 @@ class GenerationOptions(Sampling):
             check_whole("sentences", self.sentences, 1, _MOST_TOKENS)
         if self.deadline is not None:
             check_real("deadline", self.deadline, 0, _MOST_SECONDS, open_below=True)
+        if self.top_logprobs is not None:
+            check_whole("top_logprobs", self.top_logprobs, 0, MOST_TOP_LOGPROBS)
         if self.grammar is not None and not isinstance(self.grammar, Grammar):
             raise UsageError(
                 f"grammar is a {type(self.grammar).__name__}; it must be an aesedge.Grammar, "
@@ -74,6 +79,7 @@ class GenerationKeywords(TypedDict, total=False):
     sentences: int | None
     grammar: Grammar | None
     deadline: float | None
+    top_logprobs: int | None
 
 
 def with_keywords(options: GenerationOptions | None, keywords: GenerationKeywords) -> GenerationOptions:

@@ -242,7 +242,7 @@ class Photo(Closing):
             seq_ids = yield from acquire(sequences, image, out.recorder, n_forks=1, n_cells=n_cells)
             try:
                 n_image = sequences.n_positions(image)
-                out.recorder.add(n_prompt=n_image + len(question), n_reused=n_image)
+                out.prompt(n_image + len(question), n_image)
                 with sequences.pinned(image):
                     yield from write(sequences, seq_ids[0], question, started, out)
             finally:

@@ -66,9 +66,11 @@ class Sampler(Closing):
     Args:
         sampling: how tokens are chosen.
         grammar: what the answer may look like; closed together with the sampler.
+        forces: whether steps hold the tokens too which no choice is left about; without, each is a step of its own.
     """
 
-    def __init__(self, sampling: Sampling, grammar: GrammarState | None = None) -> None:
+    def __init__(self, sampling: Sampling, grammar: GrammarState | None = None, *, forces: bool = True) -> None:
+        self._forces = forces
         lib = self._lib = binding.load()
         self._grammar = grammar
         self._chain: Any = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
@@ -102,7 +104,7 @@ class Sampler(Closing):
 
     def _followed(self, tokens: list[int]) -> Step:
         assert self._grammar is not None  # noqa: S101 (for the type checker; both callers have looked)
-        tokens = tokens + self._grammar.forced()
+        tokens = tokens + (self._grammar.forced() if self._forces else [])
         return Step(tokens, ended=self._grammar.is_over)
 
     def sample(self, context: Context, row: int) -> int:

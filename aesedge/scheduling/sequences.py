@@ -157,7 +157,8 @@ class SequenceCache:
                 image.restored = image.restore is not None and image.restore(seq_id)
                 if not image.restored:
                     self.context.fork(_PREFIX_SEQ, seq_id)
-                    new.append((seq_id, image.rows()))
+                    if image.n_rows:  # a conversation without a photo continues from the prefix alone
+                        new.append((seq_id, image.rows()))
             if new:
                 yield PrefillEmbeddings(new)
         except BaseException:
