@@ -20,6 +20,8 @@ from aesedge.llm import Context, LanguageModel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from serving import Running
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -105,3 +107,12 @@ def photo_path(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     drawn_photo().save(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server with pocket that asks for no key."""
+    from serving import serving
+
+    with serving(options={"cache_folder": tmp_path_factory.mktemp("cache")}) as running:
+        yield running

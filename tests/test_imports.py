@@ -30,6 +30,7 @@ ORDER = (
     "tuning",
     "bench",
     "eval",
+    "serve",
     "cli",
 )
 
@@ -40,6 +41,8 @@ HOMES = {
     "llguidance": "aesedge/llm/",
     "filelock": "aesedge/cache/",
     "matplotlib": "aesedge/bench/plot.py",
+    "starlette": "aesedge/serve/",
+    "uvicorn": "aesedge/serve/",
     "typer": "aesedge/cli/",
     "rich": "aesedge/cli/",
     "aesedge_export": "aesedge/cli/",

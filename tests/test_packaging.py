@@ -109,6 +109,7 @@ def test_wheel_offers_the_extras_of_the_contract(metadata: Message) -> None:
         "photo",
         "plot",
         "eval",
+        "serve",
         "dev",
     }
 

@@ -24,6 +24,7 @@ from aesedge.cli.import_pair import import_pair
 from aesedge.cli.pull import pull
 from aesedge.cli.quantize import quantize
 from aesedge.cli.run_score import run, score
+from aesedge.cli.serve import serve
 from aesedge.cli.streams import OutputLostError, output_problem, standard_streams
 from aesedge.cli.terminal import print_error, show_remarks
 from aesedge.cli.tune import tune
@@ -39,7 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="AesExpert, the model that judges photographs, on your own machine.",
 )
-for _command in (run, chat, score, export, pull, quantize, bundles, info, verify, cache, doctor, tune):
+for _command in (run, chat, score, export, pull, quantize, bundles, info, verify, cache, doctor, tune, serve):
     app.command()(_command)
 app.command("import")(import_pair)
 app.add_typer(bench, name="bench")

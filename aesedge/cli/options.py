@@ -202,13 +202,13 @@ def expand(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def seconds(text: str | None) -> float | None:
-    """Read the value of ``--deadline``: 8, 8s, 1.5min."""
+def seconds(text: str | None, option: str = "--deadline") -> float | None:
+    """Read the value of ``--deadline`` or another time: 8, 8s, 1.5min."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min)?", text.strip())
     if match is None:
-        raise UsageError(f"--deadline {text!r} is no time; write seconds, e.g. 8s, or minutes, e.g. 1.5min")
+        raise UsageError(f"{option} {text!r} is no time; write seconds, e.g. 8s, or minutes, e.g. 1.5min")
     return float(match[1]) * (60 if match[2] == "min" else 1)
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from aesedge.engine.answer import Answer
     from aesedge.engine.generation_options import GenerationKeywords
     from aesedge.engine.internals import Internals
-    from aesedge.scheduling.scheduler import JobFuture
     from aesedge.scheduling.sequences import CachedImage
+    from aesedge.scheduling.task import JobFuture
 
 
 @dataclass(frozen=True)

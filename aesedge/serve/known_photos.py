@@ -1,0 +1,190 @@
+"""Photos that clients have sent and may ask about again, with their ratings and conversations.
+
+Clients send the whole conversation, photo included, with every turn. Here it is found again: the photo by its pixels,
+the turns by their text, so that only new words are computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import time
+from collections import OrderedDict
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aesedge.cache import EmbeddingCache
+from aesedge.engine.conversation import Conversation
+from aesedge.engine.photo import Photo
+from aesedge.image.format import find_decoder
+from aesedge.image.reading import read_image
+from aesedge.scheduling.requests import Priority
+from aesedge.scheduling.sequences import CachedImage
+from aesedge.serve.api_error import ApiError
+from aesedge.serve.image_data import image_bytes
+from aesedge.serve.settings import MOST_BODY, MOST_PIXELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from aesedge.engine.model import Model
+    from aesedge.engine.results import CacheState, Rating
+    from aesedge.vision.encoder import EncodedImage
+
+    Ratings = tuple[Rating, dict[str, Rating]]
+
+_MOST_PHOTOS = 16
+_MOST_CONVERSATIONS = 4  # of one photo, that nobody is having at the moment
+_NAME = "the photo"
+Turns = tuple[tuple[str, str], ...]
+
+
+class KnownPhoto:
+    """One photo, or none: conversations without a picture continue from an image of no positions.
+
+    Args:
+        model: which sees it.
+        photo: it, if it is one.
+    """
+
+    def __init__(self, model: Model, photo: Photo | None) -> None:
+        self._model = model
+        self.photo = photo
+        n_embd = model.manifest.n_embd
+        self.image = photo.internals.image if photo else CachedImage(lambda: np.zeros((0, n_embd), np.float32), 0)
+        self.ratings: Ratings | None = None
+        self.n_users = 0
+        self._idle: list[tuple[Turns, Conversation]] = []
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep it for the block."""
+        self.n_users += 1
+        try:
+            yield
+        finally:
+            self.n_users -= 1
+
+    def take_conversation(self, turns: Turns) -> Conversation:
+        """Return a conversation at these turns; of those that are remembered, the one that has most of them."""
+        best = max(self._idle, key=lambda idle: (_n_in_common(idle[0], turns), -len(idle[0])), default=None)
+        if best is not None and (_n_in_common(best[0], turns) or not turns):
+            self._idle.remove(best)
+            conversation = best[1]
+        else:
+            conversation = Conversation(self._model.internals, self.image)
+        conversation.restart(turns)
+        return conversation
+
+    def give_back(self, conversation: Conversation, turns: Turns) -> Conversation | None:
+        """Remember a conversation; returns one that is to be closed for it."""
+        self._idle.append((turns, conversation))
+        return self._idle.pop(0)[1] if len(self._idle) > _MOST_CONVERSATIONS else None
+
+    def close(self) -> None:
+        """Leave the KV cache."""
+        for _, conversation in self._idle:
+            conversation.close()
+        self._idle.clear()
+        if self.photo is not None:
+            self.photo.close()
+
+
+class KnownPhotos:
+    """The photos of one model, the latest ones.
+
+    Args:
+        model: which sees them.
+        private: whether what one owner sent is never found again by another.
+    """
+
+    def __init__(self, model: Model, *, private: bool) -> None:
+        self._model = model
+        self._private = private
+        self._lock = threading.Lock()
+        self._encoded: OrderedDict[tuple[str, bytes], EncodedImage] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], KnownPhoto] = OrderedDict()
+        self._texts: dict[str, KnownPhoto] = {}
+        if private:  # whether a photo was here before could be told by the time that it takes
+            model.internals.encoder.cache = EmbeddingCache(ram_bytes=0)
+
+    def without_photo(self, owner: str) -> KnownPhoto:
+        """Return what conversations without a photo hold on to."""
+        return self._texts.setdefault(self._scope(owner), KnownPhoto(self._model, None))
+
+    def encode(self, sent: bytes | str, owner: str, gone: threading.Event) -> tuple[EncodedImage, float, bool]:
+        """Decode a photo and run the vision tower, unless the same file was here lately. Runs on any thread.
+
+        Args:
+            sent: the file's bytes, or their base64.
+            owner: who sent it.
+            gone: whether nobody waits for it any more.
+
+        Returns:
+            The embeddings, how long decoding took in seconds, and whether the embeddings were known.
+
+        Raises:
+            AesedgeError, ApiError: it cannot be read, or is of a kind that is not read here.
+        """
+        started = time.perf_counter()
+        data = image_bytes(sent)
+        key = self._scope(owner), hashlib.sha256(data).digest()
+        with self._lock:
+            encoded = self._encoded.get(key)
+            if encoded is not None:
+                self._encoded.move_to_end(key)
+        if encoded is not None:
+            return encoded, time.perf_counter() - started, True
+        if find_decoder(io.BytesIO(data), _NAME) == "raw":
+            raise ApiError(415, "raw files of cameras are not read here; send a JPEG", code="image_format")
+        spec = self._model.manifest.image
+        image = read_image(data, name=_NAME, size_hint=spec.size, max_bytes=MOST_BODY, max_pixels=MOST_PIXELS)
+        decode_s = time.perf_counter() - started
+        if gone.is_set():
+            raise ApiError(499, "the client is gone", code="gone")
+        encoded = self._model.internals.encoder.encode(image, self._model.n_image_tokens, name=_NAME)
+        with self._lock:
+            self._encoded[key] = encoded
+            if len(self._encoded) > _MOST_PHOTOS:
+                self._encoded.popitem(last=False)
+        return encoded, decode_s + encoded.decode_image_s, encoded.cached
+
+    def known(self, encoded: EncodedImage, owner: str) -> tuple[KnownPhoto, list[KnownPhoto]]:
+        """Return what is known of a photo, and others that are to be closed for it."""
+        key = self._scope(owner), encoded.key
+        found = self._known.get(key)
+        if found is None:
+            photo = Photo(
+                self._model.internals, _NAME, encoded, time.perf_counter(), Priority.INTERACTIVE, prefill=False
+            )
+            found = self._known[key] = KnownPhoto(self._model, photo)
+        self._known.move_to_end(key)
+        idle = [key for key, photo in self._known.items() if not photo.n_users and photo is not found]
+        n_over = max(0, len(self._known) - _MOST_PHOTOS)
+        return found, [self._known.pop(key) for key in idle[:n_over]]
+
+    def clear(self) -> None:
+        """Forget everything that nobody uses."""
+        with self._lock:
+            self._encoded.clear()
+        for known in [*self._known.values(), *self._texts.values()]:
+            if not known.n_users:
+                known.close()
+        self._known = OrderedDict((key, known) for key, known in self._known.items() if known.n_users)
+
+    def _scope(self, owner: str) -> str:
+        return owner if self._private else ""
+
+
+def cache_state(known: KnownPhoto, *, encoded_before: bool) -> CacheState:
+    """Return what was known of a photo when it was asked about."""
+    if known.image.is_resident():
+        return "kv"
+    return "embeddings" if encoded_before else "cold"
+
+
+def _n_in_common(a: Sequence[object], b: Sequence[object]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
