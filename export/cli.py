@@ -1,15 +1,11 @@
-"""What ``aesedge export`` does and shows; the options are declared where the other commands are."""
+"""What ``aesedge export`` does; its options are declared in ``aesedge.cli.export``."""
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 from typing import TYPE_CHECKING
 
 from aesedge.bundle.bundle import open_bundle
-from aesedge.errors import UsageError
-from aesedge.image.find_photos import photos_in
 from aesedge.system.paths import data_folder
 
 from . import export_checkpoint
@@ -22,8 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aesedge.bundle.bundle import Bundle
-
-_log = logging.getLogger("aesedge")
 
 
 def export_command(  # noqa: PLR0913 (one argument for each option of the command)
@@ -43,6 +37,7 @@ def export_command(  # noqa: PLR0913 (one argument for each option of the comman
     revision: str | None = None,
     parity: bool = True,
     overwrite: bool = False,
+    quiet: bool = False,
 ) -> Bundle:
     """Export a checkpoint with progress on stderr.
 
@@ -56,12 +51,13 @@ def export_command(  # noqa: PLR0913 (one argument for each option of the comman
         vision_tower: folder of the CLIP model of an original-LLaVA checkpoint that does not hold it.
         base: folder of the model that a LoRA adapter is merged onto.
         photos: what parity is measured on; by default the sample photographs.
-        calibrate: photos, or folders of them, that the importance of the language model's inputs is measured on.
+        calibrate: photos that the importance of the language model's inputs is measured on.
         reduction: how fewer image tokens are made of all of them, or ``none``.
         source_name: what the manifest calls the checkpoint.
         revision: commit of the checkpoint, for the manifest.
         parity: whether to compare with PyTorch.
         overwrite: whether a bundle that is there may be replaced.
+        quiet: whether to show no progress.
 
     Returns:
         The bundle.
@@ -71,7 +67,7 @@ def export_command(  # noqa: PLR0913 (one argument for each option of the comman
     """
     name = name or (out.name if out is not None else _name_of(checkpoint))
     out = out or data_folder() / name
-    with display_steps() as report:
+    with display_steps(quiet=quiet) as report:
         export_checkpoint(
             checkpoint,
             out,
@@ -82,7 +78,7 @@ def export_command(  # noqa: PLR0913 (one argument for each option of the comman
             vision_tower=vision_tower,
             base=base,
             photos=photos,
-            calibrate=[photo for path in calibrate for photo in _photos(path)],
+            calibrate=calibrate,
             reduction=reduction,
             source_name=source_name,
             revision=revision,
@@ -91,24 +87,6 @@ def export_command(  # noqa: PLR0913 (one argument for each option of the comman
             progress=report,
         )
     return open_bundle(out)
-
-
-def _photos(path: Path) -> list[Path]:
-    """Return a photo, or the photos of a folder.
-
-    Raises:
-        UsageError: the folder has none.
-    """
-    if not os.path.isdir(path):  # noqa: PTH112 - it raises nothing, whatever the name is
-        return [path]
-    found = list(photos_in(path, _warn_of_folder))
-    if not found:
-        raise UsageError(f"{path}: no photos in this folder; give another one, or photos")
-    return found
-
-
-def _warn_of_folder(error: OSError) -> None:
-    _log.warning("%s: this folder cannot be read, so its photos are left out: %s", error.filename, error.strerror)
 
 
 def _name_of(checkpoint: Path) -> str:

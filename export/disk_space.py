@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from aesedge.errors import BundleError
+from aesedge.system.byte_sizes import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,8 +45,8 @@ def require_space(folder: Path, n_bytes: float, what: str) -> None:
     free = shutil.disk_usage(_existing(folder)).free
     if free < n_bytes:
         raise BundleError(
-            f"{folder}: no room for {what}: {shown_bytes(n_bytes)} are needed, {shown_bytes(free)} are free; free "
-            f"{shown_bytes(n_bytes - free)} more on this disk, or set AESEDGE_HOME to a folder on a larger one"
+            f"{folder}: no room for {what}: {size_text(n_bytes)} are needed, {size_text(free)} are free; free "
+            f"{size_text(n_bytes - free)} more on this disk, or set AESEDGE_HOME to a folder on a larger one"
         )
 
 
@@ -65,16 +66,6 @@ def bundle_bytes(n_parameters: float, gguf_types: Iterable[str], vision_types: I
     n_vision = min(n_parameters, _N_VISION_PARAMETERS)
     language = sum(_GGUF_BITS.get(t, 16.0) for t in set(gguf_types)) / 8 * n_parameters
     return language + sum(_VISION_BYTES.get(t, 4.0) for t in set(vision_types)) * n_vision
-
-
-def shown_bytes(n_bytes: float) -> str:
-    """Return a size as people read it: ``14.1 GB``, 1000 bytes to the kB."""
-    value, unit = float(n_bytes), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def _existing(folder: Path) -> Path:

@@ -184,4 +184,4 @@ def result(**changes: Any) -> Result:
 
 def empty() -> Result:
     """Return what there is when it is interrupted before the first row."""
-    return Result(complete=False, card=card(), rows=[])
+    return Result(ok=False, card=card(), rows=[])

@@ -53,7 +53,7 @@ def save_chart(result: Result, path: Path) -> None:
         places = figure.subplots(len(drawn), squeeze=False, height_ratios=lengths)[:, 0]
         for axes, (title, bars) in zip(places, drawn.items(), strict=True):
             _panel(axes, title, bars)
-        state = "" if result.complete else "; incomplete: interrupted"
+        state = "" if result.ok else "; incomplete: interrupted"
         footer = f"aesedge {result.card.aesedge}, {result.card.started_at[:10]}; rates: mean ± standard deviation"
         figure.supxlabel(clean(footer + state, 140), x=0.01, ha="left", fontsize="small")
 

@@ -143,7 +143,7 @@ def differences(before: Result, after: Result, *, machines: bool = True) -> list
     pairs = [(name, old.get(name), new.get(name)) for name in dict.fromkeys([*old, *new])]
     found = [f"{name}: {_short(a)} -> {_short(b)}" for name, a, b in pairs if a != b]
     for word, result in (("earlier", before), ("later", after)):
-        if not result.complete:
+        if not result.ok:
             found.append(f"the {word} run was interrupted")
         disturbed = [str(d.get("what", "")) for d in result.card.disturbances if d.get("disturbs", True)]
         if disturbed:

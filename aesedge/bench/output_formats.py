@@ -64,7 +64,7 @@ def left_out(result: Result, format: Format) -> str:  # noqa: A002
 
 def markdown(result: Result) -> str:
     """Return a result as Markdown: what holds for all rows, llama-bench's table with our columns, and the rest."""
-    parts = [f"# {_escaped(title_text(result))}", "" if result.complete else f"**{INTERRUPTED}.**"]
+    parts = [f"# {_escaped(title_text(result))}", "" if result.ok else f"**{INTERRUPTED}.**"]
     parts.append("\n".join(f"- **{_escaped(name)}**: {_escaped(text)}" for name, text in card_facts(result.card)))
     if result.rows:
         parts += [grid(_rows_table(result)), _footnotes(result.rows)]
@@ -185,10 +185,10 @@ def jsonl_text(result: Result) -> str:
     ``card`` holds for all of them; a ``row`` has its repetitions too; ``against``, ``quality``, ``prediction`` and
     ``kernels`` follow.
     """
-    lines: list[dict[str, Any]] = [{"kind": "card", **msgspec.to_builtins(result.card), "complete": result.complete}]
+    lines: list[dict[str, Any]] = [{"kind": "card", **msgspec.to_builtins(result.card), "ok": result.ok}]
     for row in result.rows:
         samples = {"samples_ns": row.samples_ns, "samples_ts": row.samples_ts if row.unit else []}
-        lines.append({"kind": "row", **_record(result, row), **samples, "complete": result.complete})
+        lines.append({"kind": "row", **_record(result, row), **samples, "ok": result.ok})
     card = result.card
     run = {
         "test_time": card.started_at,
@@ -239,7 +239,7 @@ def _record(result: Result, row: Row) -> dict[str, Any]:
         "random_weights": card.random_weights, "n_bytes": row.n_bytes, "watts": row.watts,
         "percent_of": row.percent_of, "parts_s": row.parts_s, "excludes": row.excludes,
         "llm_sha256": llm.get("sha256"), "vision_sha256": vision.get("sha256"), "aesedge": card.aesedge,
-        "complete": result.complete,
+        "ok": result.ok,
     }  # fmt: skip
 
 

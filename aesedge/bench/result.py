@@ -199,8 +199,8 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A run."""
 
     format: int = FORMAT
-    complete: bool = True
-    """False where it was interrupted and holds what had been measured by then."""
+    ok: bool = True
+    """False if it was interrupted: it holds what had been measured by then."""
     card: RunInfo
     rows: list[Row]
     quality: Quality | None = None
@@ -247,7 +247,10 @@ def load_result(path: Path) -> Result:
             "aesedge that wrote it"
         )
     try:
-        result = msgspec.json.decode(data, type=Result)
+        built = msgspec.json.decode(data)
+        if "complete" in built:  # the name of ``ok`` in files written by 0.1 development versions
+            built["ok"] = built.pop("complete")
+        result = msgspec.convert(built, Result)
     except msgspec.MsgspecError as error:
         raise UsageError(f"{path}: not a whole result of 'aesedge bench': {error}") from None
     sides = [side for pair in result.against for side in (pair.ours_ns, pair.theirs_ns)]

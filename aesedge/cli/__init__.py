@@ -1,10 +1,10 @@
-"""The command ``aesedge``: which commands there are, and how errors become exit codes; knows no model."""
+"""The command ``aesedge``: its commands by group, and the exit code of each error."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from aesedge.cli.cache import cache
 from aesedge.cli.chat import chat
 from aesedge.cli.doctor import doctor
 from aesedge.cli.eval import app as evaluate
-from aesedge.cli.exit_codes import INTERRUPTED, SOME_FAILED, USAGE
+from aesedge.cli.exit_codes import FAILED, INTERRUPTED, OK, USAGE
 from aesedge.cli.export import export
 from aesedge.cli.import_pair import import_pair
 from aesedge.cli.pull import pull
@@ -28,9 +28,28 @@ from aesedge.cli.serve import serve
 from aesedge.cli.streams import OutputLostError, output_problem, standard_streams
 from aesedge.cli.terminal import print_error, show_remarks
 from aesedge.cli.tune import tune
-from aesedge.errors import AesedgeError
+from aesedge.errors import AesedgeError, DownloadError, InferenceError, ParityError
 from aesedge.system.error_text import error_text
 from aesedge.system.termination import unwound_by_signals
+
+_HELP = "Score and critique photographs with AesExpert, on your own machine."
+_GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Photos": {"run": run, "chat": chat, "score": score},
+    "Bundles": {
+        "bundles": bundles,
+        "info": info,
+        "verify": verify,
+        "export": export,
+        "import": import_pair,
+        "pull": pull,
+        "quantize": quantize,
+    },
+    "This machine": {"doctor": doctor, "tune": tune, "bench": bench, "eval": evaluate},
+    "Cache": {"cache": cache},
+    "Server": {"serve": serve},
+}
+_FAILURES = (DownloadError, InferenceError, ParityError)
+"""Errors in the middle of the work; all others mean that it cannot begin."""
 
 app = typer.Typer(
     name="aesedge",
@@ -38,13 +57,14 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="AesExpert, the model that judges photographs, on your own machine.",
+    help=_HELP,
 )
-for _command in (run, chat, score, export, pull, quantize, bundles, info, verify, cache, doctor, tune, serve):
-    app.command()(_command)
-app.command("import")(import_pair)
-app.add_typer(bench, name="bench")
-app.add_typer(evaluate, name="eval")
+for _group, _commands in _GROUPS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_group)
+        else:
+            app.command(_name, rich_help_panel=_group)(_command)
 
 
 def _show_version(asked: bool) -> None:
@@ -53,21 +73,23 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=_HELP)
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
-    """AesExpert, the model that judges photographs, on your own machine."""
+    pass
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0: all done. 1: some photos or files failed, or stdout takes no more. 2: the call is wrong, or nothing could be
-        loaded. 130: Ctrl-C. Where a signal, or nobody reading stdout, ends a command, its process ends by that signal.
+        The exit code, one of :mod:`aesedge.cli.exit_codes`. If a signal ends a command, or the reader of its stdout
+        goes away, the process ends by that signal.
     """
-    code = SOME_FAILED
+    code = FAILED
     with unwound_by_signals(), standard_streams():
         with suppress(OutputLostError):
             code = _run(arguments)
@@ -75,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problem = output_problem(sys.stdout)
         if problem is not None and not isinstance(problem, BrokenPipeError):
             print_error(f"stdout: cannot be written: {problem.strerror}")
-            code = SOME_FAILED
+            code = FAILED
     return code
 
 
@@ -85,17 +107,17 @@ def _run(arguments: Sequence[str] | None) -> int:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except AesedgeError as error:
         print_error(str(error))
-        return USAGE
+        return FAILED if isinstance(error, _FAILURES) else USAGE
     except typer.Exit as stop:
         return stop.exit_code
     except TyperException as error:
         if error.format_message():  # empty when no command was given: the help has been shown
-            print_error(f"{error.format_message()} ('aesedge --help' shows what there is)")
+            print_error(f"{error.format_message()} ('aesedge --help' lists commands and options)")
         return USAGE
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except OSError as error:  # a disk or a share that fails where nobody expects it
+    except OSError as error:  # a disk or a share that fails in the middle of the work
         where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
         print_error(": ".join(filter(None, [where, error_text(error)])))
-        return USAGE
-    return code if isinstance(code, int) else 0
+        return FAILED
+    return code if isinstance(code, int) else OK

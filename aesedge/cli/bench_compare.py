@@ -1,18 +1,17 @@
-"""The command ``bench compare``: two results side by side; knows files, tables and exit codes, not what chance is."""
+"""The command ``bench compare``: two results side by side."""
 
 from __future__ import annotations
 
-import enum
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 import typer
 
 from aesedge.bench.number_format import change_text, digits, interval_text, scaled, time_text
-from aesedge.cli.exit_codes import SOME_FAILED
-from aesedge.cli.streams import print_json_text
+from aesedge.cli.exit_codes import FAILED
+from aesedge.cli.options import Printing, with_options
+from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, dim, print_error, table
 from aesedge.errors import UsageError
 from aesedge.system.sanitize import sanitize
@@ -21,50 +20,47 @@ if TYPE_CHECKING:
     from aesedge.bench.compare import Comparison, Regression, RowChange, Spread, Trend
 
 
-class ComparisonFormat(str, enum.Enum):
-    """How a comparison is written."""
-
-    table = "table"
-    md = "md"
-    json = "json"
+Format = Literal["table", "md", "json"]
 
 
+@with_options(json="Print the comparison as one JSON object.")
 def compare(
-    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="JSON of the earlier run: bench --format json.")],
-    after: Annotated[Path, typer.Argument(metavar="AFTER", help="JSON of the later run.")],
-    format: Annotated[ComparisonFormat, typer.Option(help="How it is written.")] = ComparisonFormat.table,  # noqa: A002
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="JSON file of the earlier run.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="JSON file of the later run.")],
+    format_: Annotated[Format, typer.Option("--format", help="Format of the comparison.")] = "table",
     regression: Annotated[
         bool,
         typer.Option(
             "--regression",
-            help="For CI, on any machines: compare ratios of what was measured in one run, not seconds; exit 1 where "
-            "one fell by more than --tolerance and more than chance.",
+            help="For CI, on any machines: compare ratios of what was measured in one run, not seconds; exit 1 if one "
+            "fell by more than --tolerance and more than chance.",
         ),
     ] = False,
-    tolerance: Annotated[str, typer.Option(help="With --regression: what a ratio may lose.")] = "5%",
+    tolerance: Annotated[str, typer.Option(help="With --regression: how much a ratio may fall.")] = "5%",
+    printing: Printing = Printing(),
 ) -> None:
-    """See what became faster or slower between two runs, by more than chance."""
+    """Show what became faster or slower between two runs, by more than chance."""
     from aesedge.bench.compare import compare as compare_results
     from aesedge.bench.compare import regression as compare_ratios
     from aesedge.bench.result import load_result
 
-    lost = _share(tolerance)
+    lost, form = _share(tolerance), "json" if printing.json else format_
     results = load_result(before), load_result(after)
     if not regression:
         found = compare_results(*results)
         if not found.changes:
             raise UsageError(f"{before} and {after} have no test in common")
-        _print(found, format, _comparison_cells(found))
+        _print(found, form, _comparison_cells(found))
         return
     trends = compare_ratios(*results, tolerance=lost)
     if all(trend.change.low is None for trend in trends.trends):
         why = f"{len(trends.trends)} in common, all of fewer than 3 samples" if trends.trends else "none in common"
         raise UsageError(f"{before} and {after}: no ratio can be compared: {why}")
-    _print(trends, format, _regression_cells(trends))
+    _print(trends, form, _regression_cells(trends))
     for trend in trends.fallen:
         print_error(f"regression: {_fall(trend)}")
     if trends.fallen:
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(FAILED)
 
 
 def _share(text: str) -> float:
@@ -75,14 +71,14 @@ def _share(text: str) -> float:
     return float(match[1]) / 100
 
 
-def _print(found: Comparison | Regression, format: ComparisonFormat, cells: tuple[list[str], list[list[str]]]) -> None:  # noqa: A002
-    if format is ComparisonFormat.json:
-        print_json_text(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+def _print(found: Comparison | Regression, form: str, cells: tuple[list[str], list[list[str]]]) -> None:
+    if form == "json":
+        print_json(found)
         return
     header, rows = cells
     lacking = {"only in the earlier run": found.only_before, "only in the later run": found.only_after}
     missing = [f"{where}: {', '.join(tests)}" for where, tests in lacking.items() if tests]
-    if format is ComparisonFormat.md:
+    if form == "md":
         from aesedge.bench.output_formats import grid
         from aesedge.bench.tables import Table
 

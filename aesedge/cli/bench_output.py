@@ -1,16 +1,16 @@
-"""Where the result of ``bench`` goes: the terminal, a file, a picture; knows forms and paths, not what was measured."""
+"""Write the result of ``bench``: to the terminal, a file, a picture; and the command ``bench show``."""
 
 from __future__ import annotations
 
-import enum
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
+import msgspec
 import typer
 
-from aesedge.cli.options import Printing, expand
-from aesedge.cli.streams import print_json_text
+from aesedge.cli.options import Printing, with_options
+from aesedge.cli.streams import print_json, print_json_lines
 from aesedge.cli.terminal import print_error
 from aesedge.errors import UsageError
 from aesedge.system.error_text import error_text
@@ -24,45 +24,42 @@ if TYPE_CHECKING:
 OUTPUT = "Output"
 
 
-class Format(str, enum.Enum):
-    """How a result is written."""
-
-    table = "table"
-    md = "md"
-    csv = "csv"
-    json = "json"
-    jsonl = "jsonl"
-
+Format = Literal["table", "md", "csv", "json", "jsonl"]
+"""How a result is written."""
 
 FormatOption = Annotated[
     Format | None,
     typer.Option(
-        "--format", help="How it is written.", show_default="table, or by --out's name", rich_help_panel=OUTPUT
+        "--format", help="Format of the result.", show_default="by --out's suffix, or table", rich_help_panel=OUTPUT
     ),
 ]
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", help="Write it into this file, and print the table.", show_default=False, rich_help_panel=OUTPUT
+        "--out",
+        "-o",
+        help="Write the result into this file, and print the table.",
+        show_default=False,
+        rich_help_panel=OUTPUT,
     ),
 ]
 PlotOption = Annotated[
     Path | None,
     typer.Option(
-        help="Draw it into this PNG; with --kernels the roofline.", show_default=False, rich_help_panel=OUTPUT
+        help="Draw the result into this PNG; with --kernels the roofline.", show_default=False, rich_help_panel=OUTPUT
     ),
 ]
 
 
-@expand
+@with_options(json="Print the result, with all samples, as one JSON object.")
 def show(
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="JSON that bench wrote.")],
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="JSON file that bench wrote.")],
     format_: FormatOption = None,
     out: OutOption = None,
     plot: PlotOption = None,
     printing: Printing = Printing(),
 ) -> None:
-    """Show a result that was kept, as a table or in another form; nothing is measured."""
+    """Show a saved result, as a table or in another format."""
     from aesedge.bench.result import load_result
 
     form = format_of(format_, out, as_json=printing.json)
@@ -71,23 +68,21 @@ def show(
 
 
 def format_of(asked: Format | None, out: Path | None, *, as_json: bool) -> Format:
-    """Return the form that was asked for, by name or by the file's suffix.
+    """Return the format that was asked for, by name or by the file's suffix.
 
     Raises:
         UsageError: two are asked for.
     """
-    if asked is not None and as_json and asked is not Format.json:
-        raise UsageError(f"--json and --format {asked.value} say both how it is written; give one of them")
+    if asked is not None and as_json and asked != "json":
+        raise UsageError(f"--json and --format {asked} say both how it is written; give one of them")
     if asked is not None:
         return asked
-    if as_json:
-        return Format.json
-    suffix = out.suffix.lower().removeprefix(".") if out is not None else ""
-    return Format(suffix) if suffix in {form.value for form in Format} else Format.table
+    suffix = "json" if as_json else "" if out is None else out.suffix.lower().removeprefix(".")
+    return next((form for form in get_args(Format) if form == suffix), "table")
 
 
 def require_outputs(out: Path | None, plot: Path | None) -> None:
-    """See that files can be written, before minutes are spent.
+    """Check that files can be written, before minutes are spent.
 
     Raises:
         UsageError: a folder is not there, or nothing may be written there.
@@ -123,20 +118,28 @@ def write_result(result: Result, form: Format, out: Path | None, plot: Path | No
     from aesedge.cli.bench_text import result_text
     from aesedge.system.atomic_file import write_atomic
 
-    text = result_text(result) if form is Format.table else render(result, form.value)
-    put = print_json_text if form in {Format.json, Format.jsonl} else print
+    text = result_text(result) if form == "table" else render(result, form)
+
+    def put() -> None:
+        if form == "json":
+            print_json(msgspec.json.decode(text))
+        elif form == "jsonl":
+            print_json_lines(text)
+        else:
+            print(text)
+
     if out is None:
-        put(text)
+        put()
     else:
         try:
             _save(out, lambda: write_atomic(out, text.encode() + b"\n"))
         except UsageError:
-            put(text)  # what took minutes is not lost
+            put()  # what took minutes is not lost
             raise
         if not quiet:
-            print(text if form is Format.table else result_text(result))
+            print(text if form == "table" else result_text(result))
             print(f"\nWritten to {sanitize(str(out))}.")
-    lost = "" if form is Format.table else left_out(result, form.value)
+    lost = "" if form == "table" else left_out(result, form)
     if lost and not quiet:
         print_error(lost)
     if plot is not None:

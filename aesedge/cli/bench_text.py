@@ -1,4 +1,4 @@
-"""What a person sees of a benchmark's result on a terminal; knows its tables and lines, not how it was measured."""
+"""Text of ``bench``: a result's tables and remarks for a terminal."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _COUNTS = {
 def result_text(result: Result) -> str:
     """Return a result for a terminal: the card in short, rows by group, what stands beside them, what is excluded."""
     parts = [card_text(result.card)]
-    if not result.complete:
+    if not result.ok:
         parts.append(bold(INTERRUPTED))
     if result.rows:
         parts.append(rows_text(result.rows, random_weights=result.card.random_weights))

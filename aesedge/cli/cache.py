@@ -1,4 +1,4 @@
-"""The command ``cache``: what is kept on disk and how much of it, and removing it; knows files, not what they hold."""
+"""The command ``cache``: show or clear what is kept on disk."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aesedge.cli.options import Printing, expand
+from aesedge.cli.options import Printing, with_options
 from aesedge.cli.streams import print_json
-from aesedge.cli.terminal import size, table
+from aesedge.cli.terminal import table
 from aesedge.errors import UsageError
+from aesedge.system.byte_sizes import size_text
 from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
@@ -18,19 +19,23 @@ if TYPE_CHECKING:
 
     from aesedge.cache.disk_store import Kind
 
-KINDS: dict[Kind, str] = {"embeddings": "image embeddings", "kv": "KV of pinned photos and of the text before images"}
+KINDS: dict[Kind, str] = {"embeddings": "image embeddings", "kv": "KV of pinned photos and of the prompt before images"}
 
 
-@expand
+@with_options(json="Print entries, pinned entries and bytes of each kind as one JSON object.")
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove what is not pinned.")] = False,
-    unpin: Annotated[bool, typer.Option("--unpin", help="Unpin every photo; with --clear, remove them too.")] = False,
+    unpin: Annotated[
+        bool, typer.Option("--unpin", help="Unpin every photo; with --clear, remove their KV too.")
+    ] = False,
     printing: Printing = Printing(),
 ) -> None:
-    """Show what is kept of photos that were seen, and of bench --shape, or remove it. It is made again when needed."""
+    """Show or clear cached image embeddings, pinned KV states and benchmark weights.
+
+    What is removed is made again when it is needed.
+    """
     from aesedge.cache import open_store
-    from aesedge.cli.bench_shape import shapes_folder
-    from aesedge.system.paths import cache_folder
+    from aesedge.system.paths import cache_folder, shapes_folder
 
     rows: list[list[str]] = []
     summary: dict[str, dict[str, int]] = {}
@@ -43,10 +48,10 @@ def cache(
                 store.remove(entry.key)
         left = store.entries()
         n_bytes, n_pinned = sum(entry.n_bytes for entry in left), sum(entry.pinned for entry in left)
-        rows.append([what, str(len(left)), str(n_pinned), size(n_bytes)])
+        rows.append([what, str(len(left)), str(n_pinned), size_text(n_bytes)])
         summary[kind] = {"entries": len(left), "pinned": n_pinned, "bytes": n_bytes}
     shapes = _bundles_of_shapes(shapes_folder(), clear=clear)
-    rows.append(["random weights of bench --shape", str(len(shapes)), "0", size(sum(shapes))])
+    rows.append(["random weights of bench --shape", str(len(shapes)), "0", size_text(sum(shapes))])
     summary["shapes"] = {"entries": len(shapes), "pinned": 0, "bytes": sum(shapes)}
     if printing.json:
         print_json({"folder": str(cache_folder()), **summary})

@@ -1,4 +1,4 @@
-"""The interactive session, and the command ``chat``: lines in, words out; knows a person at a keyboard."""
+"""The command ``chat`` and the interactive session of ``run``: lines in, answers out."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import io
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import typer
 
 from aesedge.cli.loading import load_model, writing
-from aesedge.cli.options import Loading, Printing, WritingOptions, expand
-from aesedge.cli.photos import look_at
+from aesedge.cli.options import Loading, Printing, WritingOptions, with_options
+from aesedge.cli.photos import Failures, error_info, look_at
 from aesedge.cli.result_text import show_ratings, show_reply, show_report
 from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, dim, print_error, shown, status
@@ -31,45 +31,64 @@ if TYPE_CHECKING:
     from aesedge.engine.model import Model
     from aesedge.engine.photo import Photo
 
-_HELP = """\
-  a photo's path     look at that photo (dropping the file on the terminal works too)
-  anything else      a question about the photo
-  /score             score and attributes of the photo
-  /critique          a critique of the photo
-  /report            the same in parts: each attribute, strengths, faults, advice
-  /retry             ask the last question again; /undo takes it back
-  /pin               keep the photo on disk: it answers at once after a restart; /unpin lets it go
-  /new               forget the conversation, keep the photo
-  /help              this text
-  /quit              end (so does Ctrl-D)"""
+_HELP = {
+    "a photo's path": "talk about that photo (dropping the file on the terminal works too)",
+    "anything else": "a question about the photo",
+    "/score": "score and attributes of the photo",
+    "/critique": "a critique of the photo",
+    "/report": "the same in parts: each attribute, strengths, faults, advice",
+    "/retry": "ask the last question again",
+    "/undo": "take the last question and its answer back",
+    "/pin": "keep the photo's KV cache on disk: no image prefill after a restart",
+    "/unpin": "remove it from the disk",
+    "/new": "forget the conversation, keep the photo",
+    "/help": "this text",
+    "/quit": "end (so does Ctrl-D)",
+}
 
 
-@expand
+@with_options(json="Print one JSON object per answer and line; its kind says what it is.")
 def chat(
-    photo: Annotated[str, typer.Argument(help="The photo to talk about.")],
+    photo: Annotated[str | None, typer.Argument(help="The photo to talk about; - is an image on stdin.")] = None,
     loading: Loading = Loading(),
     writing_options: WritingOptions = WritingOptions(),
     printing: Printing = Printing(),
 ) -> None:
-    """Talk about one photo in several turns. Questions are read line by line, from a terminal or a pipe."""
+    """Talk about one photo in several turns.
+
+    Questions are read line by line, from a terminal or a pipe; /help lists the commands. Without PHOTO, type its path
+    first.
+    """
     chosen = writing(writing_options)
+    if photo is None:
+        interactive(loading, chosen, printing)
+        return
+    failures = Failures(printing)
     with load_model(loading, quiet=printing.quiet) as model:
         session = Session(model, chosen, printing)
-        session.look(photo)
-        session.talk()
+        try:
+            session.look(photo)
+        except AesedgeError as error:
+            failures.add(photo, error)
+        else:
+            session.talk()
+    failures.exit_if_any()
 
 
 def interactive(loading: Loading, chosen: GenerationOptions, printing: Printing) -> None:
-    """Begin without a photo: wait for paths and questions."""
+    """Start a session without a photo: it waits for paths and questions."""
     with load_model(loading, quiet=printing.quiet) as model:
-        if not (printing.quiet or printing.json):
+        if sys.stdin.isatty() and not (printing.quiet or printing.json):
             about = shown(f"{model.bundle.name} ({model.gguf.lower()})")
             print(f"{bold('aesedge')} {about}: type a photo's path, then ask about it. /help, /quit")
         Session(model, chosen, printing, rate_at_first=True).talk()
 
 
 class Session:
-    """One person, one model, one photo at a time."""
+    """One user, one model, one photo at a time.
+
+    Every line that is read has one result; with ``--json`` that is one line of JSON, whose ``kind`` says what it is.
+    """
 
     def __init__(
         self, model: Model, chosen: GenerationOptions, printing: Printing, *, rate_at_first: bool = False
@@ -82,14 +101,14 @@ class Session:
         self._conversation: Conversation | None = None
 
     def look(self, path: str) -> None:
-        """Look at a photo; the one before, and what was said of it, are forgotten.
+        """Look at a photo and forget the one before, with its conversation.
 
         Raises:
             AesedgeError: it cannot be read; the one before stays.
         """
         with status(f"looking at {path}", quiet=self._printing.quiet):
             photo = look_at(self._model, path)
-        self._forget()
+        self._close_conversation()
         if self._photo is not None:
             self._photo.close()
         self._photo = photo
@@ -104,25 +123,20 @@ class Session:
         while (line := self._read_line()) is not None:
             if line in {"/quit", "/exit", "/bye"}:
                 break
-            try:
-                if line:
-                    self._answer(line)
-            except AesedgeError as error:
-                print_error(str(error))
-            except Terminated:
-                raise
-            except KeyboardInterrupt:
-                print(file=self._remarks)
-                self._say("stopped")
-        self._forget()
+            if line:
+                self._answer(line)
+        self._close_conversation()
 
-    @property
-    def _remarks(self) -> TextIO:
-        """Where everything goes that is no result: among lines of JSON it has no place."""
-        return sys.stderr if self._printing.json else sys.stdout
+    def _print_json(self, kind: str, **fields: Any) -> None:
+        photo = photo_fields(self._photo.name) if self._photo is not None else {}
+        print_json({"kind": kind, **photo, **fields})
 
-    def _say(self, remark: str) -> None:
-        print(dim(sanitize(f"  ({remark})")), file=self._remarks, flush=True)
+    def _print_done(self, kind: str, text: str, **fields: Any) -> None:
+        """Print what a command has done: a remark, or its fields as JSON."""
+        if self._printing.json:
+            self._print_json(kind, **fields)
+        else:
+            print(dim(sanitize(f"  ({text})")), flush=True)
 
     def _read_line(self) -> str | None:
         """Return the next line without space around it, or None at the end."""
@@ -135,16 +149,31 @@ class Session:
                 return input("").strip()
             return input("> ").strip()
         except EOFError:
-            print(file=self._remarks)
+            print(file=sys.stderr if self._printing.json else sys.stdout)
             return None
         except OSError as error:  # a folder was given as stdin, or the terminal has gone
             print_error(f"stdin: cannot be read: {error.strerror or error}")
             return None
 
     def _answer(self, line: str) -> None:
+        """Do what a line says; whatever fails, the session goes on."""
+        try:
+            self._do(line)
+        except AesedgeError as error:
+            if self._printing.json:
+                self._print_json("error", error=error_info(error))
+            print_error(str(error))
+        except Terminated:
+            raise
+        except KeyboardInterrupt:
+            if not self._printing.json:
+                print()
+            self._print_done("stopped", "stopped")
+
+    def _do(self, line: str) -> None:
         commands = {
             "/help": self._help,
-            "/new": self._forget,
+            "/new": self._new,
             "/retry": self._retry,
             "/undo": self._undo,
             "/pin": self._pin,
@@ -160,25 +189,30 @@ class Session:
             self.look(path)
             if self._rate_at_first:
                 self._rate()
+            elif self._printing.json:
+                self._print_json("photo")
         elif line.startswith("/"):
-            print_error(f"there is no {line.split(maxsplit=1)[0]}; /help shows what there is")
+            raise UsageError(f"there is no {line.split(maxsplit=1)[0]}; /help lists the commands")
         else:
             self._ask(line)
 
-    def _looked_at(self) -> Photo:
+    def _current(self) -> Photo:
         if self._photo is None:
             raise UsageError("no photo yet: type a photo's path first")
         return self._photo
 
     def _help(self) -> None:
-        print(_HELP, file=self._remarks)
+        if self._printing.json:
+            self._print_json("help", commands=_HELP)
+        else:
+            print("\n".join(f"  {name:<17}  {text}" for name, text in _HELP.items()))
 
     def _rate(self) -> None:
-        photo = self._looked_at()
+        photo = self._current()
         with status("rating", quiet=self._printing.quiet):
             score, attributes = photo.score_and_attributes()
         if self._printing.json:
-            print_json(photo.result(score, attributes).to_builtins())
+            self._print_json("score", **photo.result(score, attributes).to_builtins())
         else:
             show_ratings(photo.name, score, attributes, remarks=photo.remarks)
 
@@ -186,16 +220,16 @@ class Session:
         self._ask(self._model.manifest.prompt.critique)
 
     def _report(self) -> None:
-        photo = self._looked_at()
+        photo = self._current()
         with status("writing the report", quiet=self._printing.quiet):
             report = photo.report(self._writing)
         if self._printing.json:
-            print_json({**photo_fields(photo.name), "report": report})
+            self._print_json("report", report=report)
         else:
             show_report(report)
 
     def _ask(self, question: str) -> None:
-        photo = self._looked_at()
+        photo = self._current()
         if self._conversation is None:
             self._conversation = photo.conversation()
         reply = self._conversation.stream(question, self._writing)
@@ -203,27 +237,33 @@ class Session:
             show_reply(reply)
             return
         answer = reply.read()
-        turn = {"ask": question, "answer": answer.text.strip(), "finish_reason": answer.finish_reason}
-        print_json({**photo_fields(photo.name), **turn})
+        self._print_json("answer", ask=question, answer=answer.text.strip(), finish_reason=answer.finish_reason)
 
     def _retry(self) -> None:
-        self._ask(self._spoken().undo())
+        self._ask(self._begun().undo())
 
     def _undo(self) -> None:
-        self._say(f"taken back: {self._spoken().undo()}")
+        question = self._begun().undo()
+        self._print_done("undo", f"taken back: {question}", ask=question)
 
     def _pin(self) -> None:
-        self._say("kept on disk" if self._looked_at().pin() else "could not be kept")
+        pinned = self._current().pin()
+        self._print_done("pin", "kept on disk" if pinned else "could not be kept", ok=pinned)
 
     def _unpin(self) -> None:
-        self._say("no longer kept" if self._looked_at().unpin() else "was not kept")
+        unpinned = self._current().unpin()
+        self._print_done("unpin", "no longer kept" if unpinned else "was not kept", ok=unpinned)
 
-    def _spoken(self) -> Conversation:
+    def _new(self) -> None:
+        self._close_conversation()
+        self._print_done("new", "a new conversation")
+
+    def _begun(self) -> Conversation:
         if self._conversation is None:
             raise UsageError("nothing was said yet that could be taken back")
         return self._conversation
 
-    def _forget(self) -> None:
+    def _close_conversation(self) -> None:
         if self._conversation is not None:
             self._conversation.close()
             self._conversation = None

@@ -1,4 +1,4 @@
-"""What a machine has and what would make it faster, in sections that fit a terminal; knows tables, looks at nothing."""
+"""Text of ``doctor``: checks, machine, libraries and advice, in sections and tables that fit a terminal."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from aesedge.cli.terminal import bold, dim
+from aesedge.cli.terminal import bold, dim, table
 from aesedge.system.byte_sizes import size_text
 from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
-    from aesedge.doctor import Finding
+    from aesedge.doctor import CacheReport, Check, Finding
     from aesedge.doctor.advice import Advice
+    from aesedge.doctor.difference import Limits
     from aesedge.doctor.libraries import Libraries
     from aesedge.system.gpus import Gpu
     from aesedge.system.hardware import Disk, Hardware
@@ -134,3 +135,50 @@ def _command(command: str) -> str:
         subsequent_indent="  ",
     )
     return "\n".join(dim(indent + line + (" \\" if line is not lines[-1] else "")) for line in lines)
+
+
+def reuse_table(report: CacheReport) -> str:
+    """Return the checks of reuse, each with the noise and the limit that it is held against."""
+    rows = [_check_row(check) for check in report.checks]
+    floors = report.floors
+    legend = (
+        "nats/token: change in negative log-likelihood of a given text, against a model that has just been opened\n"
+        "noise:      what this machine changes by itself, computing in the same batches or in others\n"
+        f"points:     change of the score, of 10; noise {_points(floors.same)} or {_points(floors.other)}"
+    )
+    return table(rows, header=["check", "nats/token", "noise", "limit", "points", "bits", ""]) + "\n" + dim(legend)
+
+
+def reuse_verdict(bundle: str, report: CacheReport) -> str:
+    """Return the result in one line."""
+    n_failed = sum(not check.passed for check in report.checks)
+    n_skipped = sum(bool(check.skipped) for check in report.checks)
+    skipped = f" ({n_skipped} not examined)" if n_skipped else ""
+    if n_failed:
+        return f"FAIL: {bundle}: {n_failed} of {len(report.checks)} checks{skipped}"
+    return f"pass: {bundle}: reuse changes nothing, and no photo answers for another{skipped}"
+
+
+def _check_row(check: Check) -> list[str]:
+    if check.skipped:
+        return [check.name, "-", "-", "-", "-", "", "skip"]
+    found, limits, least = check.found, check.limits, check.least_nll
+    return [
+        check.name,
+        _figure(found.nll),
+        _figure(limits.noise.nll),
+        _figure(limits.nll) if least is None else f"> {_figure(least)}",
+        _figure(found.points),
+        "" if least is not None else "same" if found.same_bits else "other",
+        "pass" if check.passed else "FAIL",
+    ]
+
+
+def _points(limits: Limits) -> str:
+    return f"{_figure(limits.noise.points)} (limit {_figure(limits.points)})"
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "0" if value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from aesedge.cli.exit_codes import SOME_FAILED
+from aesedge.cli.exit_codes import FAILED
 from aesedge.cli.extras import imports_of_extra
 from aesedge.cli.loading import load_model
-from aesedge.cli.options import Loading, Printing, expand
+from aesedge.cli.options import Loading, Printing, with_options
 from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, dim, print_error, shown, status, table
 from aesedge.errors import UsageError
@@ -30,7 +30,7 @@ _LOG = "scores.jsonl"
 
 
 @app.command()
-@expand
+@with_options(json="Print the correlations, pairs and calibration as one JSON object.")
 def ratings(
     ratings_table: Annotated[
         Path,
@@ -101,11 +101,11 @@ def ratings(
 
         save_ratings_chart(scored, found, f"{title} beside {ratings_table.name}", plot)
     if failed or read.problems:
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(FAILED)
 
 
 @app.command()
-@expand
+@with_options(json="Print every setting and the recommended one as one JSON object.")
 def compare(
     ratings_table: Annotated[Path, typer.Argument(metavar="TABLE", help="As for eval ratings.")],
     types: Annotated[
@@ -170,11 +170,11 @@ def compare(
         print(f"\nThe fastest that loses nothing measurable: {shown(best.name)}")
         print(dim("photos a minute: median of three rounds in turns, loading excluded, nothing cached"))
     if failed:
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(FAILED)
 
 
 @app.command()
-@expand
+@with_options(json="Print the accuracies as one JSON object.")
 def aesbench(
     benchmark: Annotated[
         Path, typer.Argument(metavar="DIR", help="AesBench_evaluation.json with its images, or VLMEvalKit's TSV.")
@@ -223,7 +223,7 @@ def aesbench(
     else:
         _show_aesbench(found, title, len(replies))
     if failed:
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(FAILED)
 
 
 def _show_aesbench(found: Scores, title: str, n: int) -> None:

@@ -1,8 +1,10 @@
-"""What the command ``aesedge`` returns to the shell; 0 is that all was done."""
+"""Exit codes of the command ``aesedge``; docs/cli.md has the table for users."""
 
-SOME_FAILED = 1
-"""Some photos or files failed, each named on stderr; the others are done."""
+OK = 0
+"""All done."""
+FAILED = 1
+"""Some photos or files failed, or a check, or the work was broken off; stderr says what, and the others are done."""
 USAGE = 2
-"""The call is wrong, or nothing could be loaded."""
+"""The call is wrong, or what it needs cannot be loaded; nothing was done."""
 INTERRUPTED = 130
 """Ctrl-C, as shells report it."""

@@ -1,4 +1,4 @@
-"""What a command says where a package of its extra is missing; knows the extras' names, not what the commands do."""
+"""Errors that name the extra whose packages a command needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aesedge.errors import MissingExtraError
 
 @contextmanager
 def imports_of_extra(command: str, extra: str) -> Iterator[None]:
-    """Around a command's imports: a package that is not there becomes an error that names the extra which brings it."""
+    """Around a command's imports: turn a missing package into an error that names the extra it belongs to."""
     try:
         yield
     except MissingExtraError:

@@ -1,4 +1,4 @@
-"""How ``aesedge info`` shows what was measured when a bundle was made."""
+"""Text of ``info``: what was measured when a bundle was made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from aesedge.bundle.manifest import Manifest
-from aesedge.cli.terminal import dim, shown, size, table
+from aesedge.cli.terminal import dim, shown, table
+from aesedge.system.byte_sizes import size_text
 
 if TYPE_CHECKING:
     from aesedge.bundle.fidelity import Fidelity, LanguageFidelity, LanguageFigures, StageFigures, VisionFidelity
@@ -126,7 +127,7 @@ def _points(drift: float | None) -> str:
 def _size(manifest: Manifest, role: str, type_: str, otherwise: int | None) -> str:
     sizes = (f.n_bytes for f in manifest.files if (f.role, f.type.lower()) == (role, type_.lower()))
     n_bytes = next(sizes, otherwise)
-    return "" if n_bytes is None else size(n_bytes)
+    return "" if n_bytes is None else size_text(n_bytes)
 
 
 def _legend(verdicts: Mapping[str, Mapping[str, float | None]]) -> str:

@@ -1,4 +1,4 @@
-"""The command ``import``: its options; the work is done by ``aesedge_export``, which is loaded only here."""
+"""The command ``import``: its options; ``aesedge_export``, imported only here, does the work."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import typer
 
 from aesedge.cli.bundles import show_made
 from aesedge.cli.extras import imports_of_extra
-from aesedge.cli.options import BundleFolder, Overwrite, ProofPhotos, VisionPrecisions
+from aesedge.cli.options import BundleFolder, Overwrite, Printing, SamplePhotos, VisionPrecisions, with_options
+from aesedge.cli.photos import sample_photos
 
 
+@with_options(json="Print the new bundle, its files and its fidelity figures as one JSON object.")
 def import_pair(
     files: Annotated[
         list[Path],
@@ -32,12 +34,13 @@ def import_pair(
         str | None, typer.Option(help="Licence of the weights.", show_default="what the file says")
     ] = None,
     template: Annotated[str, typer.Option(help="llava_v1 or vicuna_v1: the text around the image.")] = "llava_v1",
-    photo: ProofPhotos = None,
+    photo: SamplePhotos = None,
     parity: Annotated[bool, typer.Option(help="Compare with llama.cpp's own image encoder.")] = True,
     link: Annotated[
         bool, typer.Option("--link", help="Share the language model's bytes with the given file instead of copying it.")
     ] = False,
     overwrite: Overwrite = False,
+    printing: Printing = Printing(),
 ) -> None:
     """Turn a LLaVA-1.5 that llama.cpp runs (GGUF and mmproj) into a bundle; needs no PyTorch."""
     with imports_of_extra("import", "convert"):
@@ -50,9 +53,10 @@ def import_pair(
         reading=reading,
         license=license,
         template=template,
-        photos=photo or [],
+        photos=sample_photos(photo, printing),
         parity=parity,
         link=link,
         overwrite=overwrite,
+        quiet=printing.quiet,
     )
-    show_made(made)
+    show_made(made, printing)

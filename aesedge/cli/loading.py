@@ -1,4 +1,4 @@
-"""From options to a loaded model and ways of writing; knows the command line and the engine, prints a bar."""
+"""From options to a loaded model and to generation options."""
 
 from __future__ import annotations
 

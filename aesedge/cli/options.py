@@ -1,15 +1,14 @@
-"""The options that commands share, each defined once; knows the command line, not what the options do."""
+"""Options shared by commands, each declared once."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -17,40 +16,38 @@ from aesedge.bundle.bundle import POCKET
 from aesedge.config.options import Options
 from aesedge.errors import UsageError
 
+LOADING, WRITING, PRINTING = "Loading", "Writing", "Printing"
 
-class Device(str, enum.Enum):
-    """Where the model runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    metal = "metal"
-
+BundleName = Annotated[str, typer.Argument(metavar="NAME", help="Name of an installed bundle, or its folder.")]
+OldName = Annotated[str | None, typer.Argument(hidden=True, metavar="")]
+"""The bundle as an argument, for scripts written when a command took it so; ``--bundle`` is the option."""
 
 # Of the commands that make bundles.
 BundleFolder = Annotated[
     Path | None, typer.Option("--out", help="The bundle's folder.", show_default="NAME among the installed bundles")
 ]
 GgufTypes = Annotated[
-    str,
-    typer.Option("--gguf", help="Quantization types, with commas between. Loaded by default: q4_k_m, else the first."),
+    str, typer.Option("--gguf", help="Quantization types, comma-separated. The default type: q4_k_m, else the first.")
 ]
 VisionPrecisions = Annotated[
     str,
     typer.Option(
-        "--vision",
-        help="Precisions of the vision graph: fp32, fp16, int8. Loaded by default: int8, else fp32.",
+        "--vision", help="Precisions of the vision graph, of fp32, fp16, int8. The default one: int8, else fp32."
     ),
 ]
-ProofPhotos = Annotated[
-    list[Path] | None,
-    typer.Option("--photo", help="Compare on this photo; may be given several times.", show_default="two samples"),
+VisionTower = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the CLIP model, if the checkpoint does not contain it.", show_default=False),
+]
+SamplePhotos = Annotated[
+    list[str] | None,
+    typer.Option("--photo", help="Measure on this photo or folder; repeatable.", show_default="two sample photos"),
 ]
 CalibrationPhotos = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
         "--calibrate",
-        help="Photos, or a folder of them: quantize below q8_0 with an importance matrix measured on them.",
+        help="Photo or folder, repeatable: quantize below q8_0 with an importance matrix measured on them.",
         show_default=False,
     ),
 ]
@@ -58,18 +55,18 @@ QualityPhotos = Annotated[
     list[str] | None,
     typer.Option(
         "--quality",
-        help="A photo, or a folder of photos, several times: measure what fewer image tokens cost on them, and write "
-        "it into the bundle. --image-tokens auto goes by that.",
+        help="Photo or folder, repeatable: measure what fewer image tokens cost on them, and write it into the bundle. "
+        "--image-tokens auto uses it.",
         show_default=False,
     ),
 ]
-AgainstPyTorch = Annotated[
+CompareWithPyTorch = Annotated[
     bool,
     typer.Option(
-        "--parity/--no-parity", help="Compare with PyTorch, layer by layer where memory is short (minutes at 7B)."
+        "--parity/--no-parity", help="Compare with PyTorch, layer by layer if memory is short (minutes at 7B)."
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")]
 
 # Of the commands that ask.
 AnswerSchema = Annotated[
@@ -79,16 +76,14 @@ AnswerGrammar = Annotated[
     Path | None, typer.Option("--grammar", help="Answers to --ask fit the grammar (GBNF) in this file.")
 ]
 
-LOADING, WRITING, PRINTING = "Loading", "Writing", "Printing"
-
 
 @dataclass(kw_only=True)
 class Loading:
-    """Which bundle is loaded, and how: each field of the options that has a help text is an option here."""
+    """Which bundle is loaded, and how: each field of Options that has a help text is an option here."""
 
-    bundle: Annotated[str, typer.Option(help="Name of an installed bundle, or a folder.", rich_help_panel=LOADING)] = (
-        POCKET
-    )
+    bundle: Annotated[
+        str, typer.Option("--bundle", "-b", help="Name of an installed bundle, or a folder.", rich_help_panel=LOADING)
+    ] = POCKET
     options: Options = Options()
 
 
@@ -97,56 +92,30 @@ _TYPES: dict[str, Any] = {
     "str | None": str | None,
     "int | None": int | None,
     "bool": bool,
-    "Device": Device,
+    "Device": Literal["auto", "cpu", "cuda", "metal"],
     "int | Literal['auto']": str,
     "int | Literal['auto'] | None": str | None,
 }
-"""How a field of the options is annotated, and as what Typer reads it."""
-_CHOSEN = {field.metadata["name"] or field.name: field for field in dataclasses.fields(Options) if field.metadata}
-
-
-def _chosen_parameters() -> Iterator[inspect.Parameter]:
-    """Yield the options of the command line that the fields of the options stand for."""
-    for name, chosen in _CHOSEN.items():
-        kind, default = _TYPES[str(chosen.type)], chosen.default
-        told = typer.Option(
-            help=chosen.metadata["help"], show_default=chosen.metadata["default"] or True, rich_help_panel=LOADING
-        )
-        default = Device(default) if kind is Device else default
-        annotation = Annotated[kind, told]  # type: ignore[valid-type]
-        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _options_of(values: dict[str, Any]) -> Options:
-    """Take what the command line says about loading out of its values.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
-    found: dict[str, Any] = {}
-    for name, chosen in _CHOSEN.items():
-        value = values.pop(name)
-        if "auto" in str(chosen.type) and value is not None:
-            value = number_or_auto(value, f"--{name.replace('_', '-')}")
-        found[chosen.name] = value.value if isinstance(value, Device) else value
-    return Options(**found)
+"""Annotation of a field of Options to the type that Typer parses."""
+_FIELDS = {field.metadata["name"] or field.name: field for field in dataclasses.fields(Options) if field.metadata}
+"""Name of each option of the command line to the field of Options behind it."""
 
 
 @dataclass(kw_only=True)
 class WritingOptions:
-    """How text is written."""
+    """How text is generated."""
 
-    max_tokens: Annotated[int, typer.Option(help="Length of a text at most.", rich_help_panel=WRITING)] = 512
+    max_tokens: Annotated[int, typer.Option(help="Maximum length of a text.", rich_help_panel=WRITING)] = 512
     deadline: Annotated[
         str | None,
         typer.Option(
-            help="When text must be over, counted from the photo, e.g. 8s: it ends at a sentence. Scores always come.",
+            help="Time limit for text, counted from the photo, e.g. 8s: it ends at a sentence. Scores always come.",
             show_default="none",
             rich_help_panel=WRITING,
         ),
     ] = None
     temperature: Annotated[
-        float, typer.Option(help="0 always writes the likeliest; more is more varied.", rich_help_panel=WRITING)
+        float, typer.Option(help="0 takes the likeliest token; higher is more varied.", rich_help_panel=WRITING)
     ] = 0.0
     seed: Annotated[
         int | None,
@@ -158,52 +127,89 @@ class WritingOptions:
 
 @dataclass(kw_only=True)
 class Printing:
-    """What is printed where."""
+    """What is printed where; each command says what its JSON is."""
 
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per photo and line.", rich_help_panel=PRINTING)
-    ] = False
+    json: Annotated[bool, typer.Option("--json", rich_help_panel=PRINTING)] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.", rich_help_panel=PRINTING)] = (
         False
     )
 
 
-def expand(function: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take dataclasses of options: Typer sees their fields, the command gets them filled in."""
-    hints = get_type_hints(function, include_extras=True)
-    parameters: list[inspect.Parameter] = []
-    groups: dict[str, tuple[type, list[str]]] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if dataclasses.is_dataclass(hints[name]):
+def with_options(
+    *, json: str = "", loading: Collection[str] = tuple(_FIELDS)
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command take dataclasses of options: Typer sees their fields, the command gets them filled in.
+
+    Args:
+        json: help of ``--json``: what the command prints; for commands that take :class:`Printing`.
+        loading: names of the options that the command takes of :class:`Loading`, besides ``--bundle``.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        parameters: list[inspect.Parameter] = []
+        groups: dict[str, tuple[type, list[str]]] = {}
+        for name, parameter in inspect.signature(function).parameters.items():
             kind = hints[name]
+            if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+                parameters.append(_keyword(name, parameter.default, kind))
+                continue
             field_hints = get_type_hints(kind, include_extras=True)
             fields = [f for f in dataclasses.fields(kind) if f.type != "Options"]
             groups[name] = (kind, [f.name for f in fields])
-            parameters += [
-                inspect.Parameter(
-                    f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=field_hints[f.name]
-                )
-                for f in fields
-            ]
-            parameters += _chosen_parameters() if kind is Loading else []
-        else:
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+            parameters += [_keyword(f.name, f.default, field_hints[f.name]) for f in fields]
+            parameters += _loading_parameters(loading) if kind is Loading else []
+        for i, parameter in enumerate(parameters):
+            if parameter.name == "json":
+                told = typer.Option("--json", help=json, rich_help_panel=PRINTING)
+                parameters[i] = parameter.replace(annotation=Annotated[bool, told])
 
-    def command(**values: Any) -> None:
-        filled = {name: kind(**{f: values.pop(f) for f in fields}) for name, (kind, fields) in groups.items()}
-        for loading in filled.values():
-            if isinstance(loading, Loading):
-                loading.options = _options_of(values)
-        function(**values, **filled)
+        def command(**values: Any) -> None:
+            filled = {name: kind(**{f: values.pop(f) for f in fields}) for name, (kind, fields) in groups.items()}
+            for group in filled.values():
+                if isinstance(group, Loading):
+                    group.options = _options_of(values, loading)
+            function(**values, **filled)
 
-    command.__name__, command.__doc__ = function.__name__, function.__doc__
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    return command
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+def _keyword(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _loading_parameters(names: Collection[str]) -> Iterator[inspect.Parameter]:
+    """Yield the options behind which there is a field of Options."""
+    for name in names:
+        field = _FIELDS[name]
+        told = typer.Option(
+            help=field.metadata["help"], show_default=field.metadata["default"] or True, rich_help_panel=LOADING
+        )
+        yield _keyword(name, field.default, Annotated[_TYPES[str(field.type)], told])
+
+
+def _options_of(values: dict[str, Any], names: Collection[str]) -> Options:
+    """Take the values of the options behind which there is a field of Options.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        field, value = _FIELDS[name], values.pop(name)
+        if "auto" in str(field.type) and value is not None:
+            value = number_or_auto(value, f"--{name.replace('_', '-')}")
+        found[field.name] = value
+    return Options(**found)
 
 
 def seconds(text: str | None, option: str = "--deadline") -> float | None:
-    """Read the value of ``--deadline`` or another time: 8, 8s, 1.5min."""
+    """Parse the value of ``--deadline`` or another time: 8, 8s, 1.5min."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min)?", text.strip())
@@ -213,7 +219,7 @@ def seconds(text: str | None, option: str = "--deadline") -> float | None:
 
 
 def number_or_auto(text: str, option: str) -> int | str:
-    """Read the value of ``--gpu-layers`` or ``--image-tokens``."""
+    """Parse the value of ``--gpu-layers`` or ``--image-tokens``."""
     if text == "auto":
         return text
     try:

@@ -1,4 +1,4 @@
-"""What ``run`` asks of each photo, and how it looks on a terminal; knows no options and not which photos there are."""
+"""What ``run`` asks about each photo, and its results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PhotoTask:
 
 @dataclass
 class PhotoReport:
-    """What came of it; texts may still be growing."""
+    """The results for one photo; texts may still be generated."""
 
     photo: Photo
     score: Rating

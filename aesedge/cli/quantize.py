@@ -1,4 +1,4 @@
-"""The command ``quantize``: its options and what it shows; the work is done by ``aesedge_export``, loaded only here."""
+"""The command ``quantize``: its options; ``aesedge_export``, imported only here, does the work."""
 
 from __future__ import annotations
 
@@ -8,48 +8,43 @@ from typing import Annotated
 import typer
 
 from aesedge.cli.bundles import show_made
-from aesedge.cli.options import Printing, ProofPhotos, expand
-from aesedge.cli.streams import print_json
-from aesedge.errors import MissingExtraError
+from aesedge.cli.extras import imports_of_extra
+from aesedge.cli.options import BundleName, Printing, SamplePhotos, with_options
+from aesedge.cli.photos import sample_photos
 
 
-@expand
+@with_options(json="Print the bundle, the types added to it and its fidelity figures as one JSON object.")
 def quantize(
-    bundle: Annotated[str, typer.Argument(help="Name of a bundle, or its folder.", show_default=False)],
+    name: BundleName,
     gguf: Annotated[
-        str,
-        typer.Option(help="Quantization types to add, with commas between, e.g. q5_k_m,q3_k_m.", show_default=False),
+        str, typer.Option(help="Quantization types to add, comma-separated, e.g. q5_k_m,q3_k_m.", show_default=False)
     ],
     source: Annotated[
         str | None,
-        typer.Option("--from", help="Type in the bundle that they are made of.", show_default="the most precise"),
+        typer.Option("--from", help="Type in the bundle that they are made from.", show_default="the most precise"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Make a copy with the new types in this folder.", show_default="none is made")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the copy.", show_default="the folder's; without --out no copy is made")
+    copy_name: Annotated[
+        str | None, typer.Option("--name", help="Name of the copy that --out makes.", show_default="the folder's")
     ] = None,
-    photo: ProofPhotos = None,
-    parity: Annotated[bool, typer.Option(help="Compare the new types with the one that they are made of.")] = True,
+    photo: SamplePhotos = None,
+    parity: Annotated[bool, typer.Option(help="Compare the new types with the one that they are made from.")] = True,
     printing: Printing = Printing(),
 ) -> None:
-    """Add quantization types to a bundle, made of its most precise one."""
-    try:
+    """Add quantization types to a bundle, made from its most precise one."""
+    with imports_of_extra("quantize", "convert"):
         from aesedge_export.language.quantize_cli import quantize_command
         from aesedge_export.plan import listed
-    except MissingExtraError:
-        raise
-    except ImportError as error:
-        raise MissingExtraError(f"aesedge quantize ({error.name or error} is not installed)", "convert") from None
-    quiet = printing.quiet or printing.json
     made = quantize_command(
-        bundle, gguf, source_type=source, out=out, name=name, photos=photo or [], parity=parity, quiet=quiet
+        name,
+        gguf,
+        source_type=source,
+        out=out,
+        name=copy_name,
+        photos=sample_photos(photo, printing),
+        parity=parity,
+        quiet=printing.quiet,
     )
-    asked = {text.lower() for text in listed(gguf)}
-    added = [f for f in made.manifest.files if f.role == "llm" and f.type.lower() in asked]
-    if printing.json:
-        files = [{"gguf": f.type.lower(), "file": f.path, "bytes": f.n_bytes} for f in added]
-        print_json({"bundle": made.name, "folder": str(made.folder), "added": files})
-        return
-    show_made(made)
+    show_made(made, printing, added={text.lower() for text in listed(gguf)})

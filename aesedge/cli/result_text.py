@@ -1,4 +1,4 @@
-"""How ratings and texts look on a terminal; knows results, not how they came about."""
+"""Text of ratings, answers and reports for a terminal."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import typer
 
 from aesedge.bundle.bundle import open_bundle
 from aesedge.cli.loading import load_model
-from aesedge.cli.options import Loading, expand, seconds
+from aesedge.cli.options import Loading, seconds, with_options
 from aesedge.errors import MissingExtraError, UsageError
 from aesedge.system.error_text import error_text
 
@@ -26,7 +26,7 @@ _LEAST_KEY = 8
 _MOST_PLACES, _MOST_QUEUE = 4, 10_000
 
 
-@expand
+@with_options()
 def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen at; others than this machine's need a key.")

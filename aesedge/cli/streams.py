@@ -93,12 +93,12 @@ def output_problem(stream: TextIO) -> OSError | None:
 
 
 def print_json(value: object) -> None:
-    """Print one line of JSON, as :func:`print_json_text` does."""
-    print_json_text(json_line(value))
+    """Print a value as one line of JSON: in UTF-8, or in ASCII if stdout has another encoding."""
+    print_json_lines(json_line(value))
 
 
-def print_json_text(text: str) -> None:
-    """Print JSON: in UTF-8, which JSON is by its definition; in ASCII where stdout has another encoding."""
+def print_json_lines(text: str) -> None:
+    """Print lines that are JSON already, as :func:`print_json` does."""
     out = sys.stdout
     is_utf8 = codecs.lookup(out.encoding or "ascii").name == "utf-8"
     safe = safe_json(text, ascii_only=not is_utf8)

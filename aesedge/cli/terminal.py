@@ -1,4 +1,4 @@
-"""What a person sees: lines, bars, streamed words, remarks on stderr; knows terminals, not photos or models."""
+"""Terminal output: tables, bars, streamed words, progress and errors."""
 
 from __future__ import annotations
 
@@ -171,13 +171,3 @@ def table(rows: list[list[str]], *, header: list[str] | None = None) -> str:
 
     lines = [line(row) for row in everything]
     return "\n".join([bold(text) if header and i == 0 else text for i, text in enumerate(lines)])
-
-
-def size(n_bytes: int) -> str:
-    """Return a size as people read it: ``24.1 MB``."""
-    value, unit = float(n_bytes), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""The command ``tune``: the fastest settings for this machine; knows tables and where they go, measures nothing."""
+"""The command ``tune``: measure the fastest settings for this machine and keep them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aesedge.bundle.bundle import POCKET, open_bundle
-from aesedge.cli.options import Device, Printing, QualityPhotos, expand
+from aesedge.bundle.bundle import open_bundle
+from aesedge.cli.options import Loading, OldName, Printing, QualityPhotos, with_options
 from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, dim, print_error, status, table
 from aesedge.errors import UsageError
@@ -18,52 +18,52 @@ from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
     from aesedge.bundle.bundle import Bundle
+    from aesedge.config.options import Options
     from aesedge.config.profile import Profile
 
 _PER_S = {"vision": "photos/s", "prefill": "rows/s", "decode": "tokens/s"}
 
 
-@expand
+@with_options(
+    json="Print the settings and every trial, or with --quality the curve, as one JSON object.",
+    loading=("gguf", "device", "memory"),
+)
 def tune(
-    name: Annotated[str, typer.Argument(metavar="BUNDLE", help="Name of a bundle, or its folder.")] = POCKET,
-    gguf: Annotated[
-        str | None, typer.Option(help="Quantization type, e.g. q4_k_m.", show_default="the bundle's")
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where to run.")] = Device.auto,
-    memory: Annotated[
-        str | None, typer.Option(help="Memory that aesedge may take: 6GB, 50%.", show_default="what is free")
-    ] = None,
+    name: OldName = None,
     seconds: Annotated[float, typer.Option(help="How long it may take.")] = 110.0,
     quality: QualityPhotos = None,
-    plot: Annotated[Path | None, typer.Option(help="With --quality: draw it into this PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="With --quality: draw it into this PNG.", show_default=False)
+    ] = None,
     forget: Annotated[bool, typer.Option("--forget", help="Remove what was measured, and measure nothing.")] = False,
+    loading: Loading = Loading(),
     printing: Printing = Printing(),
 ) -> None:
     """Measure which settings are fastest on this machine for a bundle, and use them from then on.
 
-    For scores and for critiques, each on its own. Settings that would move scores are refused. Let no other program be
-    busy meanwhile. With --no-tuned, commands do without what was measured. With --quality, it measures what fewer image
-    tokens cost instead.
+    Scores and critiques are tuned separately. Settings that would change scores are refused. Keep other programs idle
+    meanwhile. With --no-tuned, commands ignore what was measured. With --quality, it measures what fewer image tokens
+    cost instead.
     """
-    bundle = open_bundle(name)
+    bundle, options = open_bundle(name or loading.bundle), loading.options
     if forget:
-        _forget(bundle, gguf, device, printing)
+        _forget(bundle, options, printing)
         return
     if quality:
         from aesedge.cli.tune_quality import measure_quality
 
-        options = {"gguf": gguf, "device": device.value, "memory": memory, "purpose": "score"}
-        measure_quality(bundle, quality, plot, printing, **options)
+        measure_quality(bundle, quality, plot, printing, options)
         return
     if plot is not None:
         raise UsageError("--plot draws what --quality measures; name photos with --quality")
     from aesedge.config.profile import profile_path, save_profile
     from aesedge.tuning import tune as measure
 
+    chosen: dict[str, Any] = {"gguf": options.gguf, "device": options.device, "memory": options.memory}
     try:
         with status(f"measuring {bundle.name}", quiet=printing.quiet) as show:
-            profile = measure(bundle, gguf=gguf, device=device.value, memory=memory, seconds=seconds, show=show)
-        path = profile_path(bundle.manifest, gguf or bundle.manifest.defaults.gguf, profile.key)
+            profile = measure(bundle, seconds=seconds, show=show, **chosen)
+        path = profile_path(bundle.manifest, options.gguf or bundle.manifest.defaults.gguf, profile.key)
         save_profile(profile, path)
     except KeyboardInterrupt:
         print_error("stopped: nothing was kept")
@@ -80,11 +80,11 @@ def tune(
         print(dim(f"measured in {profile.took_s:.0f} s, kept in {sanitize(str(path))}"))
 
 
-def _forget(bundle: Bundle, gguf: str | None, device: Device, printing: Printing) -> None:
+def _forget(bundle: Bundle, options: Options, printing: Printing) -> None:
     from aesedge.config.profile import delete_profile
 
     try:
-        there = delete_profile(bundle.manifest, gguf or bundle.manifest.defaults.gguf, device.value)
+        there = delete_profile(bundle.manifest, options.gguf or bundle.manifest.defaults.gguf, options.device)
     except OSError as error:
         raise UsageError(f"what was measured cannot be removed: {error_text(error)}") from None
     if printing.json:
@@ -94,7 +94,7 @@ def _forget(bundle: Bundle, gguf: str | None, device: Device, printing: Printing
 
 
 def trials_text(profile: Profile) -> str:
-    """Return what was tried, both sides, and what came of it, as a table."""
+    """Return a table of the trials: both settings, their ratio, the change of scores, the verdict."""
     rows: list[list[str]] = []
     below: list[str] = []
     for trial in profile.trials:
@@ -113,7 +113,7 @@ def trials_text(profile: Profile) -> str:
             "; ".join(f"{_rate(f['base_s'])} -> {_rate(f['variant_s'])} {_PER_S[phase]}" for phase, f in figures)
         )
     if not rows:
-        return "there was nothing to try on this machine"
+        return "there is nothing to try on this machine"
     header, *lines = table(rows, header=["setting", "tried", "score", "critique", "points", ""]).splitlines()
     shown = [text for line, more in zip(lines, below, strict=True) for text in (line, dim(f"    {more}"))]
     legend = (

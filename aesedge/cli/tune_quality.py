@@ -1,16 +1,18 @@
-"""What fewer image tokens cost on the user's own photos (``tune --quality``); knows tables, measures nothing."""
+"""``tune --quality``: what fewer image tokens cost on the user's own photos."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from aesedge.bundle.bundle import replace_manifest
 from aesedge.bundle.manifest import AUTO_NLL_CHANGE, AUTO_SCORE_DRIFT
-from aesedge.cli.photos import find_photos, readable_photos
+from aesedge.cli.photos import readable_photos
 from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, dim, status, table
+from aesedge.config.options import Options
 from aesedge.errors import UsageError
 from aesedge.system.sanitize import sanitize
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def measure_quality(
-    bundle: Bundle, photos: Sequence[str], plot: Path | None, printing: Printing, **options: Any
+    bundle: Bundle, photos: Sequence[str], plot: Path | None, printing: Printing, options: Options = Options()
 ) -> None:
     """Measure every number of image tokens on photos, write the figures into the bundle's manifest, and show them.
 
@@ -32,7 +34,7 @@ def measure_quality(
         UsageError: the bundle has one number of image tokens only, or the plot cannot be written.
         AesedgeError: a photo cannot be read, or the bundle's folder cannot be written; the manifest is as before.
     """
-    from aesedge.engine.model import load_model
+    from aesedge.engine.model import Model
     from aesedge.tuning.token_curve import budgets, measure
 
     tokens = bundle.manifest.image_tokens
@@ -44,10 +46,10 @@ def measure_quality(
         from aesedge.bench.plot import require_matplotlib
 
         require_matplotlib()
-    paths = readable_photos(find_photos(photos).names)
+    paths = readable_photos(photos, printing)
     numbers = budgets(tokens.min, tokens.max)
     with (
-        load_model(bundle.folder, **options) as model,
+        Model(bundle, dataclasses.replace(options, purpose="score")) as model,
         status(f"measuring {bundle.name}", quiet=printing.quiet) as show,
     ):
         curve = measure(model, paths, numbers, show)

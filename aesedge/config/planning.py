@@ -104,7 +104,7 @@ def check_image_tokens(manifest: Manifest, asked: int | Literal["auto"] | None) 
     if asked == "auto":
         if least < most and not manifest.image_tokens.curve:
             _log.warning(
-                "--image-tokens auto takes all %d: nobody measured what fewer cost with bundle %r; 'aesedge tune %s "
+                "--image-tokens auto takes all %d: nobody measured what fewer cost with bundle %r; 'aesedge tune --bundle %s "
                 "--quality PHOTOS' does",
                 *(most, manifest.name, manifest.name),
             )

@@ -172,7 +172,7 @@ def _image_tokens(bundle: Bundle, options: Options) -> Iterator[Advice]:
     fewest = tokens.auto()
     if not tokens.curve:
         why = f"fewer than {tokens.max} are faster; nobody measured what they cost with this bundle"
-        yield Advice("image tokens", why, f"aesedge tune {_named(bundle)} --quality PHOTOS")
+        yield Advice("image tokens", why, f"aesedge tune --bundle {_named(bundle)} --quality PHOTOS")
     elif fewest < tokens.max:
         drift = next(point.score_drift for point in tokens.curve if point.n == fewest)
         why = f"{fewest} of {tokens.max} move scores by {drift:.2f} of 10 points on average, as measured on photos"
@@ -184,7 +184,7 @@ def _tuning(bundle: Bundle, options: Options, plan: Plan) -> Iterator[Advice]:
         gguf = "" if options.gguf is None else f" --gguf {plan.gguf.lower()}"
         device = "" if options.device == "auto" else f" --device {options.device}"
         why = "nobody measured which settings are fastest on this machine"
-        yield Advice("tuning", why, f"aesedge tune {_named(bundle)}{gguf}{device}")
+        yield Advice("tuning", why, f"aesedge tune --bundle {_named(bundle)}{gguf}{device}")
 
 
 def _power_saving(signs: dict[str, str]) -> Iterator[Advice]:

@@ -44,6 +44,11 @@ def parse_size(text: str, *, name: str, whole: Callable[[], int]) -> int:
     return int(whole() * number / 100)
 
 
-def size_text(n_bytes: int) -> str:
-    """Return a size as people read it, in GB with two digits, or in whole MB."""
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= _UNITS["gb"] else f"{n_bytes / 1e6:.0f} MB"
+def size_text(n_bytes: float) -> str:
+    """Return a size for people, with three significant digits: ``24.1 MB``; 1000 bytes to the kB."""
+    value, unit = float(n_bytes), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 999.5 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.3g} {unit}" if value < 999.5 else f"{value:.0f} {unit}"

@@ -16,3 +16,8 @@ def data_folder() -> Path:
 def cache_folder() -> Path:
     """Where caches, profiles and remembered hashes are: ``AESEDGE_CACHE``, or the platform's folder for caches."""
     return Path(os.environ.get("AESEDGE_CACHE") or platformdirs.user_cache_dir("aesedge", appauthor=False))
+
+
+def shapes_folder() -> Path:
+    """Where ``bench --shape`` keeps its bundles of random weights; all of them can be made again."""
+    return cache_folder() / "shapes"

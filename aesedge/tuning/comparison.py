@@ -35,7 +35,7 @@ SCORE_TOLERANCE = 0.05
 """Points of 10 that all settings together may move a score, against the defaults with the most precise vision graph.
 
 Half of the last digit that is shown. What llama.cpp changes by itself in other batches is a tenth of that (``aesedge
-doctor --cache``), and rounding a model to Q8_0 about as much.
+doctor --reuse``), and rounding a model to Q8_0 about as much.
 """
 LEAST_ROWS = 64
 """Rows in a batch, at least: with fewer, llama.cpp's flash attention on the CPU computes differently."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from aesedge.bundle.bundle import open_bundle
 from aesedge.errors import BundleIntegrityError, DownloadError, MissingExtraError, UsageError
 from aesedge.image import read_image
+from aesedge.system.byte_sizes import size_text
 from aesedge.system.paths import data_folder
 
-from ..disk_space import bundle_bytes, on_one_disk, require_space, shown_bytes
+from ..disk_space import bundle_bytes, on_one_disk, require_space
 from ..language.tensor_types import parse_type
 from ..plan import DEFAULT_GGUF, DEFAULT_VISION, checked_name, checked_precisions, listed
 from ..work_folder import check_target
@@ -58,7 +59,7 @@ class Export:
         return checked_precisions(listed(self.vision))
 
 
-def pull(
+def pull(  # noqa: PLR0913 (one argument for each option of the command)
     asked: str,
     *,
     out: Path | None = None,
@@ -68,6 +69,7 @@ def pull(
     confirm: Callable[[], bool],
     keep_checkpoint: bool = False,
     say: Say = print,
+    quiet: bool = False,
 ) -> Bundle:
     """Download a checkpoint and make a bundle of it.
 
@@ -80,6 +82,7 @@ def pull(
         confirm: asked once, after the licence was shown; nothing is downloaded unless it is true.
         keep_checkpoint: whether the download stays on disk after the bundle was made and verified.
         say: shows a line.
+        quiet: whether to show no progress.
 
     Returns:
         The bundle.
@@ -106,8 +109,8 @@ def pull(
             )
         _check_space(checkpoint, out, options)
         with _kept(checkpoint, say):
-            tower = _fetch(entry, checkpoint, options, say)
-            bundle = _export(entry, checkpoint, tower, out, name, options, overwrite=overwrite)
+            tower = _fetch(entry, checkpoint, options, say, quiet=quiet)
+            bundle = _export(entry, checkpoint, tower, out, name, options, overwrite=overwrite, quiet=quiet)
             _verify(out)
         say(f"verified: {len(bundle.manifest.files)} files of {out}")
         if keep_checkpoint:
@@ -115,7 +118,7 @@ def pull(
         else:
             for done in (checkpoint, *([tower] if tower is not None else [])):
                 done.drop()
-            say(f"the checkpoint is removed ({shown_bytes(checkpoint.n_bytes)}); --keep-checkpoint keeps it")
+            say(f"the checkpoint is removed ({size_text(checkpoint.n_bytes)}); --keep-checkpoint keeps it")
     return bundle
 
 
@@ -156,7 +159,7 @@ def _chosen(entry: CatalogueEntry, say: Say) -> Download:
 def _show(entry: CatalogueEntry, checkpoint: Download, say: Say) -> None:
     say(f"repository: {entry.repository}")
     say(f"commit:     {checkpoint.listing.commit}")
-    say(f"download:   {shown_bytes(checkpoint.n_bytes)} in {len(checkpoint.files)} files")
+    say(f"download:   {size_text(checkpoint.n_bytes)} in {len(checkpoint.files)} files")
     say(f"licence:    {_license(entry, checkpoint)}" + (f", {entry.license_url}" if entry.license_url else ""))
 
 
@@ -173,7 +176,7 @@ def _check_space(checkpoint: Download, out: Path, options: Export) -> None:
     n_parameters = checkpoint.listing.n_parameters or weights / 2
     bundle = bundle_bytes(n_parameters, options.gguf_types, options.vision_types)
     if on_one_disk(checkpoint.folder, out.parent):
-        what = f"the checkpoint ({shown_bytes(download)} still to come) and the bundle (about {shown_bytes(bundle)})"
+        what = f"the checkpoint ({size_text(download)} still to come) and the bundle (about {size_text(bundle)})"
         require_space(checkpoint.folder, download + bundle, what)
     else:
         require_space(checkpoint.folder, download, "the checkpoint")
@@ -193,9 +196,9 @@ def _kept(checkpoint: Download, say: Say) -> Iterator[None]:
         raise
 
 
-def _fetch(entry: CatalogueEntry, checkpoint: Download, options: Export, say: Say) -> Download | None:
+def _fetch(entry: CatalogueEntry, checkpoint: Download, options: Export, say: Say, *, quiet: bool) -> Download | None:
     """Download the checkpoint, and the vision tower where it has none; return the tower."""
-    _download(checkpoint, entry.revision)
+    _download(checkpoint, entry.revision, quiet=quiet)
     if options.vision_tower is not None:
         return None
     repository = _tower_repository(checkpoint.folder)
@@ -204,12 +207,12 @@ def _fetch(entry: CatalogueEntry, checkpoint: Download, options: Export, say: Sa
     say(f"the vision tower is not in it and comes from {repository}")
     tower = pinned(repository, "") or checkpoint_of(hub.look_up(repository))
     require_space(tower.folder, tower.n_bytes - tower.n_present_bytes(), "the vision tower")
-    _download(tower, "")
+    _download(tower, "", quiet=quiet)
     return tower
 
 
-def _download(checkpoint: Download, asked: str) -> None:
-    with display_download(checkpoint) as progress:
+def _download(checkpoint: Download, asked: str, *, quiet: bool) -> None:
+    with display_download(checkpoint, quiet=quiet) as progress:
         try:
             checkpoint.fetch(asked, progress)
         except OSError as error:
@@ -242,6 +245,7 @@ def _export(
     options: Export,
     *,
     overwrite: bool,
+    quiet: bool,
 ) -> Bundle:
     from ..cli import export_command
 
@@ -259,6 +263,7 @@ def _export(
         revision=checkpoint.listing.commit,
         parity=options.parity,
         overwrite=overwrite,
+        quiet=quiet,
     )
 
 

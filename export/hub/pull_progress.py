@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from aesedge.system.byte_sizes import size_text
 from aesedge.system.sanitize import sanitize
-
-from ..disk_space import shown_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,17 +18,20 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def display_download(checkpoint: Download, console: Console | None = None) -> Iterator[Callable[[str, int], None]]:
+def display_download(
+    checkpoint: Download, console: Console | None = None, *, quiet: bool = False
+) -> Iterator[Callable[[str, int], None]]:
     """Show on stderr how much of a checkpoint is there.
 
     Args:
         checkpoint: what is downloaded.
         console: where it is shown; by default stderr.
+        quiet: whether nothing is shown.
 
     Yields:
         A function that takes what is being done and the number of bytes that are there.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, quiet=quiet)
     if not console.is_terminal:
         yield _Lines(console, checkpoint.n_bytes)
         return
@@ -56,5 +58,5 @@ class _Lines:
         tenths = 10 * n_bytes // max(1, self._n_total)
         if tenths > self._shown:
             self._shown = tenths
-            text = f"download: {10 * tenths}% of {shown_bytes(self._n_total)} ({sanitize(what)})"
+            text = f"download: {10 * tenths}% of {size_text(self._n_total)} ({sanitize(what)})"
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..disk_space import shown_bytes
+from aesedge.system.byte_sizes import size_text
+
 from .imatrix_file import write_imatrix
 from .language_gguf import language_bytes, write_language
 
@@ -135,7 +136,7 @@ def report_pass(report: OnProgress, step: str) -> Callable[[PassProgress], None]
     report(step, 0.0)
 
     def show(progress: PassProgress) -> None:
-        done, total = shown_bytes(progress.n_done_bytes), shown_bytes(progress.n_total_bytes)
+        done, total = size_text(progress.n_done_bytes), size_text(progress.n_total_bytes)
         report(step, progress.n_done_bytes / progress.n_total_bytes, f"{progress.tensor}, {done} of {total}")
 
     return show

@@ -1,4 +1,4 @@
-"""What ``aesedge import`` does; the options are declared, and the result is shown, where the other commands are."""
+"""What ``aesedge import`` does; its options are declared in ``aesedge.cli.import_pair``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,13 @@ _TYPE = re.compile(r"[-._](?:b?f(?:16|32)|i?q\d+(?:_\w+)*)$", re.IGNORECASE)
 
 
 def import_command(
-    files: Sequence[Path], *, out: Path | None = None, name: str | None = None, vision: str, **options: Any
+    files: Sequence[Path],
+    *,
+    out: Path | None = None,
+    name: str | None = None,
+    vision: str,
+    quiet: bool = False,
+    **options: Any,
 ) -> Bundle:
     """Import a pair with progress on stderr.
 
@@ -39,6 +45,7 @@ def import_command(
         out: the bundle's folder; by default the bundle's name in the folder of installed bundles.
         name: the bundle's name; by default that of ``out`` or of the language model's file.
         vision: precisions of the vision graph, separated by commas.
+        quiet: whether to show no progress.
         options: the other options of :func:`.importer.import_pair`.
 
     Returns:
@@ -52,7 +59,7 @@ def import_command(
         raise UsageError(f"{name!r} is not a bundle name: letters, digits, '.', '_' and '-', beginning with a letter")
     out = out or data_folder() / name
     precisions = [part for part in vision.split(",") if part.strip()]
-    with display_steps() as report:
+    with display_steps(quiet=quiet) as report:
         import_pair(files, out, name=name, vision_types=precisions, progress=report, **options)
     return open_bundle(out)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aesedge.errors import AesedgeError
+from aesedge.system.byte_sizes import size_text
 
-from ..disk_space import shown_bytes
 from ..progress_display import display_steps
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     n_bytes = sum(file.n_bytes for file in made.files)
-    print(f"{options.out}: {made.name}, {shown_bytes(n_bytes)}")
+    print(f"{options.out}: {made.name}, {size_text(n_bytes)}")
     return 0
 
 

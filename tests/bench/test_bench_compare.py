@@ -124,7 +124,7 @@ def test_free_memory_makes_no_other_machine() -> None:
 
 
 def test_interruption_and_disturbance_are_told() -> None:
-    found = compare(run_with(1.0), run_with(1.0, complete=False))
+    found = compare(run_with(1.0), run_with(1.0, ok=False))
     assert "the later run was interrupted" in found.warnings
     assert "the earlier run was disturbed: load" in found.warnings
 
@@ -247,7 +247,10 @@ def test_seconds_are_shown_and_decide_no_exit_code(
     assert command(*both, "--format", "md") == 0
     assert "| pp576" in capsys.readouterr().out
     assert command(*both, "--format", "json") == 0
-    told = json.loads(capsys.readouterr().out)
+    out = capsys.readouterr().out
+    assert command(*both, "--json") == 0
+    assert (capsys.readouterr().out, out.count("\n")) == (out, 1)
+    told = json.loads(out)
     assert told["changes"][0]["verdict"] == "slower"
     assert told["changes"][0]["speed"]["ratio"] == pytest.approx(0.5)
 

@@ -136,6 +136,16 @@ def test_json_can_be_read_again(tmp_path: Path) -> None:
     assert render(result, "json").encode() + b"\n" == (tmp_path / "run.json").read_bytes()
 
 
+def test_files_that_say_complete_for_ok_are_read(tmp_path: Path) -> None:
+    for ok, word in ((True, "true"), (False, "false")):
+        save_result(bench_results.result(ok=ok), tmp_path / "new.json")
+        text = (tmp_path / "new.json").read_text().replace(f'"ok": {word}', f'"complete": {word}', 1)
+        assert "complete" in text
+        (tmp_path / "old.json").write_text(text)
+        assert load_result(tmp_path / "old.json") == load_result(tmp_path / "new.json")
+        assert load_result(tmp_path / "old.json").ok is ok
+
+
 def test_names_break_neither_tables_nor_terminals() -> None:
     name = "Übergröße | 夕焼け\x1b[31m *x*\n# y"
     result = bench_results.result(card=bench_results.card(bundle=name, model_type=f"llama {name}"))
@@ -160,16 +170,16 @@ def test_nothing_measured_yet_is_a_result_too(form: FileFormat) -> None:
 
 
 def test_interrupted_is_said() -> None:
-    cut = bench_results.result(complete=False, rows=bench_results.rows()[:4])
+    cut = bench_results.result(ok=False, rows=bench_results.rows()[:4])
     assert "incomplete: interrupted" in render(cut, "md")
     assert "incomplete: interrupted" in result_text(cut)
-    assert {record["complete"] for record in records(cut)} == {"0"}
-    assert all(line["complete"] is False for line in lines(cut) if line["kind"] in {"card", "row"})
+    assert {record["ok"] for record in records(cut)} == {"0"}
+    assert all(line["ok"] is False for line in lines(cut) if line["kind"] in {"card", "row"})
     assert "incomplete" not in render(bench_results.result(), "md")
 
 
 def test_a_pair_that_was_cut_short_is_shown_without_a_ratio() -> None:
-    cut = bench_results.result(against=[Against(test="ttft cold", what="x", ours_ns=[], theirs_ns=[])], complete=False)
+    cut = bench_results.result(against=[Against(test="ttft cold", what="x", ours_ns=[], theirs_ns=[])], ok=False)
     for form in FORMATS:
         if form != "json":
             render(cut, form)

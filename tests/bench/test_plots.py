@@ -44,7 +44,7 @@ def test_chart_is_written_whole_or_not_at_all(matplotlib: None, tmp_path: Path) 
     with Image.open(path) as picture:
         full = picture.height
         assert picture.width > 1000
-    save_chart(bench_results.result(rows=bench_results.rows()[:9], complete=False), path)
+    save_chart(bench_results.result(rows=bench_results.rows()[:9], ok=False), path)
     with Image.open(path) as picture:
         assert picture.height < full
     with pytest.raises(UsageError, match="nothing was measured"):

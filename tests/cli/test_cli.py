@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import cli_runner
 import jsonschema
+import msgspec
 import pytest
 from cli_runner import Cli, photos, send
 from conftest import drawn_photo
 from image_files import stored
 
 from aesedge.cli import main
+from aesedge.cli.photos import PhotoError
 from aesedge.engine.results import PhotoResult
 from aesedge.system.paths import data_folder
 from aesedge.system.sanitize import sanitize
 
-SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "photo-result.schema.json"
-SCHEMA = json.loads(SCHEMA_FILE.read_text())
+DOCS = Path(__file__).parents[2] / "docs"
+SCHEMA = json.loads((DOCS / "photo-result.schema.json").read_text())
+ERROR_SCHEMA = json.loads((DOCS / "photo-error.schema.json").read_text())
 
 cli = cli_runner.cli  # fixture
 
@@ -49,8 +54,9 @@ def test_run_json_is_one_line_per_photo_and_matches_the_schema(cli: Cli, tmp_pat
     assert lines[0]["score"] != lines[1]["score"]
 
 
-def test_the_schema_in_docs_is_that_of_the_code() -> None:
+def test_the_schemas_in_docs_are_those_of_the_code() -> None:
     assert PhotoResult.json_schema() == SCHEMA
+    assert msgspec.json.schema(PhotoError) == ERROR_SCHEMA
 
 
 def test_json_has_the_fields_of_the_contract(cli: Cli, photo_path: Path) -> None:
@@ -70,13 +76,41 @@ def test_a_photo_that_fails_is_named_and_the_others_are_done(cli: Cli, tmp_path:
     missing = tmp_path / "missing.jpg"
     code, out, err = cli("score", "--json", bad, missing, tmp_path / "..", good, "--quiet")
     assert code == 1 or "no photos" in err
-    code, out, err = cli("run", "--json", "--no-critique", bad, missing, tmp_path, good)
-    assert code == 1
-    assert [json.loads(line)["photo"] for line in out.splitlines()] == [str(good)]
-    lines = err.splitlines()
-    assert len(lines) == 3
-    for line, path in zip(lines, (bad, missing, tmp_path), strict=True):
+    code, out, err = cli("run", "--no-critique", bad, missing, good)
+    assert (code, out.startswith(str(good)), len(err.splitlines())) == (1, True, 2)
+    for line, path in zip(err.splitlines(), (bad, missing), strict=True):
         assert str(path) in line
+
+
+@pytest.mark.parametrize("command", ["score", "run"])
+def test_a_photo_that_fails_has_its_error_in_the_json(cli: Cli, tmp_path: Path, command: str) -> None:
+    (good,) = photos(tmp_path, 1)
+    (tmp_path / "bad.jpg").write_bytes(b"not a photo")
+    (tmp_path / "empty").mkdir()
+    odd = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    names = [tmp_path / "bad.jpg", odd, good, tmp_path / "empty"]
+    code, out, err = cli(command, "--json", "--quiet", *([] if command == "score" else ["--no-critique"]), *names)
+    lines = {line["photo"]: line for line in map(json.loads, out.splitlines())}
+    assert (code, len(err.splitlines()), len(lines)) == (1, 3, 4)
+    jsonschema.validate(lines.pop(str(good)), SCHEMA)
+    for line in lines.values():
+        jsonschema.validate(line, ERROR_SCHEMA)
+        assert line["error"]["message"] in err
+    assert [line["error"]["type"] for line in lines.values()] == ["ImageError", "ImageError", "ImageNotFoundError"]
+    assert unquote_to_bytes(next(line["photo_bytes"] for line in lines.values() if "photo_bytes" in line)) == bytes(odd)
+
+
+def test_folders_are_taken_wherever_photos_are(cli: Cli, tmp_path: Path) -> None:
+    """``bench --photo`` and ``tune --quality`` have theirs beside their other tests."""
+    (tmp_path / "in" / "deeper").mkdir(parents=True)
+    found = [*photos(tmp_path / "in" / "deeper", 1), *photos(tmp_path / "in", 1)]
+    for arguments in (["run", "--no-critique", "--json"], ["score", "--json"]):
+        code, out, _ = cli(*arguments, tmp_path / "in")
+        assert (code, {json.loads(line)["photo"] for line in out.splitlines()}) == (0, set(map(str, found)))
+    code, out, _ = cli("doctor", "--reuse", "--json", "--photo", tmp_path / "in")
+    assert set(map(str, found)) <= set(json.loads(out)["photos"])
+    code, _, err = cli("chat", tmp_path / "in")
+    assert (code, "is a folder" in err) == (1, True)
 
 
 def test_score_prints_a_line_per_photo_and_looks_into_folders(cli: Cli, tmp_path: Path) -> None:

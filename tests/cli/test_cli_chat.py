@@ -25,21 +25,21 @@ def test_chat_from_a_pipe(cli: Cli, photo_path: Path, monkeypatch: pytest.Monkey
     code, out, err = cli("chat", "--max-tokens", 4, "--json", photo_path)
     assert code == 0
     lines = [json.loads(line) for line in out.splitlines()]
-    assert [line.get("ask") for line in lines] == ["What?", None, "Why?"]
+    assert [line.get("ask") for line in lines] == ["What?", None, None, "Why?", None]
     assert "/mood" in err
 
 
-def test_chat_without_a_photo_fails(cli: Cli, tmp_path: Path) -> None:
-    code, _, err = cli("chat", tmp_path / "none.jpg")
-    assert code == 2
-    assert "none.jpg" in err
+def test_chat_with_a_photo_that_cannot_be_read_fails(cli: Cli, tmp_path: Path) -> None:
+    code, out, err = cli("chat", "--json", tmp_path / "none.jpg")
+    assert (code, json.loads(out)["error"]["type"], "none.jpg" in err) == (1, "ImageNotFoundError", True)
 
 
-def test_interactive_session(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["run", "chat"])
+def test_interactive_session(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     lines = iter(["What?", str(photo_path), "Why?", "/help", "/critique", "none.jpg", "/bye"])
     send(monkeypatch, b"", terminal=True)
     monkeypatch.setattr("builtins.input", lambda _prompt: next(lines))
-    code, out, err = cli("run", "--max-tokens", 4)
+    code, out, err = cli(command, "--max-tokens", 4)
     assert code == 0
     assert "no photo yet" in err
     assert "none.jpg" in err
@@ -174,7 +174,9 @@ def test_a_locked_folder_in_a_line_is_one_line_on_stderr(
     folder = tmp_path / "no entry"
     send(monkeypatch, f"'{folder}/a.jpg'\n{folder}/a\nIs {folder}/a sharp?\n".encode())
     code, out, err = cli("chat", "--json", "--max-tokens", 2, photo_path)
-    assert (code, [json.loads(line)["ask"] for line in out.splitlines()]) == (0, [f"Is {folder}/a sharp?"])
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert (code, [line["kind"] for line in lines]) == (0, ["error", "error", "answer"])
+    assert lines[-1]["ask"] == f"Is {folder}/a sharp?"
     assert ([*map(len, err.splitlines())][2:], "no permission" in err, "there is no /" in err) == ([], True, True)
 
 
@@ -186,12 +188,36 @@ def test_photos_of_any_name_are_found_by_lines(tmp_path: Path) -> None:
         assert photo_path_of(path.as_uri()) == str(path)
 
 
-def test_among_lines_of_json_there_is_nothing_else(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    send(monkeypatch, b"/help\none\n/undo\n/pin\n/unpin\n/score\n/report\n/critique\n")
+ONE_RESULT_A_LINE = {
+    "/help": ("help", {"commands"}),
+    "/undo": ("error", {"error"}),
+    "one": ("answer", {"ask", "answer", "finish_reason"}),
+    "/retry": ("answer", {"ask", "answer", "finish_reason"}),
+    "/undo ": ("undo", {"ask"}),
+    "/pin": ("pin", {"ok"}),
+    "/unpin": ("unpin", {"ok"}),
+    "/unpin ": ("unpin", {"ok"}),
+    "/score": ("score", {"score", "attributes", "timings"}),
+    "/report": ("report", {"report"}),
+    "/critique": ("answer", {"ask", "answer", "finish_reason"}),
+    "/new": ("new", set()),
+    "none.jpg": ("error", {"error"}),
+    "/mood": ("error", {"error"}),
+    "PHOTO": ("photo", set()),
+}
+
+
+def test_every_line_has_one_line_of_json(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "".join(f"{line}\n" for line in ONE_RESULT_A_LINE).replace("PHOTO", str(photo_path))
+    send(monkeypatch, lines.encode())
     code, out, err = cli("chat", "--json", "--max-tokens", 4, photo_path)
-    assert code == 0
-    assert [min(json.loads(line)) for line in out.splitlines()] == ["answer", "answers", "photo", "answer"]
-    assert ("taken back: one" in err, "kept on disk" in err, "/quit" in err) == (True, True, True)
+    found = [json.loads(line) for line in out.splitlines()]
+    assert (code, len(err.splitlines())) == (0, 3)
+    assert [line["kind"] for line in found] == [kind for kind, _ in ONE_RESULT_A_LINE.values()]
+    for line, (_, fields) in zip(found, ONE_RESULT_A_LINE.values(), strict=True):
+        assert line["photo"] == str(photo_path)
+        assert fields <= set(line)
+    assert [line["ok"] for line in found if "ok" in line] == [True, True, False]
 
 
 def test_a_session_ends_with_its_terminal(cli: Cli, photo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

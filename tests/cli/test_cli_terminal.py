@@ -1,4 +1,4 @@
-"""What the terminal shows: whole words, no control characters of others, tables, bars and sizes."""
+"""What the terminal shows: whole words, no control characters of others, tables and bars."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from aesedge.cli.terminal import WordWriter, bar, print_error, size, table
+from aesedge.cli.terminal import WordWriter, bar, print_error, table
 
 if TYPE_CHECKING:
     import pytest
@@ -37,8 +37,7 @@ def test_neither_models_nor_file_names_steer_the_terminal(capsys: pytest.Capture
     assert not {"\x1b", "\a"} & set(out + err)
 
 
-def test_tables_bars_and_sizes() -> None:
+def test_tables_and_bars() -> None:
     assert table([["a", "1.5"], ["bcd", "10"]]).splitlines() == ["a    1.5", "bcd   10"]
     assert len(bar(1.0)) == 20
     assert bar(0.0) == ""
-    assert [size(n) for n in (5, 1500, 24_100_000)] == ["5 B", "1.5 kB", "24.1 MB"]

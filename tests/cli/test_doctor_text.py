@@ -68,7 +68,7 @@ def test_the_json(shown: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = shown("--json")
     found = json.loads(out)
     assert (code, err, out.count("\n")) == (0, "", 1)
-    assert list(found) == ["bundle", "passed", "checks", "machine", "disks", "libraries", "faster", "disturbances"]
+    assert list(found) == ["bundle", "ok", "checks", "machine", "disks", "libraries", "faster", "disturbances"]
     assert msgspec.convert(found["machine"], Hardware).cpu == hardware().cpu
     assert msgspec.convert(found["libraries"], Libraries) == libraries()
     assert {"what", "why", "command"} == set(found["faster"][0])

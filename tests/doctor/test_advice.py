@@ -138,7 +138,7 @@ def test_image_tokens(bundle: Bundle) -> None:
 
 
 def test_tuning(bundle: Bundle) -> None:
-    assert f"aesedge tune {bundle.name} --device cpu" in advised(bundle)["tuning"][1]
+    assert f"aesedge tune --bundle {bundle.name} --device cpu" in advised(bundle)["tuning"][1]
     assert "tuning" not in advised(bundle, tuned=False)
 
 

@@ -90,11 +90,11 @@ def test_nothing_is_wrong_with_the_engine(
     monkeypatch.setenv("AESEDGE_CACHE", str(tmp_path / "own"))
     own = DiskStore(tmp_path / "own" / "embeddings", kind="embeddings", budget_bytes=None)
     own.put("0" * 64, b"the user's")
-    code = main(["doctor", "--cache", "--json", "--threads", "1", "--bundle", str(bundle_folder)])
+    code = main(["doctor", "--reuse", "--json", "--threads", "1", "--bundle", str(bundle_folder)])
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert (code, err, out.count("\n")) == (0, "", 1)
-    assert found["passed"]
+    assert found["ok"]
     assert len(found["photos"]) == 3
     assert {c["group"] for c in found["checks"]} == {"photos", "reuse", "files", "processes"}
     assert not [c for c in found["checks"] if c["problem"] or c["skipped"]]
@@ -301,7 +301,7 @@ def test_failing_prints_what_and_returns_1(
     monkeypatch.setattr("aesedge.vision.encoder.pixels_digest", lambda _pixels: "0" * 64)
     first_steps = CacheExamination.steps
     monkeypatch.setattr(CacheExamination, "steps", lambda examination: first_steps(examination)[:3])
-    code = main(["doctor", "--cache", "--threads", "1", "--bundle", str(bundle_folder)])
+    code = main(["doctor", "--reuse", "--threads", "1", "--bundle", str(bundle_folder)])
     out, err = capsys.readouterr()
     assert code == 1
     assert "FAIL: tiny:" in out.splitlines()[-1]
@@ -310,14 +310,14 @@ def test_failing_prints_what_and_returns_1(
 
 
 def test_a_photo_that_is_not_there_is_a_wrong_call(bundle_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--cache", "--bundle", str(bundle_folder), "--photo", "nowhere.jpg"]) == 2
+    assert main(["doctor", "--reuse", "--bundle", str(bundle_folder), "--photo", "nowhere.jpg"]) == 2
     assert "nowhere.jpg" in capsys.readouterr().err
 
 
 def test_the_short_examination(bundle_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--bundle", str(bundle_folder)]) == 0
     out = capsys.readouterr().out
-    assert "doctor --cache" in out
+    assert "doctor --reuse" in out
     assert main(["doctor", "--json", "--bundle", str(bundle_folder)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [c["name"] for c in found["checks"]] == ["files", "llama.cpp", "vision", "memory", "cache folder", "network"]
@@ -333,12 +333,12 @@ def test_the_short_examination_fails(
     monkeypatch.setenv("AESEDGE_CACHE", str(tmp_path / "file"))
     assert main(["doctor", "--json", "--bundle", str(broken), "--memory", "1MB"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert {c["name"] for c in found["checks"] if not c["passed"]} == {"files", "memory", "cache folder"}
+    assert {c["name"] for c in found["checks"] if not c["ok"]} == {"files", "memory", "cache folder"}
 
 
 def test_ctrl_c_leaves_nothing(bundle_folder: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", START, "doctor", "--cache", "--threads", "1", "--bundle", bundle_folder],
+        [sys.executable, "-c", START, "doctor", "--reuse", "--threads", "1", "--bundle", bundle_folder],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

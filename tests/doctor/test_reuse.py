@@ -25,9 +25,8 @@ from hypothesis.stateful import (
 from PIL import Image
 
 from aesedge.cli import main
-from aesedge.cli.bench_shape import shapes_folder
 from aesedge.engine.generation_options import GenerationOptions
-from aesedge.system.paths import cache_folder
+from aesedge.system.paths import cache_folder, shapes_folder
 
 if TYPE_CHECKING:
     from aesedge.engine.model import Model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from conftest import drawn_photo
 
 from aesedge.bundle.bundle import open_bundle
 from aesedge.cli import main
-from aesedge.errors import UsageError
 from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:
@@ -76,14 +76,29 @@ def test_without_parity_it_says_so(checkpoint: Path, tmp_path: Path, capsys: pyt
     assert "not with PyTorch: not asked for" in capsys.readouterr().out
 
 
-def test_a_folder_of_photos_to_calibrate_on(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_folder_of_photos_to_calibrate_on(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "photos").mkdir()
-    with pytest.raises(UsageError, match="no photos in this folder"):
-        export_command(checkpoint, out=tmp_path / "b", calibrate=[tmp_path / "photos"])
+    options = ["--gguf", "q4_0", "--vision", "fp32", "--no-parity", "--json", "--quiet"]
+    command = [
+        "export",
+        str(checkpoint),
+        "--out",
+        str(tmp_path / "b"),
+        *options,
+        "--calibrate",
+        str(tmp_path / "photos"),
+    ]
+    assert main(command) == 2
+    assert "no photos in this folder" in capsys.readouterr().err
     drawn_photo(1, (90, 60)).save(tmp_path / "photos" / "a.png")
-    made = export_command(
-        checkpoint, out=tmp_path / "b", gguf="q4_0", vision="fp32", calibrate=[tmp_path / "photos"], parity=False
-    )
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    made = open_bundle(tmp_path / "b")
+    printed = json.loads(out)
+    assert (printed["bundle"], printed["folder"], err) == ("b", str(tmp_path / "b"), "")
+    assert [f["bytes"] for f in printed["files"]] == [f.n_bytes for f in made.manifest.files]
     assert made.manifest.types("imatrix") == ["gguf"]
     assert plain(made.manifest.fidelity)["importance"] == {"photos": ["a.png"]}
 

@@ -93,7 +93,7 @@ def test_a_revision_may_be_a_commit_or_its_beginning(
     for asked, commit in ((first, first), (first[:8], first), (second[:7], second)):
         assert run(f"some/one@{asked}", "--overwrite") == 0
         assert exports[-1]["checkpoint"].name == commit
-    assert run("some/one@0123456789", "--overwrite") == 2
+    assert run("some/one@0123456789", "--overwrite") == 1
     assert "no revision '0123456789'" in last_line(capsys)
 
 
@@ -140,7 +140,7 @@ def test_on_a_terminal_the_licence_is_asked_for(server: Hub, answer: str, downlo
         while more := os.read(ours, 1000):
             shown += more
     os.close(ours)
-    assert process.wait(timeout=60) == 2
+    assert process.wait(timeout=60) == (1 if downloads else 2)
     assert (server.n_body_requests() > 0) is downloads
     assert (b"licence was not accepted" in shown) is not downloads
     assert (b"/1.6 MB" in shown) is downloads  # the bar
@@ -151,7 +151,7 @@ def test_closed_repositories_open_with_a_token_that_is_never_shown(
 ) -> None:
     server.publish("some/one", checkpoint_files())
     server.closed_to = {"some/one"}
-    assert run("some/one") == 2
+    assert run("some/one") == 1
     line = last_line(capsys)
     assert "accept the terms" in line
     assert "HF_TOKEN" in line
@@ -159,7 +159,7 @@ def test_closed_repositories_open_with_a_token_that_is_never_shown(
     monkeypatch.setattr(hub.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
     monkeypatch.setenv("HF_TOKEN", server.token)
     server.cut_after = {WEIGHTS: [500_000, 0, 0]}
-    assert run("some/one") == 2
+    assert run("some/one") == 1
     assert run("some/one") == 0
     captured = capsys.readouterr()
     for secret in (server.token, "s3cret"):
@@ -167,7 +167,7 @@ def test_closed_repositories_open_with_a_token_that_is_never_shown(
 
 
 def test_an_unknown_repository(server: Hub, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("no/body") == 2
+    assert run("no/body") == 1
     assert "127.0.0.1 has no such repository, or it is private" in last_line(capsys)
 
 
@@ -203,7 +203,7 @@ def test_after_a_failed_export_nothing_is_downloaded_again(
         raise ParityError("parity stage 'pixels': off")
 
     monkeypatch.setattr(aesedge_export.cli, "export_command", fail)
-    assert run("some/one", "--overwrite") == 2
+    assert run("some/one", "--overwrite") == 1
     err = capsys.readouterr().err
     assert "aesedge: parity stage 'pixels': off" in err
     assert f"the checkpoint is kept in {store_folder('some/one')}" in err

@@ -38,7 +38,7 @@ def interrupted(server: Hub) -> str:
     """Publish a checkpoint and lose the connection for good in the middle of it; return the commit."""
     commit = server.publish("some/one", checkpoint_files())
     server.cut_after = {WEIGHTS: [500_000, 0, 0]}
-    assert run("some/one") == 2
+    assert run("some/one") == 1
     assert partial_bytes() == 500_000 // PIECE * PIECE
     return commit
 
@@ -98,7 +98,7 @@ def test_a_wrong_byte_is_found_and_the_file_removed(
 ) -> None:
     server.publish("some/one", checkpoint_files())
     server.corrupt = {path}
-    assert run("some/one") == 2
+    assert run("some/one") == 1
     line = last_line(capsys)
     assert path in line
     assert "the file is removed, the same command downloads it again" in line
@@ -114,7 +114,7 @@ def test_a_file_spoilt_on_disk_is_found(server: Hub, exports: Exports) -> None:
     assert run("some/one", "--keep-checkpoint") == 0
     path = exports[0]["checkpoint"] / WEIGHTS
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert run("some/one", "--overwrite") == 2
+    assert run("some/one", "--overwrite") == 1
     assert not path.exists()
     assert run("some/one", "--overwrite") == 0
 
@@ -142,7 +142,7 @@ def test_a_full_disk_half_way_keeps_what_came(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
-        assert run("some/one") == 2
+        assert run("some/one") == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "cannot be written: File too large; make room" in last_line(capsys)
@@ -156,7 +156,7 @@ def test_no_network(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://user:pass@127.0.0.1:{free.getsockname()[1]}")
-        assert run("some/one") == 2
+        assert run("some/one") == 1
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1].startswith("aesedge: 127.0.0.1 cannot be reached; check the network")
     assert "pass" not in captured.err
@@ -166,7 +166,7 @@ def test_no_network(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 def test_offline_by_the_environment() -> None:
     process = command("some/one", "--accept-license", HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9")
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (2, "")
+    assert (process.returncode, out) == (1, "")
     assert err.splitlines()[-1].endswith("unset HF_HUB_OFFLINE")
     assert "Traceback" not in err
 
@@ -176,6 +176,6 @@ def test_two_at_once_do_not_disturb_each_other(
 ) -> None:
     server.publish("some/one", checkpoint_files())
     with alone("some/one"):
-        assert run("some/one") == 2
+        assert run("some/one") == 1
     assert "another 'aesedge pull' is at work" in last_line(capsys)
     assert run("some/one") == 0

@@ -97,11 +97,11 @@ def test_measured_figures_are_noted(bundle: Path) -> None:
 def test_json_is_one_object(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quantize", str(bundle), "--gguf", "q8_0", "--json"]) == 0
     n_bytes = (bundle / "llm-q8_0.gguf").stat().st_size
-    assert json.loads(capsys.readouterr().out) == {
-        "bundle": "tiny",
-        "folder": str(bundle),
-        "added": [{"gguf": "q8_0", "file": "llm-q8_0.gguf", "bytes": n_bytes}],
-    }
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["bundle"], printed["folder"]) == ("tiny", str(bundle))
+    assert printed["added"] == [{"gguf": "q8_0", "file": "llm-q8_0.gguf", "bytes": n_bytes}]
+    assert [f["file"] for f in printed["files"]] == [f.path for f in open_bundle(bundle).manifest.files]
+    assert list(printed["fidelity"]["types"]) == ["Q8_0"]
 
 
 @pytest.mark.parametrize(

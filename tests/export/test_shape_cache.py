@@ -16,6 +16,7 @@ from aesedge_export.language.gguf_output import plan_layout
 from aesedge_export.language.language_gguf import language_bytes
 from aesedge_export.random_weights.mmproj import MMPROJ_NAME
 from aesedge_export.random_weights.probe import ProbeWriter, shape_of
+from aesedge_export.random_weights.shape_bundle import bundle_of_shape
 from aesedge_export.random_weights.shape_cache import cache_path, cached_bundle
 from aesedge_export.random_weights.shapes import SHAPES, parse_shape
 from aesedge_export.random_weights.size_estimate import bytes_per_token, language_of, memory_parts, weight_bytes
@@ -24,12 +25,12 @@ from conftest import open_tiny
 
 from aesedge.bundle.bundle import POCKET, Bundle, open_bundle
 from aesedge.bundle.gguf_tensors import read_weights
-from aesedge.cli.bench_shape import bundle_of_shape, shapes_folder
 from aesedge.config.memory import estimate, fit
 from aesedge.config.options import Options
 from aesedge.config.planning import make_plan
 from aesedge.errors import BundleError, CheckpointError, MemoryFitError, UsageError
 from aesedge.llm import LanguageModel
+from aesedge.system.paths import shapes_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,8 +194,8 @@ def test_a_shape_that_does_not_fit_the_memory_is_refused(monkeypatch: pytest.Mon
         MemoryFitError, match=r"llava-1\.5-7b in q8_0 takes about 8\.\d+ GB .*weights 7\.16 GB"
     ) as raised:
         bundle_of_shape("llava-1.5-7b", "q8_0", quiet=True)
-    assert "there is room for 7.00 GB; --gguf q5_k_m would fit" in str(raised.value)
-    with pytest.raises(MemoryFitError, match=r"--memory allows 7\.00 GB; take a smaller shape"):
+    assert "there is room for 7 GB; --gguf q5_k_m would fit" in str(raised.value)
+    with pytest.raises(MemoryFitError, match=r"--memory allows 7 GB; take a smaller shape"):
         bundle_of_shape("llava-1.5-13b", "f16", memory="7GB", quiet=True)
     assert not shapes_folder().exists()
     assert bundle_of_shape(TINY, quiet=True).name == "tiny-random"
@@ -274,10 +275,9 @@ def test_a_file_that_is_no_language_model_is_refused() -> None:
 def test_without_the_extra_it_says_which_one() -> None:
     script = (
         "import sys; sys.modules['gguf'] = None\n"
-        "from aesedge.cli.bench_shape import bundle_of_shape\n"
-        "bundle_of_shape('pocket')"
+        "from aesedge.cli import main; sys.exit(main(['bench', '--shape', 'pocket']))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "MissingExtraError: aesedge bench --shape (gguf is not installed)" in done.stderr
+    assert done.returncode == 2
+    assert "aesedge bench --shape (gguf is not installed)" in done.stderr
     assert "pip install 'aesedge[convert]'" in done.stderr

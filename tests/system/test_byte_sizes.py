@@ -48,5 +48,19 @@ def test_more_than_all_is_refused() -> None:
         parse_size("101%", name="cache size", whole=lambda: 1)
 
 
-def test_sizes_are_shown() -> None:
-    assert [size_text(n) for n in (0, 84_400_000, 999_000_000, 5_640_000_000)] == ["0 MB", "84 MB", "999 MB", "5.64 GB"]
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [
+        (0, "0 B"),
+        (5, "5 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (24_100_000, "24.1 MB"),
+        (999_000_000, "999 MB"),
+        (999_700_000, "1 GB"),
+        (5_640_000_000, "5.64 GB"),
+        (4_321 * 10**12, "4321 TB"),
+    ],
+)
+def test_sizes_are_shown(n_bytes: int, text: str) -> None:
+    assert size_text(n_bytes) == text

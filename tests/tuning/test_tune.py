@@ -360,7 +360,7 @@ def test_tune_keeps_what_loads_from_then_on(
 ) -> None:
     bundle = open_bundle(bundle_folder)
     assert main(["info", str(bundle_folder)]) == 0
-    assert f"not tuned; 'aesedge tune {bundle.typed_name}'" in capsys.readouterr().out
+    assert f"not tuned; 'aesedge tune --bundle {bundle.typed_name}'" in capsys.readouterr().out
     assert main(["tune", str(bundle_folder), "--seconds", "4"]) == 0
     out, err = capsys.readouterr()
     assert "flash attention" in out

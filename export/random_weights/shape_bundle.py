@@ -1,33 +1,29 @@
-"""Bundles of random weights for ``--shape``, and small models to predict from; the making is ``aesedge_export``'s.
-
-Loaded lazily, as every command loads it: without its extra the rest of aesedge works.
-"""
+"""Bundles of random weights for ``aesedge bench --shape``, kept in the cache folder."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aesedge.cli.extras import imports_of_extra
 from aesedge.config.memory import fit
 from aesedge.errors import MemoryFitError, UsageError
 from aesedge.system.byte_sizes import size_text
-from aesedge.system.paths import cache_folder
+from aesedge.system.paths import shapes_folder
+
+from ..language.tensor_types import parse_type
+from ..plan import listed
+from ..progress_display import display_steps
+from .shape_cache import cached_bundle
+from .shapes import parse_shape
+from .size_estimate import memory_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from aesedge.bundle.bundle import Bundle
 
-_COMMAND, _EXTRA = "bench --shape", "convert"
 DEFAULT_GGUF, DEFAULT_VISION = "q4_k_m", "int8"
 _SMALLER = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k")
 """What is proposed where a type does not fit, the largest first."""
-
-
-def shapes_folder() -> Path:
-    """Return where bundles of shapes are kept; all of it can be made again."""
-    return cache_folder() / "shapes"
 
 
 def bundle_of_shape(
@@ -55,14 +51,7 @@ def bundle_of_shape(
         UsageError: there is no such shape or type.
         MemoryFitError: the machine could not run it, or not make it; nothing was written.
         BundleError: there is no room on the disk, or the folder cannot be written.
-        MissingExtraError: a package of the extra ``convert`` is not installed.
     """
-    with imports_of_extra(_COMMAND, _EXTRA):
-        from aesedge_export.language.tensor_types import parse_type
-        from aesedge_export.progress_display import display_steps
-        from aesedge_export.random_weights.shape_cache import cached_bundle
-        from aesedge_export.random_weights.shapes import parse_shape
-        from aesedge_export.random_weights.size_estimate import memory_parts
     numbers = parse_shape(shape)
     types, precisions = _listed(gguf, "--gguf"), _listed(vision, "--vision")
     kind = parse_type(types[0])
@@ -71,7 +60,7 @@ def bundle_of_shape(
         _check_memory(numbers.name, kind, lambda t: memory_parts(numbers, t, precisions), device, memory)
 
     with display_steps(quiet=quiet) as report:
-        made: Bundle = cached_bundle(
+        return cached_bundle(
             shapes_folder(),
             numbers,
             gguf_types=types,
@@ -80,11 +69,10 @@ def bundle_of_shape(
             check=check,
             progress=report,
         )
-    return made
 
 
 def _listed(text: str, option: str) -> list[str]:
-    found = [part.strip() for part in text.split(",") if part.strip()]
+    found = listed(text)
     if not found:
         raise UsageError(f"{option} names nothing; give a type, as in {option} {DEFAULT_GGUF}")
     return found
