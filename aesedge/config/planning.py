@@ -104,8 +104,8 @@ def check_image_tokens(manifest: Manifest, asked: int | Literal["auto"] | None) 
     if asked == "auto":
         if least < most and not manifest.image_tokens.curve:
             _log.warning(
-                "--image-tokens auto takes all %d: nobody measured what fewer cost with bundle %r; 'aesedge tune --bundle %s "
-                "--quality PHOTOS' does",
+                "--image-tokens auto takes all %d: nobody measured what fewer cost with bundle %r; 'aesedge tune "
+                "--bundle %s --quality PHOTOS' does",
                 *(most, manifest.name, manifest.name),
             )
         return manifest.image_tokens.auto()

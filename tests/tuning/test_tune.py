@@ -384,7 +384,7 @@ def test_tune_keeps_what_loads_from_then_on(
 def test_tune_prints_the_profile_as_json_and_forgets_it(
     bundle_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["tune", str(bundle_folder), "--device", "cpu", "--gguf", "q4_k_m"]
+    command = ["tune", "--bundle", str(bundle_folder), "--device", "cpu", "--gguf", "q4_k_m"]
     assert main([*command, "--seconds", "8", "--json"]) == 0  # the file is first tried in a process of its own
     out, _ = capsys.readouterr()
     manifest = open_bundle(bundle_folder).manifest

@@ -95,7 +95,7 @@ def test_quality_is_measured_on_photos_and_written_into_the_bundle(
     photos, plot = [str(path) for path in SAMPLE_PHOTOS], tmp_path / "curve.png"
     quality = [word for photo in photos for word in ("--quality", photo)]
     draws = find_spec("matplotlib") is not None  # of the extra plot
-    assert main(["tune", str(own), *quality, *(["--plot", str(plot)] if draws else [])]) == 0
+    assert main(["tune", "-b", str(own), *quality, *(["--plot", str(plot)] if draws else [])]) == 0
     shown = capsys.readouterr().out
     tokens = open_bundle(own).manifest.image_tokens
     assert [p.n for p in tokens.curve] == budgets(16, ALL)[1:]
