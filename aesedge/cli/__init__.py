@@ -64,7 +64,8 @@ for _group, _commands in _GROUPS.items():
         if isinstance(_command, typer.Typer):
             app.add_typer(_command, name=_name, rich_help_panel=_group)
         else:
-            app.command(_name, rich_help_panel=_group)(_command)
+            settings = {"allow_extra_args": _name == "tune"}  # the bundle, as older scripts name it
+            app.command(_name, rich_help_panel=_group, context_settings=settings)(_command)
 
 
 def _show_version(asked: bool) -> None:

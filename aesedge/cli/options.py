@@ -19,8 +19,6 @@ from aesedge.errors import UsageError
 LOADING, WRITING, PRINTING = "Loading", "Writing", "Printing"
 
 BundleName = Annotated[str, typer.Argument(metavar="NAME", help="Name of an installed bundle, or its folder.")]
-OldName = Annotated[str | None, typer.Argument(hidden=True, metavar="")]
-"""The bundle as an argument, for scripts written when a command took it so; ``--bundle`` is the option."""
 
 # Of the commands that make bundles.
 BundleFolder = Annotated[
@@ -171,7 +169,9 @@ def with_options(
                     group.options = _options_of(values, loading)
             function(**values, **filled)
 
-        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        command.__name__ = function.__name__
+        # One line for each paragraph: Typer keeps the line breaks of the source.
+        command.__doc__ = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(function.__doc__ or ""))
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         return command

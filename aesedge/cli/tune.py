@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aesedge.bundle.bundle import open_bundle
-from aesedge.cli.options import Loading, OldName, Printing, QualityPhotos, with_options
+from aesedge.cli.options import Loading, Printing, QualityPhotos, with_options
 from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, dim, print_error, status, table
 from aesedge.errors import UsageError
@@ -29,7 +29,7 @@ _PER_S = {"vision": "photos/s", "prefill": "rows/s", "decode": "tokens/s"}
     loading=("gguf", "device", "memory"),
 )
 def tune(
-    name: OldName = None,
+    context: typer.Context,
     seconds: Annotated[float, typer.Option(help="How long it may take.")] = 110.0,
     quality: QualityPhotos = None,
     plot: Annotated[
@@ -45,7 +45,10 @@ def tune(
     meanwhile. With --no-tuned, commands ignore what was measured. With --quality, it measures what fewer image tokens
     cost instead.
     """
-    bundle, options = open_bundle(name or loading.bundle), loading.options
+    if len(context.args) > 1:
+        raise UsageError(f"unexpected arguments: {' '.join(context.args)}; name the bundle with --bundle")
+    # The bundle as an argument: how scripts named it before it was an option.
+    bundle, options = open_bundle(context.args[0] if context.args else loading.bundle), loading.options
     if forget:
         _forget(bundle, options, printing)
         return
