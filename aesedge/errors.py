@@ -1,22 +1,22 @@
-"""Define every error that aesedge raises.
+"""Define every error that aesedge raises; each text is one line that says what is wrong, where, and what to do.
 
-AesedgeError                      every error of ours: one line that says what, where, and what to do
-├── UsageError                    (also ValueError)         the call itself is wrong
+AesedgeError                      base of all
+├── UsageError                    (also ValueError)         a wrong option, argument or call
 ├── ImageError                    (also ValueError)         a photo cannot be read
 │   ├── ImageNotFoundError        (also FileNotFoundError)
-│   └── ImageTooLargeError        bytes or pixels beyond the limit, found before decoding
+│   └── ImageTooLargeError        too many bytes or pixels, found before decoding
 ├── BundleError                   a bundle cannot be used
 │   ├── BundleNotFoundError       (also FileNotFoundError)
-│   ├── BundleFormatError         (also ValueError)         the manifest or a model file is not as it must be
-│   └── BundleIntegrityError      a file is missing, or its size or hash is not the manifest's
+│   ├── BundleFormatError         (also ValueError)         the manifest or a model file is malformed
+│   └── BundleIntegrityError      a file is missing, or differs from the manifest
 ├── CheckpointError               (also ValueError)         a checkpoint cannot be exported
-├── DownloadError                 a checkpoint cannot be downloaded, or what came is not what was promised
+├── DownloadError                 a download failed, or its checksum does not match
 ├── MissingExtraError             (also ImportError)        a package of an optional extra is not installed
-├── ProviderError                 an execution provider that was asked for is not active
+├── ProviderError                 the requested execution provider is not active
 ├── ModelLoadError                llama.cpp or ONNX Runtime refuses a file
-│   └── MemoryFitError            it would not fit this machine's memory, found before loading
+│   └── MemoryFitError            too large for the memory, found before loading
 ├── ContextFullError              the prompt does not fit the context
-├── InferenceError                a runtime failed in the middle of its work
+├── InferenceError                a runtime failed during inference
 └── ParityError                   an export differs from its reference
 """
 
@@ -45,11 +45,11 @@ __all__ = [
 
 
 class AesedgeError(Exception):
-    """Base of every error of aesedge; its text is one line, written to be shown to the user."""
+    """Base of every error of aesedge."""
 
 
 class UsageError(AesedgeError, ValueError):
-    """The call is wrong: an unknown option value, nothing to look at."""
+    """An option, an argument or the call itself is wrong."""
 
 
 class ImageError(AesedgeError, ValueError):
@@ -57,11 +57,11 @@ class ImageError(AesedgeError, ValueError):
 
 
 class ImageNotFoundError(ImageError, FileNotFoundError):
-    """There is no such photo."""
+    """A photo does not exist."""
 
 
 class ImageTooLargeError(ImageError):
-    """A photo is beyond the limit of bytes or pixels."""
+    """A photo has too many bytes or pixels."""
 
 
 class BundleError(AesedgeError):
@@ -69,15 +69,15 @@ class BundleError(AesedgeError):
 
 
 class BundleNotFoundError(BundleError, FileNotFoundError):
-    """There is no such bundle, or no such type in it."""
+    """A bundle does not exist, or has no model file of the requested type."""
 
 
 class BundleFormatError(BundleError, ValueError):
-    """A manifest, or a model file that it names, is not as it must be."""
+    """The manifest, or a model file it lists, is malformed."""
 
 
 class BundleIntegrityError(BundleError):
-    """A file of a bundle is missing or altered."""
+    """A file of a bundle is missing, or differs from the manifest."""
 
 
 class CheckpointError(AesedgeError, ValueError):
@@ -85,15 +85,15 @@ class CheckpointError(AesedgeError, ValueError):
 
 
 class DownloadError(AesedgeError):
-    """A checkpoint cannot be downloaded, or what came is not what was promised."""
+    """A download failed, or its checksum does not match."""
 
 
 class MissingExtraError(AesedgeError, ImportError):
-    """An optional package is needed and not installed.
+    """A package of an optional extra is not installed.
 
     Args:
-        what: what was asked for, e.g. ``"a.heic is a HEIC file"``.
-        extra: the extra of aesedge that brings the package.
+        what: what needs it, e.g. ``"a.heic is a HEIC file"``.
+        extra: the extra of aesedge that installs the package.
     """
 
     def __init__(self, what: str, extra: str) -> None:
@@ -102,15 +102,15 @@ class MissingExtraError(AesedgeError, ImportError):
 
 
 class ProviderError(AesedgeError):
-    """An execution provider that was asked for is not active."""
+    """The requested execution provider is not active."""
 
 
 class ModelLoadError(AesedgeError):
-    """A runtime refuses a model file."""
+    """llama.cpp or ONNX Runtime refuses a model file."""
 
 
 class MemoryFitError(ModelLoadError):
-    """A bundle would not fit this machine's memory, or the user's budget, with these options."""
+    """A bundle would not fit the memory of this machine, or the limit that the user set."""
 
 
 class ContextFullError(AesedgeError):
@@ -118,8 +118,8 @@ class ContextFullError(AesedgeError):
 
 
 class InferenceError(AesedgeError):
-    """A runtime failed in the middle of its work."""
+    """A runtime failed during inference."""
 
 
 class ParityError(AesedgeError):
-    """An export differs from its reference by more than the stated tolerance."""
+    """An export differs from its reference by more than the tolerance."""

@@ -1,4 +1,4 @@
-"""The child process of :mod:`aesedge.bundle.first_load`: loads files as the engine does and lets each answer once."""
+"""Load model files in a child process, as the engine does, and run each once; see :mod:`aesedge.bundle.first_load`."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from aesedge.errors import AesedgeError, InferenceError
 _N_CTX = 256
 _N_TOKENS = 4
 _TEXT = "Describe the photo.\n"
-_N_THREADS = 1  # more wait for one another where other programs are busy: 47 s for a 7B and its tower in place of 11
+_N_THREADS = 1  # more threads wait for each other on a busy machine: 47 s for a 7B and its tower instead of 11 s
 
 
 def main(arguments: list[str]) -> int:
-    """Try files in order; says on stdout, in JSON lines, what was begun and what is wrong.
+    """Try files in order; print in JSON lines which one was begun, and what is wrong.
 
     Args:
         arguments: for each file a step of :data:`aesedge.bundle.first_load.LoadStep` and its path.
     """
-    _end_quietly()
+    _silence_crashes()
     steps = {"vision": _try_vision, "llm": _try_language_model, "llm header": _try_header}
     for step, path in zip(arguments[::2], arguments[1::2], strict=True):
-        _say(begun=path)
+        _print(begun=path)
         try:
             steps[step](Path(path))
         except AesedgeError as error:
-            _say(error=str(error), type=type(error).__name__)
+            _print(error=str(error), type=type(error).__name__)
             return 1
     return 0
 
 
-def _say(**values: str) -> None:
+def _print(**values: str) -> None:
     sys.stdout.write(json.dumps(values) + "\n")
     sys.stdout.flush()
 
 
-def _end_quietly() -> None:
-    """Leave no core dump and open no window where a library ends this process."""
+def _silence_crashes() -> None:
+    """Write no core dump and open no window where a library aborts this process."""
     if sys.platform == "win32":
         import ctypes
 

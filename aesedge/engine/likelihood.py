@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from aesedge.scheduling.task import JobFuture
 
 N_TOKENS = 48
-"""Tokens of a critique whose likelihood is compared: about what a sentence or two have."""
+"""Tokens of a critique whose likelihood is compared: about one or two sentences."""
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What the model thinks of a given text about a photo."""
+    """How likely a given text is."""
 
     nll: tuple[float, ...]
     """Negative log-likelihood of each token, in nats."""
@@ -40,7 +40,7 @@ class Likelihood:
 
 
 def likelihood_of(logits: npt.NDArray[np.float32], text: Sequence[int]) -> Likelihood:
-    """Return what logits, float32 [n, n_vocab], say of the n tokens of a text."""
+    """Return the likelihood of the n tokens of a text by their logits, float32 [n, n_vocab]."""
     rows = logits.astype(np.float64)
     rows -= rows.max(axis=1, keepdims=True)
     nll = np.log(np.exp(rows).sum(axis=1)) - rows[np.arange(len(text)), text]
@@ -50,7 +50,7 @@ def likelihood_of(logits: npt.NDArray[np.float32], text: Sequence[int]) -> Likel
 def begin_reading(
     model: Model, photo: Photo, prompts: Sequence[Sequence[int]], text: Sequence[int]
 ) -> JobFuture[list[Likelihood]]:
-    """Begin to read a text after each of several prompts about a photo, all at once."""
+    """Submit the measurement of a text after each of several prompts about a photo, in shared batches."""
 
     def work() -> Job[list[Likelihood]]:
         sequences, image = model.internals.sequences, photo.internals.image
@@ -72,24 +72,24 @@ def begin_reading(
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model says of one photo."""
+    """Scores of one photo, and the likelihood of one text."""
 
     scores: list[float]
     """The score, and those of the attributes if they were asked for; 0..10."""
     text: Sequence[int]
-    """Tokens of the text that was read."""
+    """Tokens of the text."""
     nll: float
     """Their mean negative log-likelihood, in nats."""
 
 
 def read_photo(model: Model, photo: Photo, text: Sequence[int] | None = None, *, attributes: bool = True) -> Reading:
-    """Score a photo, and read a text about it.
+    """Score a photo, and measure the likelihood of a text about it.
 
     Args:
         model: open.
         photo: one of its photos.
-        text: tokens; None takes the first ones of the critique that the model itself writes.
-        attributes: whether the attributes are scored too.
+        text: tokens; None takes the first tokens of the model's own critique.
+        attributes: whether to score the attributes too.
     """
     critique = model.manifest.prompt.critique
     if text is None:
@@ -104,12 +104,12 @@ def read_photo(model: Model, photo: Photo, text: Sequence[int] | None = None, *,
 
 
 class Figures(TypedDict):
-    """How far readings of several photos are apart."""
+    """Differences between two settings, over several photos."""
 
     score_drift: float
     """Mean change of the scores, in points of 10."""
     worst_score_drift: float
-    """Largest mean change of a photo."""
+    """Largest such mean of a single photo, in points of 10."""
     nll_change: float
     """Mean change of the negative log-likelihood, in nats a token."""
     n_photos: int
@@ -117,18 +117,18 @@ class Figures(TypedDict):
 
 @dataclass
 class Changes:
-    """Collects how far a setting's readings are from the reference's, photo by photo."""
+    """Collect differences between the readings of a setting and of the reference, photo by photo."""
 
     _drifts: list[float] = field(default_factory=list)
     _nll: list[float] = field(default_factory=list)
 
     def add(self, reference: Reading, other: Reading) -> None:
-        """Compare two readings of a photo."""
+        """Add two readings of one photo."""
         self._drifts.append(float(np.mean(np.abs(np.subtract(other.scores, reference.scores)))))
         self._nll.append(other.nll - reference.nll)
 
     def figures(self) -> Figures:
-        """Sum up; there was one photo at least."""
+        """Return the means; at least one photo was added."""
         return Figures(
             score_drift=fmean(self._drifts),
             worst_score_drift=max(self._drifts),

@@ -1,4 +1,4 @@
-"""Load a bundle: vision tower, language model, KV cache, and what was kept on disk for them."""
+"""Load a bundle: vision tower, language model, KV cache, and their caches on disk."""
 
 from __future__ import annotations
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from aesedge.bundle.manifest import Manifest, Role
     from aesedge.cache.disk_store import DiskStore, Kind
     from aesedge.config.options import Options
-    from aesedge.config.plan import Plan
-    from aesedge.llm.prompt import PromptTemplate
 
 KV_BUDGET = "1GB"
 """For the text before images; pinned photos count, and are never evicted."""
@@ -65,13 +63,26 @@ def load(
             )
             tower = stack.enter_context(future.result())
         trim_heap()
-        # With a GPU for either, or on cores that are left over, they run side by side; otherwise one after the other.
+        # On a GPU for either, or with cores to spare, they run side by side; on shared cores one after the other.
         shares_cores = not n_gpu_layers and tower.is_on_cpu and plan.threads_batch >= n_cores()
         _check_parts_belong_together(manifest, tower, llm)
         rating, where = manifest.rating, bundle.folder / MANIFEST_NAME
         lock = FairLock()
         prefix = [llm.bos, *llm.tokenize(template.before_image)]
-        context = _open_context(stack, llm, manifest, template, options, plan, prefix)
+        questions = [rating.question, manifest.prompt.critique, *rating.attributes.values()]
+        n_question = max(len(llm.tokenize(template.after_image(question))) for question in questions)
+        _check_ctx(options, len(prefix), plan.n_image_tokens, n_question)
+        context = stack.enter_context(
+            Context(
+                llm,
+                n_ctx=plan.n_ctx(len(prefix)),
+                n_seq_max=N_SEQ_MAX,
+                n_threads=plan.threads,
+                n_threads_batch=plan.threads_batch,
+                kv_type=plan.kv_type,
+                flash_attention=plan.flash_attention,
+            )
+        )
         sequences = SequenceCache(context, len(prefix))
         encoder = ImageEncoder(
             tower,
@@ -97,7 +108,22 @@ def load(
             labels=label_tokens(rating.labels, rating.weights, llm.tokenize, where),
             sequences=sequences,
             scheduler=scheduler,
-            kv_store=_open_kv_store(context, manifest, options, plan, n_gpu_layers, prefix),
+            kv_store=KVStateStore(
+                _store("kv", KV_BUDGET, options),
+                context,
+                gguf_sha256=_sha256(manifest, "llm", plan.gguf),
+                prefix=prefix,
+                template=manifest.prompt.template,
+                settings={
+                    "n_batch": context.n_batch,
+                    "n_ubatch": plan.n_ubatch,
+                    "threads": plan.threads_batch,
+                    "repack": plan.repack,
+                    "flash_attention": plan.flash_attention,
+                    "device": plan.device,
+                    "gpu_layers": n_gpu_layers,
+                },
+            ),
         )
         _load_prefix(internals, prefix, options.worth_keeping_s)
         # Complete: the stack closes it, the last opened first, as llama.cpp requires.
@@ -124,55 +150,14 @@ def _check_parts_belong_together(manifest: Manifest, tower: VisionTower, llm: La
         )
 
 
-def _open_context(
-    stack: ExitStack,
-    llm: LanguageModel,
-    manifest: Manifest,
-    template: PromptTemplate,
-    options: Options,
-    plan: Plan,
-    prefix: list[int],
-) -> Context:
-    questions = [manifest.rating.question, manifest.prompt.critique, *manifest.rating.attributes.values()]
-    longest = max(len(llm.tokenize(template.after_image(question))) for question in questions)
-    needed = len(prefix) + plan.n_image_tokens + longest + 1
+def _check_ctx(options: Options, n_prefix: int, n_image: int, n_question: int) -> None:
+    """Check that ``--ctx`` has room for the text before the image, the image and the longest question."""
+    needed = n_prefix + n_image + n_question + 1
     if options.ctx is not None and options.ctx < needed:
         raise ContextFullError(
-            f"--ctx {options.ctx} is too small: the text before the image takes {len(prefix)} positions, the "
-            f"image {plan.n_image_tokens}, the longest question {longest}; at least --ctx {needed} is needed"
+            f"--ctx {options.ctx} is too small: the text before the image takes {n_prefix} positions, the image "
+            f"{n_image}, the longest question {n_question}; at least --ctx {needed} is needed"
         )
-    return stack.enter_context(
-        Context(
-            llm,
-            n_ctx=plan.n_ctx(len(prefix)),
-            n_seq_max=N_SEQ_MAX,
-            n_threads=plan.threads,
-            n_threads_batch=plan.threads_batch,
-            kv_type=plan.kv_type,
-            flash_attention=plan.flash_attention,
-        )
-    )
-
-
-def _open_kv_store(
-    context: Context, manifest: Manifest, options: Options, plan: Plan, n_gpu_layers: int, prefix: list[int]
-) -> KVStateStore:
-    return KVStateStore(
-        _store("kv", KV_BUDGET, options),
-        context,
-        gguf_sha256=_sha256(manifest, "llm", plan.gguf),
-        prefix=prefix,
-        template=manifest.prompt.template,
-        settings={
-            "n_batch": context.n_batch,
-            "n_ubatch": plan.n_ubatch,
-            "threads": plan.threads_batch,
-            "repack": plan.repack,
-            "flash_attention": plan.flash_attention,
-            "device": plan.device,
-            "gpu_layers": n_gpu_layers,
-        },
-    )
 
 
 def _load_prefix(internals: Internals, prefix: list[int], worth_keeping_s: float) -> None:

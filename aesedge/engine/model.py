@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from aesedge.bundle.bundle import Bundle
-    from aesedge.bundle.manifest import Manifest
     from aesedge.config.profile import Purpose
-    from aesedge.engine.internals import Internals
     from aesedge.engine.results import Outcome, PhotoResult
     from aesedge.image import ImageSource
     from aesedge.vision.tower import Device
@@ -56,37 +54,14 @@ class Model(Closing):
     def __init__(
         self, bundle: Bundle, options: Options | None = None, progress: Callable[[float], None] | None = None
     ) -> None:
-        self._internals, self._resources = load(bundle, options or Options(), progress)
-
-    @property
-    def bundle(self) -> Bundle:
-        """The bundle that it was loaded from."""
-        return self._internals.bundle
-
-    @property
-    def manifest(self) -> Manifest:
-        """The bundle's manifest: labels, questions, licence, fidelity."""
-        return self._internals.manifest
-
-    @property
-    def gguf(self) -> str:
-        """Quantization type of the language model."""
-        return self._internals.plan.gguf
-
-    @property
-    def vision(self) -> str:
-        """Precision of the vision graph."""
-        return self._internals.plan.vision
-
-    @property
-    def n_image_tokens(self) -> int:
-        """Positions that an image takes, unless :meth:`look` says otherwise."""
-        return self._internals.plan.n_image_tokens
-
-    @property
-    def internals(self) -> Internals:
+        self.internals, self._resources = load(bundle, options or Options(), progress)
         """The parts, for aesedge's own commands; they may change with every release."""
-        return self._internals
+        plan = self.internals.plan
+        self.bundle, self.manifest = bundle, bundle.manifest
+        self.gguf, self.vision = plan.gguf, plan.vision
+        """Quantization type of the language model, and precision of the vision graph."""
+        self.n_image_tokens = plan.n_image_tokens
+        """Positions that an image takes by default; see :meth:`look`."""
 
     def look(
         self,
@@ -106,18 +81,18 @@ class Model(Closing):
 
         Raises:
             ImageError: it cannot be read.
-            UsageError: the bundle cannot make so many image tokens of it.
+            UsageError: the bundle does not support this number of image tokens.
         """
         started = time.perf_counter()
         n = self.n_image_tokens if image_tokens is None else check_image_tokens(self.manifest, image_tokens)
-        encoded = self._internals.encoder.encode(source, n, name=name)
-        return Photo(self._internals, name or name_of(source) or "image", encoded, started, priority)
+        encoded = self.internals.encoder.encode(source, n, name=name)
+        return Photo(self.internals, name or name_of(source) or "image", encoded, started, priority)
 
     @property
     def photos_at_once(self) -> int:
         """How many photos are worth having open at once: as many as have room for an answer each, 4 at most."""
         n_each = self.n_image_tokens + ROOM_FOR_ONE_ANSWER
-        return max(1, min(MOST_PHOTOS, self._internals.sequences.n_cells // n_each))
+        return max(1, min(MOST_PHOTOS, self.internals.sequences.n_cells // n_each))
 
     def each(
         self, sources: Iterable[S], work: Callable[[Photo], T], *, at_once: int | None = None
@@ -139,7 +114,7 @@ class Model(Closing):
         """
         if at_once is not None:
             check_whole("at_once", at_once, 1, batch.MOST_AT_ONCE)
-        return batch.each(self._internals, sources, work, at_once or self.photos_at_once)
+        return batch.each(self.internals, sources, work, at_once or self.photos_at_once)
 
     def score_many(self, sources: Iterable[S], *, attributes: bool = True) -> Iterator[Outcome[S, PhotoResult]]:
         """Score photos without generating text; results come in order, and memory is bounded.
@@ -154,7 +129,7 @@ class Model(Closing):
         Yields:
             Each source with its result, or with the error of this photo.
         """
-        return batch.score_many(self._internals, sources, attributes=attributes)
+        return batch.score_many(self.internals, sources, attributes=attributes)
 
     def close(self) -> None:
         """Free everything. Its photos cannot be asked any more. Closing twice does nothing."""

@@ -81,19 +81,11 @@ class Photo(Closing):
         self._recorder = TimingsRecorder(
             started, initial=Timings(decode_image_s=encoded.decode_image_s, vision_s=encoded.vision_s)
         )
-        self._name = name
+        self.name = name
+        self.remarks = tuple(encoded.remarks)
+        """Damage that the decoder found in the file, and what it had to guess or leave out."""
         if prefill:
             self._do(bring_in(self._sequences, self._image, self._recorder))
-
-    @property
-    def name(self) -> str:
-        """What results call it."""
-        return self._name
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """Damage that the decoder found in the file, and what it had to guess or leave out."""
-        return tuple(self._encoded.remarks)
 
     @property
     def timings(self) -> Timings:

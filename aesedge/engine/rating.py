@@ -24,15 +24,15 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True)
 class LabelTokens:
-    """The labels of a bundle in the tokens of its vocabulary."""
+    """The labels of a bundle as token sequences."""
 
     answers: dict[str, tuple[Tokens, ...]]
-    """Label to the token sequences that mean it."""
+    """Label to its token sequences."""
     weights: Mapping[str, float]
 
     @property
     def prefixes(self) -> list[Tokens]:
-        """Beginnings of answers that are longer than one token: what must be decoded to know how they go on."""
+        """Proper prefixes of answers of several tokens; each must be decoded to read the token after it."""
         found = (a[:n] for answers in self.answers.values() for a in answers for n in range(1, len(a)))
         return list(dict.fromkeys(found))
 
@@ -43,17 +43,16 @@ def label_tokens(
     tokenize: Callable[[str], Sequence[int]],
     where: object = "manifest",
 ) -> LabelTokens:
-    """Turn labels into tokens.
+    """Tokenize labels.
 
     Args:
-        labels: label to the answers that mean it.
-        weights: label to its worth, 0 to 1.
-        tokenize: the vocabulary; it puts the space before an answer that separates it from ``ASSISTANT:``.
-        where: what says so, for messages.
+        labels: label to the answers that stand for it.
+        weights: label to its weight, 0 to 1.
+        tokenize: the vocabulary's; it adds the space between ``ASSISTANT:`` and the answer.
+        where: the file that names them, for messages.
 
     Raises:
-        BundleFormatError: an answer has no tokens, or is the beginning of another or the same, so that their
-            probabilities could not be told apart.
+        BundleFormatError: an answer has no tokens, or is a prefix of another, so that their probabilities overlap.
     """
     answers = {label: tuple(dict.fromkeys(tuple(tokenize(t)) for t in texts)) for label, texts in labels.items()}
     everything = [a for of_label in answers.values() for a in of_label]
@@ -70,10 +69,10 @@ def label_tokens(
 def rate(
     labels: LabelTokens, first: npt.NDArray[np.float32], after: Mapping[Tokens, npt.NDArray[np.float32]]
 ) -> Rating:
-    """Read a rating from logits.
+    """Compute a rating from logits.
 
     Args:
-        labels: what to look for.
+        labels: the bundle's.
         first: logits where the answer begins, float32 [n_vocab].
         after: for every prefix of ``labels.prefixes``, the logits that follow it, float32 [n_vocab].
     """

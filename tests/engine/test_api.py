@@ -100,15 +100,12 @@ def test_objects_say_what_they_are(model: Model) -> None:
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"temprature": 1.0}, "did you mean temperature"),
-    ({"max_tokens": 0}, "max-tokens is 0"),
     ({"max_tokens": None}, "max-tokens is None"),
     ({"sentences": 0}, "sentences is 0"),
-    ({"temperature": -1}, "temperature"),
     ({"temperature": "hot"}, "temperature is 'hot'"),
     ({"stop": 3}, "list of texts"),
     ({"stop": [1]}, "list of texts"),
     ({"grammar": {"type": "string"}}, r"Grammar.from_json_schema"),
-    ({"deadline": 0}, "deadline"),
 ]
 
 
