@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aesedge.engine.answer import Answer, AnswerStream
     from aesedge.engine.conversation import Conversation, Turn
     from aesedge.engine.generation_options import GenerationOptions
+    from aesedge.engine.logprobs import TokenLogprob
     from aesedge.engine.model import Model, load_model
     from aesedge.engine.model import load_model as open  # noqa: A004, F401 (read as aesedge.open)
     from aesedge.engine.photo import Photo
@@ -72,6 +73,7 @@ _HOMES = {
     "Rating": "engine.results",
     "Report": "engine.results",
     "Timings": "engine.timings",
+    "TokenLogprob": "engine.logprobs",
     "Turn": "engine.conversation",
     "load_model": "engine.model",
 }
@@ -108,6 +110,7 @@ __all__ = [
     "Rating",
     "Report",
     "Timings",
+    "TokenLogprob",
     "Turn",
     "UsageError",
     "load_model",
