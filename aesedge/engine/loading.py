@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aesedge.bundle.bundle import Bundle
-    from aesedge.bundle.manifest import Manifest, Role
+    from aesedge.bundle.manifest import Role
     from aesedge.cache.disk_store import DiskStore, Kind
     from aesedge.config.options import Options
 
@@ -47,117 +47,137 @@ def load(
     Returns:
         Its parts, and the stack that closes them.
     """
-    manifest = bundle.manifest
-    plan = make_plan(options, bundle)
-    files: list[tuple[Role, str]] = [("vision", plan.vision), ("llm", plan.gguf)]
-    tower_path, llm_path = bundle.hashed_paths(*files)
-    fit = check_fit(bundle, plan, options.memory)
-    bundle.check_loads(*files)
-    plan, n_gpu_layers = fit.estimate.plan, fit.estimate.gpu_layers
-    template = prompt_template(manifest.prompt.template)
-    with ExitStack() as stack:
-        with ThreadPoolExecutor(1) as pool:  # tower and language model load at the same time
-            future = pool.submit(VisionTower, tower_path, device=plan.vision_device, n_threads=plan.threads_vision)
+    return _Loader(bundle, options).load(progress)
+
+
+class _Loader:
+    def __init__(self, bundle: Bundle, options: Options) -> None:
+        self._bundle, self._options, self._manifest = bundle, options, bundle.manifest
+        wished = make_plan(options, bundle)
+        files: list[tuple[Role, str]] = [("vision", wished.vision), ("llm", wished.gguf)]
+        self._tower_path, self._llm_path = bundle.hashed_paths(*files)
+        fit = check_fit(bundle, wished, options.memory)
+        bundle.check_loads(*files)
+        self._plan, self._n_gpu_layers = fit.estimate.plan, fit.estimate.gpu_layers
+        self._ram_bytes = min(RAM_BYTES, fit.spare_bytes)
+        self._template = prompt_template(self._manifest.prompt.template)
+
+    def load(self, progress: Callable[[float], None] | None) -> tuple[Internals, ExitStack]:
+        plan, rating, lock = self._plan, self._manifest.rating, FairLock()
+        with ExitStack() as stack:
+            tower, llm = self._load_weights(stack, progress)
+            # On a GPU for either, or with cores to spare, they run side by side; on shared cores one after the other.
+            shares_cores = not self._n_gpu_layers and tower.is_on_cpu and plan.threads_batch >= n_cores()
+            labels = label_tokens(rating.labels, rating.weights, llm.tokenize, self._bundle.folder / MANIFEST_NAME)
+            prefix = [llm.bos, *llm.tokenize(self._template.before_image)]
+            encoder = self._encoder(tower, lock if shares_cores else None)
+            context = stack.enter_context(self._open_context(llm, len(prefix)))
+            sequences = SequenceCache(context, len(prefix))
+            scheduler = Scheduler(context, sequences, lock, n_ubatch=plan.n_ubatch)
+            stack.callback(scheduler.close)
+            internals = Internals(
+                bundle=self._bundle,
+                plan=plan,
+                n_gpu_layers=self._n_gpu_layers,
+                llm=llm,
+                tower=tower,
+                encoder=encoder,
+                tower_shares_cores=shares_cores,
+                template=self._template,
+                labels=labels,
+                sequences=sequences,
+                scheduler=scheduler,
+                kv_store=self._kv_store(context, prefix),
+            )
+            _load_prefix(internals, prefix, self._options.worth_keeping_s)
+            # Complete: the stack closes it, the last opened first, as llama.cpp requires.
+            return internals, stack.pop_all()
+
+    def _load_weights(
+        self, stack: ExitStack, progress: Callable[[float], None] | None
+    ) -> tuple[VisionTower, LanguageModel]:
+        """Load tower and language model at the same time, and check that they belong together."""
+        plan, m = self._plan, self._manifest
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(
+                VisionTower, self._tower_path, device=plan.vision_device, n_threads=plan.threads_vision
+            )
             llm = stack.enter_context(
-                LanguageModel(llm_path, gpu_layers=n_gpu_layers, progress=progress, repack=plan.repack)
+                LanguageModel(self._llm_path, gpu_layers=self._n_gpu_layers, progress=progress, repack=plan.repack)
             )
             tower = stack.enter_context(future.result())
         trim_heap()
-        # On a GPU for either, or with cores to spare, they run side by side; on shared cores one after the other.
-        shares_cores = not n_gpu_layers and tower.is_on_cpu and plan.threads_batch >= n_cores()
-        _check_parts_belong_together(manifest, tower, llm)
-        rating, where = manifest.rating, bundle.folder / MANIFEST_NAME
-        lock = FairLock()
-        prefix = [llm.bos, *llm.tokenize(template.before_image)]
-        questions = [rating.question, manifest.prompt.critique, *rating.attributes.values()]
-        n_question = max(len(llm.tokenize(template.after_image(question))) for question in questions)
-        _check_ctx(options, len(prefix), plan.n_image_tokens, n_question)
-        context = stack.enter_context(
-            Context(
-                llm,
-                n_ctx=plan.n_ctx(len(prefix)),
-                n_seq_max=N_SEQ_MAX,
-                n_threads=plan.threads,
-                n_threads_batch=plan.threads_batch,
-                kv_type=plan.kv_type,
-                flash_attention=plan.flash_attention,
+        if not tower.n_embd == llm.n_embd == m.n_embd:  # llama.cpp would read past the end of a row
+            raise BundleFormatError(
+                f"{tower.path}: the projector's rows are {tower.n_embd} wide, the language model's {llm.n_embd}, "
+                f"the manifest says {m.n_embd}; export or install the bundle again"
             )
-        )
-        sequences = SequenceCache(context, len(prefix))
-        encoder = ImageEncoder(
+        if (tower.image_size, tower.n_image_tokens) != (m.image.size, m.image_tokens.max):
+            raise BundleFormatError(
+                f"{tower.path}: {tower.image_size} pixels and {tower.n_image_tokens} image tokens, the manifest says "
+                f"{m.image.size} and {m.image_tokens.max}; export or install the bundle again"
+            )
+        return tower, llm
+
+    def _encoder(self, tower: VisionTower, lock: FairLock | None) -> ImageEncoder:
+        disk = self._store("embeddings", self._options.cache)
+        return ImageEncoder(
             tower,
-            manifest.image,
-            tower_sha256=_sha256(manifest, "vision", plan.vision),
-            cache=EmbeddingCache(
-                ram_bytes=min(RAM_BYTES, fit.spare_bytes), disk=_store("embeddings", options.cache, options)
-            ),
-            turns=lock if shares_cores else None,
-            worth_keeping_s=options.worth_keeping_s,
-        )
-        scheduler = Scheduler(context, sequences, lock, n_ubatch=plan.n_ubatch)
-        stack.callback(scheduler.close)
-        internals = Internals(
-            bundle=bundle,
-            plan=plan,
-            n_gpu_layers=n_gpu_layers,
-            llm=llm,
-            tower=tower,
-            encoder=encoder,
-            tower_shares_cores=shares_cores,
-            template=template,
-            labels=label_tokens(rating.labels, rating.weights, llm.tokenize, where),
-            sequences=sequences,
-            scheduler=scheduler,
-            kv_store=KVStateStore(
-                _store("kv", KV_BUDGET, options),
-                context,
-                gguf_sha256=_sha256(manifest, "llm", plan.gguf),
-                prefix=prefix,
-                template=manifest.prompt.template,
-                settings={
-                    "n_batch": context.n_batch,
-                    "n_ubatch": plan.n_ubatch,
-                    "threads": plan.threads_batch,
-                    "repack": plan.repack,
-                    "flash_attention": plan.flash_attention,
-                    "device": plan.device,
-                    "gpu_layers": n_gpu_layers,
-                },
-            ),
-        )
-        _load_prefix(internals, prefix, options.worth_keeping_s)
-        # Complete: the stack closes it, the last opened first, as llama.cpp requires.
-        return internals, stack.pop_all()
-
-
-def _sha256(manifest: Manifest, role: Role, type_: str) -> str:
-    """Return a file's hash from the manifest; ``Bundle.hashed_paths`` has compared it with the file."""
-    file = manifest.file(role, type_)
-    return file.sha256 if file else ""
-
-
-def _check_parts_belong_together(manifest: Manifest, tower: VisionTower, llm: LanguageModel) -> None:
-    """Check sizes before llama.cpp reads past the end of a row."""
-    if not tower.n_embd == llm.n_embd == manifest.n_embd:
-        raise BundleFormatError(
-            f"{tower.path}: the projector's rows are {tower.n_embd} wide, the language model's {llm.n_embd}, "
-            f"the manifest says {manifest.n_embd}; export or install the bundle again"
-        )
-    if (tower.image_size, tower.n_image_tokens) != (manifest.image.size, manifest.image_tokens.max):
-        raise BundleFormatError(
-            f"{tower.path}: {tower.image_size} pixels and {tower.n_image_tokens} image tokens, the manifest says "
-            f"{manifest.image.size} and {manifest.image_tokens.max}; export or install the bundle again"
+            self._manifest.image,
+            tower_sha256=self._sha256("vision", self._plan.vision),
+            cache=EmbeddingCache(ram_bytes=self._ram_bytes, disk=disk),
+            turns=lock,
+            worth_keeping_s=self._options.worth_keeping_s,
         )
 
-
-def _check_ctx(options: Options, n_prefix: int, n_image: int, n_question: int) -> None:
-    """Check that ``--ctx`` has room for the text before the image, the image and the longest question."""
-    needed = n_prefix + n_image + n_question + 1
-    if options.ctx is not None and options.ctx < needed:
-        raise ContextFullError(
-            f"--ctx {options.ctx} is too small: the text before the image takes {n_prefix} positions, the image "
-            f"{n_image}, the longest question {n_question}; at least --ctx {needed} is needed"
+    def _open_context(self, llm: LanguageModel, n_prefix: int) -> Context:
+        plan, m, ctx = self._plan, self._manifest, self._options.ctx
+        questions = [m.rating.question, m.prompt.critique, *m.rating.attributes.values()]
+        longest = max(len(llm.tokenize(self._template.after_image(question))) for question in questions)
+        needed = n_prefix + plan.n_image_tokens + longest + 1
+        if ctx is not None and ctx < needed:
+            raise ContextFullError(
+                f"--ctx {ctx} is too small: the text before the image takes {n_prefix} positions, the image "
+                f"{plan.n_image_tokens}, the longest question {longest}; at least --ctx {needed} is needed"
+            )
+        return Context(
+            llm,
+            n_ctx=plan.n_ctx(n_prefix),
+            n_seq_max=N_SEQ_MAX,
+            n_threads=plan.threads,
+            n_threads_batch=plan.threads_batch,
+            kv_type=plan.kv_type,
+            flash_attention=plan.flash_attention,
         )
+
+    def _kv_store(self, context: Context, prefix: list[int]) -> KVStateStore:
+        plan = self._plan
+        return KVStateStore(
+            self._store("kv", KV_BUDGET),
+            context,
+            gguf_sha256=self._sha256("llm", plan.gguf),
+            prefix=prefix,
+            template=self._manifest.prompt.template,
+            settings={
+                "n_batch": context.n_batch,
+                "n_ubatch": plan.n_ubatch,
+                "threads": plan.threads_batch,
+                "repack": plan.repack,
+                "flash_attention": plan.flash_attention,
+                "device": plan.device,
+                "gpu_layers": self._n_gpu_layers,
+            },
+        )
+
+    def _store(self, kind: Kind, budget: str) -> DiskStore | None:
+        """Open a folder of the cache; with ``--cache-size 0`` nothing is read from it or written to it."""
+        no_cache = self._options.cache.strip() == "0"
+        return None if no_cache else open_store(kind, budget, self._options.cache_folder)
+
+    def _sha256(self, role: Role, type_: str) -> str:
+        """Return a file's hash from the manifest; ``Bundle.hashed_paths`` has compared it with the file."""
+        file = self._manifest.file(role, type_)
+        return file.sha256 if file else ""
 
 
 def _load_prefix(internals: Internals, prefix: list[int], worth_keeping_s: float) -> None:
@@ -171,10 +191,3 @@ def _load_prefix(internals: Internals, prefix: list[int], worth_keeping_s: float
     if time.perf_counter() - started >= worth_keeping_s:
         state = scheduler.call(lambda: sequences.context.save(seq_id)).wait()
         kv_store.put(key, state, len(prefix), pinned=False)
-
-
-def _store(kind: Kind, budget: str, options: Options) -> DiskStore | None:
-    """Open a folder of the cache; with ``--cache-size 0`` nothing is read from it or written to it."""
-    if options.cache.strip() == "0":
-        return None
-    return open_store(kind, budget, options.cache_folder)

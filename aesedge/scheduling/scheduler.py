@@ -194,14 +194,12 @@ class Scheduler:
             return
         request = waiting[-1].request
         assert isinstance(request, Reserve)  # noqa: S101 (for mypy)
-        self._fail(
-            waiting[-1],
-            ContextFullError(
-                f"{request.n_cells} more positions and {request.n_sequences} sequences do not fit: "
-                f"{max(0, self._n_unreserved())} of {self._context.n_ctx} and {self._sequences.n_sequences_free} are "
-                "free; ask something shorter, close conversations, or use a larger --ctx"
-            ),
+        error = ContextFullError(
+            f"{request.n_cells} more positions and {request.n_sequences} sequences do not fit: "
+            f"{max(0, self._n_unreserved())} of {self._context.n_ctx} and {self._sequences.n_sequences_free} are "
+            "free; ask something shorter, close conversations, or use a larger --ctx"
         )
+        self._fail(waiting[-1], error)
 
     def _append_embeddings(self, task: Task) -> None:
         request = task.request
@@ -279,13 +277,9 @@ class Scheduler:
                 self._preempt(task)
                 return False
             else:
-                self._fail(
-                    task,
-                    ContextFullError(
-                        f"{n} more positions do not fit: {self._context.n_free} of {self._context.n_ctx} are free; "
-                        "use a larger --ctx"
-                    ),
-                )
+                n_free, n_ctx = self._context.n_free, self._context.n_ctx
+                error = f"{n} more positions do not fit: {n_free} of {n_ctx} are free; use a larger --ctx"
+                self._fail(task, ContextFullError(error))
                 return False
         return True
 
@@ -344,9 +338,8 @@ class Scheduler:
                 task.job.close()
             except BaseException as raised:  # noqa: BLE001 (raised where the result is awaited)
                 error = raised
-            error = error or UsageError(
-                "this was stopped: " + ("the model was closed" if self._closing else "cancelled")
-            )
+            why = "the model was closed" if self._closing else "cancelled"
+            error = error or UsageError(f"this was stopped: {why}")
         if error is not None:
             task.future.set_exception(error)
         else:
@@ -354,6 +347,5 @@ class Scheduler:
 
 
 def _close_at_exit(scheduler: weakref.ref[Scheduler]) -> None:
-    alive = scheduler()
-    if alive is not None:
+    if (alive := scheduler()) is not None:
         alive.close()
