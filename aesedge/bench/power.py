@@ -77,10 +77,7 @@ class PowerMeter:
         no_command = self._no_command or ("" if self._samples else f"{self._name}: no power was told")
         # A machine with one source need not say which others it lacks.
         is_absent = no_command.endswith(_ABSENT)
-        reasons = [
-            self._no_rapl if self._counters or not watts else "",
-            "" if watts and is_absent else no_command,
-        ]
+        reasons = [self._no_rapl if self._counters or not watts else "", "" if watts and is_absent else no_command]
         self.power = Power(sum(watts.values()) if watts else None, " + ".join(watts), "; ".join(filter(None, reasons)))
 
     def _energy(self) -> dict[str, int | None]:

@@ -18,16 +18,7 @@ from aesedge.doctor import probe
 from aesedge.doctor.batch_noise import noise_floors
 from aesedge.doctor.bundle_under_test import N_PHOTOS, BundleUnderTest, ColdReference, photos_for
 from aesedge.doctor.cache_faults import check_concurrency, damaged
-from aesedge.doctor.difference import (
-    APART,
-    Check,
-    Difference,
-    Floors,
-    Limits,
-    between_ratings,
-    between_texts,
-    largest,
-)
+from aesedge.doctor.difference import APART, Check, Difference, Floors, Limits, between_ratings, between_texts, largest
 from aesedge.engine.likelihood import likelihood_of
 from aesedge.errors import UsageError
 

@@ -8,7 +8,6 @@ import json
 from typing import TYPE_CHECKING, Any, get_args
 
 import bench_results
-import pytest
 
 from aesedge.bench.number_format import digits, rate_text, scaled, time_text, value_text
 from aesedge.bench.output_formats import FileFormat, Format, left_out, render
@@ -84,12 +83,9 @@ def test_every_row_says_random_weights() -> None:
     assert {row[0] for row in cells} == {"llama 7B Q4_K - Medium (random weights)"}
     assert {record["random_weights"] for record in records(result)} == {"llava-1.5-7b"}
     assert {line["random_weights"] for line in lines(result)} == {"llava-1.5-7b"}
-
-
-def test_real_weights_are_not_called_random() -> None:
-    result = bench_results.result(card=bench_results.card(random_weights=""))
-    assert not [form for form in FORMATS if "random weights" in render(result, form)]
-    assert "random weights" not in result_text(result)
+    real = bench_results.result(card=bench_results.card(random_weights=""))
+    assert not [form for form in FORMATS if "random weights" in render(real, form)]
+    assert "random weights" not in result_text(real)
 
 
 def test_csv_has_llama_benchs_fields_first_in_its_order() -> None:
@@ -164,11 +160,6 @@ def test_one_sample_has_no_spread() -> None:
     assert "288.00" in result_text(result)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_nothing_measured_yet_is_a_result_too(form: FileFormat) -> None:
-    assert render(bench_results.empty(), form)
-
-
 def test_interrupted_is_said() -> None:
     cut = bench_results.result(ok=False, rows=bench_results.rows()[:4])
     assert "incomplete: interrupted" in render(cut, "md")
@@ -180,9 +171,7 @@ def test_interrupted_is_said() -> None:
 
 def test_a_pair_that_was_cut_short_is_shown_without_a_ratio() -> None:
     cut = bench_results.result(against=[Against(test="ttft cold", what="x", ours_ns=[], theirs_ns=[])], ok=False)
-    for form in FORMATS:
-        if form != "json":
-            render(cut, form)
+    assert all(render(cut, form) and render(bench_results.empty(), form) for form in FORMATS)
     assert "ttft cold" in result_text(cut)
 
 
@@ -192,12 +181,6 @@ def test_what_a_form_cannot_hold_is_named() -> None:
     assert not left_out(result, "json")
     assert get_args(Format) == ("table", *FORMATS)
     assert not left_out(bench_results.result(), "jsonl")
-
-
-def test_what_is_excluded_is_told_once() -> None:
-    text = render(bench_results.result(), "md")
-    assert text.count("tokenizing, sampling") == 1
-    assert result_text(bench_results.result()).count("tokenizing, sampling") == 1
 
 
 def test_terminal_text_fits_and_has_every_test_without_colour() -> None:
@@ -213,6 +196,9 @@ def test_terminal_text_fits_and_has_every_test_without_colour() -> None:
     assert "battery" not in text
     assert "1.32x" in text
     assert "worst photo 0.040" in text
+    assert text.count("tokenizing, sampling") == render(result, "md").count("tokenizing, sampling") == 1
+    columns = {line.index("±") for line in text.splitlines() if "t/s" in line and "±" in line}
+    assert len(columns) == 1  # rates stand under one another
 
 
 def test_zeros_of_nothing_measured_are_not_shown_as_figures() -> None:
@@ -235,28 +221,12 @@ def test_long_sentences_stand_below_their_table() -> None:
     assert text.count("word") == 60
 
 
-def test_rates_of_a_group_stand_under_one_another() -> None:
-    text = result_text(bench_results.result())
-    columns = {line.index("±") for line in text.splitlines() if "t/s" in line and "±" in line}
-    assert len(columns) == 1
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 ms"), (4.2e-6, "4.20 us"), (0.0098, "9.80 ms"), (0.312, "312 ms"), (1.239, "1.24 s"), (123.4, "123 s")],
-)
-def test_times_have_their_natural_unit(seconds: float, text: str) -> None:
-    assert time_text(seconds) == text
-
-
-def test_slow_rates_keep_digits_that_count() -> None:
+def test_figures_have_their_natural_units_and_digits_that_count() -> None:
+    times = {0: "0 ms", 4.2e-6: "4.20 us", 0.0098: "9.80 ms", 0.312: "312 ms", 1.239: "1.24 s", 123.4: "123 s"}
+    assert {seconds: time_text(seconds) for seconds in times} == times
     assert rate_text(row_of(n=1, samples_ns=bench_results.spread(2.31))) == ("0.433", "0.003")
     assert rate_text(row_of()) == ("", "")
-    assert digits(0) == "0"
-    assert scaled(31.4e9, "B/s") == "31.4 GB/s"
-
-
-def test_what_json_holds_is_read_by_its_name() -> None:
+    assert (digits(0), scaled(31.4e9, "B/s")) == ("0", "31.4 GB/s")
     facts = {"read_bytes_per_s": 31.4e9, "ram_bytes": 2_000_000_000, "is_virtual": False, "took_s": 0.5, "n": 0}
     assert value_text(facts) == "read 31.4 GB/s, ram 2.00 GB, virtual no, took 500 ms, n 0"
     assert value_text({"gpus": [], "x": None}) == "-"

@@ -84,15 +84,7 @@ def test_matrices_of_a_model_are_one_line() -> None:
         row("one", kernel="dequantize", count=0, columns=0, n_operations=0.0, percent_of_peak=None),
     ]
     report = KernelReport(
-        shape="s",
-        device="d",
-        host="h",
-        n_threads=1,
-        ggml="g",
-        ceilings=found,
-        rows=rows,
-        skipped=[],
-        excluded={},
+        shape="s", device="d", host="h", n_threads=1, ggml="g", ceilings=found, rows=rows, skipped=[], excluded={}
     )
     (_, products), (_, dequantized) = kernel_tables(msgspec.to_builtins(report))
     assert products.header == ["type", "weights", "tokens", "time", "GFLOP/s", "GB/s", "% of bandwidth", "% of peak"]

@@ -147,22 +147,15 @@ def test_shapes_are_those_of_the_models(name: str) -> None:
 # The programs
 
 
+def matmul(programs: Path, shapes: Path, types: str, columns: str, seconds: str) -> list[str | Path]:
+    of = ["--types", types, "--columns", columns, "--seconds", seconds, "--threads", "1"]
+    return [programs / "matmul", "--shapes", shapes, *of]
+
+
 def test_figures_follow_from_the_samples(programs: Path, shapes: Path) -> None:
-    command: list[str | Path] = [
-        programs / "matmul",
-        "--shapes",
-        shapes,
-        "--types",
-        "q4_k,q8_0",
-        "--columns",
-        "1,3",
-        "--threads",
-        "1",
-    ]
+    command = matmul(programs, shapes, "q4_k,q8_0", "1,3", "0.01")
     lines: list[str] = []
-    report = run_native(
-        [*command, "--seconds", "0.01", "--ceilings", "read=10,dot_int8=100"], timeout_s=120, progress=lines.append
-    )
+    report = run_native([*command, "--ceilings", "read=10,dot_int8=100"], timeout_s=120, progress=lines.append)
     assert {"bench", "host", "device", "n_threads", "ggml_version", "ggml_commit", "excluded"} <= report.keys()
     assert report["ceilings"]["source"] == "given by the caller"
     assert any(line.startswith("middle") for line in lines)
@@ -177,19 +170,8 @@ def test_figures_follow_from_the_samples(programs: Path, shapes: Path) -> None:
 
 
 def test_no_kernel_is_beyond_the_ceilings(programs: Path, shapes: Path) -> None:
-    command: list[str | Path] = [
-        programs / "matmul",
-        "--shapes",
-        shapes,
-        "--types",
-        "q4_k",
-        "--columns",
-        "1,64",
-        "--threads",
-        "1",
-    ]
     for _ in range(3):  # another program may take the processor just while the ceilings are measured
-        rows = run_native([*command, "--seconds", "0.1"], timeout_s=120)["rows"]
+        rows = run_native(matmul(programs, shapes, "q4_k", "1,64", "0.1"), timeout_s=120)["rows"]
         highest = max(max(row["percent_of_bandwidth"], row["percent_of_peak"]) for row in rows)
         if 0 < highest <= 120:
             return
@@ -326,27 +308,18 @@ def test_types_of_files_are_types_of_matrices() -> None:
 
 def test_ceilings_are_measured_by_the_programs(programs: Path) -> None:
     found = measure_ceilings(1)
-    assert found.read_bytes_per_s is not None
-    assert found.fma_flops_per_s is not None
     assert found.int8_ops_per_s is not None
-    assert 1e8 < found.read_bytes_per_s < 1e13
-    assert 1e8 < found.fma_flops_per_s < 1e14
+    assert 1e8 < (found.read_bytes_per_s or 0) < 1e13
+    assert 1e8 < (found.fma_flops_per_s or 0) < 1e14
     assert found.source.startswith("kernels_bench, 1 threads: bandwidth (read), peak (")
 
 
 def test_ceilings_without_the_programs_are_lower_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AESEDGE_KERNELS", str(tmp_path))
     found = measure_ceilings(1)
-    assert found.read_bytes_per_s is not None
-    assert found.fma_flops_per_s is not None
-    assert found.read_bytes_per_s > 1e8
-    assert found.fma_flops_per_s > 1e8
+    assert min(found.read_bytes_per_s or 0, found.fma_flops_per_s or 0) > 1e8
     assert found.int8_ops_per_s is None
     assert "lower bounds" in found.source
-
-
-def test_ceilings_of_a_gpu_without_programs_are_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AESEDGE_KERNELS", str(tmp_path))
     found = measure_ceilings(1, "gpu")
     assert found.read_bytes_per_s is found.fma_flops_per_s is found.int8_ops_per_s is None
     assert "PRESET=cuda" in found.source

@@ -132,12 +132,7 @@ def test_another_file_has_another_profile(bundle: Bundle) -> None:
     assert load_profile(bundle.manifest, "F32", "auto") is None
 
 
-DAMAGES = {
-    "empty": b"",
-    "cut": b'{"format":1,',
-    "other fields": b'{"format":1,"key":"0"}',
-    "no text": b"\xff\xfe",
-}
+DAMAGES = {"empty": b"", "cut": b'{"format":1,', "other fields": b'{"format":1,"key":"0"}', "no text": b"\xff\xfe"}
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)

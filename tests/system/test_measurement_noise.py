@@ -48,114 +48,61 @@ def test_a_machine_that_tells_nothing_disturbs_nothing(tmp_path: Path) -> None:
     assert all(sign.found.startswith("unknown: ") for sign in found.values() if not sign.known)
 
 
+SUPPLY = "sys/class/power_supply"
+PROFILE = "sys/firmware/acpi/platform_profile"
+THERMAL = f"{CPU}/cpu0/thermal_throttle"
+PI = "sys/devices/platform/soc/soc:firmware/get_throttled"
+BATTERY = {f"{SUPPLY}/BAT0/type": "Battery", f"{SUPPLY}/BAT0/status": "Discharging", f"{SUPPLY}/AC/type": "Mains"}
+BOX = {"proc/self/cgroup": "0::/box\n"}
+OLD_BOX = {"proc/self/cgroup": "4:cpu,cpuacct:/box\n"}
+OLD = "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs"
+
+
+def policy(**files: str) -> dict[str, str]:
+    return {f"{POLICY}/{name}": text for name, text in files.items()}
+
+
 @pytest.mark.parametrize(
     ("files", "what", "disturbs", "words"),
     [
-        ({f"{POLICY}/scaling_governor": "performance\n"}, "governor", False, "performance"),
-        ({f"{POLICY}/scaling_governor": "powersave\n"}, "governor", True, "powersave"),
+        (policy(scaling_governor="performance\n"), "governor", False, "performance"),
+        (policy(scaling_governor="powersave\n"), "governor", True, "powersave"),
+        (policy(scaling_governor="powersave", scaling_driver="intel_pstate"), "governor", False, "of intel_pstate"),
         (
-            {f"{POLICY}/scaling_governor": "powersave", f"{POLICY}/scaling_driver": "intel_pstate"},
-            "governor",
-            False,
-            "powersave, of intel_pstate",
+            {**policy(scaling_governor="performance"), f"{CPU}/cpufreq/policy1/scaling_governor": "powersave"},
+            *("governor", True, "performance and powersave"),
         ),
-        (
-            {f"{POLICY}/scaling_governor": "performance", f"{CPU}/cpufreq/policy1/scaling_governor": "powersave"},
-            "governor",
-            True,
-            "performance and powersave",
-        ),
-        (
-            {f"{POLICY}/scaling_max_freq": "2000000", f"{POLICY}/cpuinfo_max_freq": "4200000"},
-            "frequency limit",
-            True,
-            "2.00 of 4.20 GHz",
-        ),
-        (
-            {f"{POLICY}/scaling_max_freq": "4200000", f"{POLICY}/cpuinfo_max_freq": "4200000"},
-            "frequency limit",
-            False,
-            "none below 4.20 GHz",
-        ),
+        (policy(scaling_max_freq="2000000", cpuinfo_max_freq="4200000"), "frequency limit", True, "2.00 of 4.20 GHz"),
+        (policy(scaling_max_freq="4200000", cpuinfo_max_freq="4200000"), "frequency limit", False, "below 4.20 GHz"),
         ({f"{CPU}/intel_pstate/no_turbo": "1"}, "turbo", True, "off"),
         ({f"{CPU}/cpufreq/boost": "0"}, "turbo", True, "off"),
         ({f"{CPU}/cpufreq/boost": "1"}, "turbo", False, "on"),
-        ({f"{POLICY}/energy_performance_preference": "balance_power"}, "energy preference", True, "balance_power"),
-        ({f"{POLICY}/energy_performance_preference": "performance"}, "energy preference", False, "performance"),
-        ({"sys/firmware/acpi/platform_profile": "low-power\n"}, "power profile", True, "low-power"),
-        ({"sys/firmware/acpi/platform_profile": "balanced\n"}, "power profile", False, "balanced"),
+        (policy(energy_performance_preference="balance_power"), "energy preference", True, "balance_power"),
+        (policy(energy_performance_preference="performance"), "energy preference", False, "performance"),
+        ({PROFILE: "low-power\n"}, "power profile", True, "low-power"),
+        ({PROFILE: "balanced\n"}, "power profile", False, "balanced"),
         (
-            {
-                "sys/class/power_supply/BAT0/type": "Battery",
-                "sys/class/power_supply/BAT0/status": "Discharging",
-                "sys/class/power_supply/BAT0/capacity": "61",
-                "sys/class/power_supply/AC/type": "Mains",
-                "sys/class/power_supply/AC/online": "0",
-            },
-            "battery",
-            True,
-            "runs on it, 61 % charged",
+            {**BATTERY, f"{SUPPLY}/BAT0/capacity": "61", f"{SUPPLY}/AC/online": "0"},
+            *("battery", True, "runs on it, 61 % charged"),
+        ),
+        ({**BATTERY, f"{SUPPLY}/AC/online": "1"}, "battery", False, "plugged in"),  # a weak supply
+        (
+            {f"{SUPPLY}/mouse/{name}": text for name, text in (("type", "Battery"), ("scope", "Device"))},
+            *("battery", False, "none"),
         ),
         (
             {
-                "sys/class/power_supply/BAT0/type": "Battery",
-                "sys/class/power_supply/BAT0/status": "Discharging",  # while a weak supply is plugged in
-                "sys/class/power_supply/AC/type": "Mains",
-                "sys/class/power_supply/AC/online": "1",
+                f"{CPU}/cpu{i}/thermal_throttle/{p}_throttle_count": n
+                for i, p, n in ((0, "core", "3"), (1, "package", "4"))
             },
-            "battery",
-            False,
-            "plugged in",
+            *("throttling", False, "none just now, 7 since the start"),
         ),
-        (
-            {
-                "sys/class/power_supply/mouse/type": "Battery",
-                "sys/class/power_supply/mouse/scope": "Device",
-                "sys/class/power_supply/mouse/status": "Discharging",
-            },
-            "battery",
-            False,
-            "none",
-        ),
-        (
-            {
-                f"{CPU}/cpu0/thermal_throttle/core_throttle_count": "3",
-                f"{CPU}/cpu1/thermal_throttle/package_throttle_count": "4",
-            },
-            "throttling",
-            False,
-            "none just now, 7 since the start",
-        ),
-        (
-            {"sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n"},
-            "throttling",
-            True,
-            "too low a voltage and heat",
-        ),
-        ({"sys/devices/platform/soc/soc:firmware/get_throttled": "0x50000"}, "throttling", False, "none now"),
-        (
-            {"proc/self/cgroup": "0::/box\n", "sys/fs/cgroup/box/cpu.max": "50000 100000"},
-            "quota",
-            True,
-            "0.5 of",
-        ),
-        ({"proc/self/cgroup": "0::/box\n", "sys/fs/cgroup/box/cpu.max": "max 100000"}, "quota", False, "none"),
-        (
-            {
-                "proc/self/cgroup": "4:cpu,cpuacct:/box\n",
-                "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_quota_us": "150000",
-                "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_period_us": "300000",
-            },
-            "quota",
-            True,
-            "0.5 of",
-        ),
-        (
-            {"proc/pressure/memory": "some avg10=4.25 avg60=0.00 total=1\n"},
-            "swapping",
-            True,
-            "waited for memory 4 %",
-        ),
+        ({PI: "50005\n"}, "throttling", True, "too low a voltage and heat"),
+        ({PI: "0x50000"}, "throttling", False, "none now"),
+        ({**BOX, "sys/fs/cgroup/box/cpu.max": "50000 100000"}, "quota", True, "0.5 of"),
+        ({**BOX, "sys/fs/cgroup/box/cpu.max": "max 100000"}, "quota", False, "none"),
+        ({**OLD_BOX, f"{OLD}_quota_us": "150000", f"{OLD}_period_us": "300000"}, "quota", True, "0.5 of"),
+        ({"proc/pressure/memory": "some avg10=4.25 avg60=0.00\n"}, "swapping", True, "waited for memory 4 %"),
     ],
 )
 def test_linux(tmp_path: Path, files: dict[str, str], what: str, disturbs: bool, words: str) -> None:
@@ -164,37 +111,16 @@ def test_linux(tmp_path: Path, files: dict[str, str], what: str, disturbs: bool,
     assert (found.disturbs, found.known) == (disturbs, True)
 
 
+PCI = "sys/bus/pci/devices/0000:01:00.0"
+POLICY_FILES = "scaling_governor scaling_driver scaling_max_freq cpuinfo_max_freq energy_performance_preference"
 LINUX_FILES = [
-    *(
-        f"{POLICY}/{name}"
-        for name in (
-            "scaling_governor",
-            "scaling_driver",
-            "scaling_max_freq",
-            "cpuinfo_max_freq",
-            "energy_performance_preference",
-        )
-    ),
-    f"{CPU}/intel_pstate/no_turbo",
-    f"{CPU}/cpufreq/boost",
-    f"{CPU}/cpu0/thermal_throttle/core_throttle_count",
-    "sys/firmware/acpi/platform_profile",
-    "sys/class/power_supply/BAT0/type",
-    "sys/class/power_supply/BAT0/status",
-    "sys/class/power_supply/BAT0/capacity",
-    "sys/class/power_supply/AC/online",
-    "sys/devices/platform/soc/soc:firmware/get_throttled",
-    "sys/fs/cgroup/cpu.max",
-    "sys/fs/cgroup/cpu.stat",
-    "sys/fs/cgroup/cpu/cpu.cfs_quota_us",
-    "sys/bus/pci/devices/0000:01:00.0/vendor",
-    "sys/bus/pci/devices/0000:01:00.0/class",
-    "sys/bus/pci/devices/0000:01:00.0/mem_info_vram_total",
-    "proc/cpuinfo",
-    "proc/self/cgroup",
-    "proc/pressure/memory",
+    *policy(**dict.fromkeys(POLICY_FILES.split(), "")),
+    f"{CPU}/intel_pstate/no_turbo", f"{CPU}/cpufreq/boost", f"{CPU}/cpu0/thermal_throttle/core_throttle_count",
+    PROFILE, f"{SUPPLY}/BAT0/type", f"{SUPPLY}/BAT0/status", f"{SUPPLY}/BAT0/capacity", f"{SUPPLY}/AC/online", PI,
+    "sys/fs/cgroup/cpu.max", "sys/fs/cgroup/cpu.stat", "sys/fs/cgroup/cpu/cpu.cfs_quota_us", f"{PCI}/vendor",
+    f"{PCI}/class", f"{PCI}/mem_info_vram_total", "proc/cpuinfo", "proc/self/cgroup", "proc/pressure/memory",
     "proc/driver/nvidia/gpus/0/information",
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", GARBAGE)
