@@ -53,26 +53,15 @@ def test_another_model_has_its_own_shapes_and_no_tower(bundle_folder: Path, tmp_
     assert not [line for line in written if line.startswith("vision")]
 
 
+ROW = {
+    "kernel": "matmul", "type": "q4_k", "columns": 1, "repacked": False, "memory": "CPU", "depth": 0, "count": 2,
+    "n_bytes": 1e6, "n_operations": 4e6, "seconds": 1e-3, "seconds_min": 1e-3, "gflop_per_s": 4.0, "gb_per_s": 1.0,
+    "percent_of_bandwidth": 10.0, "percent_of_peak": 2.0, "samples_s": [1e-3],
+}  # fmt: skip
+
+
 def row(name: str, **values: object) -> KernelRow:
-    given: dict[str, object] = {
-        "kernel": "matmul",
-        "type": "q4_k",
-        "columns": 1,
-        "repacked": False,
-        "memory": "CPU",
-        "depth": 0,
-        "count": 2,
-        "n_bytes": 1e6,
-        "n_operations": 4e6,
-        "seconds": 1e-3,
-        "seconds_min": 1e-3,
-        "gflop_per_s": 4.0,
-        "gb_per_s": 1.0,
-        "percent_of_bandwidth": 10.0,
-        "percent_of_peak": 2.0,
-        "samples_s": [1e-3],
-    }
-    return KernelRow(name=name, **(given | values))  # type: ignore[arg-type]
+    return KernelRow(name=name, **(ROW | values))  # type: ignore[arg-type]
 
 
 def test_matrices_of_a_model_are_one_line() -> None:

@@ -103,57 +103,30 @@ def test_without_matplotlib_the_extra_is_named_before_anything_is_measured(
         assert out == ""
 
 
-def made_row(type_: str, columns: int, *, repacked: bool, gflop_per_s: float) -> KernelRow:
-    n_operations = 2.0 * 4096 * 4096 * columns
+def made_row(columns: int, *, repacked: bool, gflop_per_s: float) -> KernelRow:
+    n_operations, n_bytes = 2.0 * 4096 * 4096 * columns, 4096 * 4096 * 4.5 / 8
     seconds = n_operations / gflop_per_s / 1e9
-    return KernelRow(
-        kernel="matmul",
-        name="attn",
-        type=type_,
-        columns=columns,
-        repacked=repacked,
-        memory="CPU",
-        depth=0,
-        count=128,
-        n_bytes=4096 * 4096 * 4.5 / 8,
-        n_operations=n_operations,
-        seconds=seconds,
-        seconds_min=seconds,
-        gflop_per_s=gflop_per_s,
-        gb_per_s=4096 * 4096 * 4.5 / 8 / seconds / 1e9,
-        percent_of_bandwidth=None,
-        percent_of_peak=None,
-        samples_s=[seconds],
-    )
+    of = {"kernel": "matmul", "name": "attn", "type": "q4_k", "memory": "CPU", "depth": 0, "count": 128}
+    times = {"seconds": seconds, "seconds_min": seconds, "samples_s": [seconds], "gb_per_s": n_bytes / seconds / 1e9}
+    work = {"n_bytes": n_bytes, "n_operations": n_operations, "gflop_per_s": gflop_per_s, "columns": columns}
+    unknown = {"percent_of_bandwidth": None, "percent_of_peak": None}
+    return KernelRow(repacked=repacked, **of, **times, **work, **unknown)  # type: ignore[arg-type]
 
 
 def made_report(ceilings: Ceilings) -> KernelReport:
     rows = [
-        made_row("q4_k", columns, repacked=repacked, gflop_per_s=speed * (1.2 if repacked else 1))
+        made_row(columns, repacked=repacked, gflop_per_s=speed * (1.2 if repacked else 1))
         for columns, speed in ((1, 60.0), (64, 300.0), (576, 400.0))
         for repacked in (False, True)
     ]
-    return KernelReport(
-        shape="llava-1.5-7b",
-        device="a CPU",
-        host="here",
-        n_threads=2,
-        ggml="0.1 abc",
-        ceilings=ceilings,
-        rows=rows,
-        skipped=[],
-        excluded={},
-    )
+    of = {"shape": "llava-1.5-7b", "device": "a CPU", "host": "here", "n_threads": 2, "ggml": "0.1 abc"}
+    return KernelReport(ceilings=ceilings, rows=rows, skipped=[], excluded={}, **of)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_roofline_is_a_picture(matplotlib: None, tmp_path: Path, *, known: bool) -> None:
-    ceilings = Ceilings(
-        read_bytes_per_s=25e9 if known else None,
-        fma_flops_per_s=230e9 if known else None,
-        int8_ops_per_s=920e9 if known else None,
-        source="made up",
-    )
+    figures = {"read_bytes_per_s": 25e9, "fma_flops_per_s": 230e9, "int8_ops_per_s": 920e9} if known else {}
+    ceilings = Ceilings(**figures, source="made up")
     draw_roofline(msgspec.to_builtins(made_report(ceilings)), tmp_path / "roofline.png")
     with Image.open(tmp_path / "roofline.png") as picture:
         assert picture.size == (1240, 640)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import drawn_photo
+from laid_out import lay_out
 from llama_quantize import Job, quantize_with_llama
 
 from aesedge.bundle.bundle import Bundle, open_bundle
@@ -322,15 +323,8 @@ def test_layers_that_fit_a_gpu(usable_mib: list[int], n_layers: int) -> None:
 
 def test_layers_on_a_gpu_are_added_up_from_the_last() -> None:
     sizes = LayerSizes(layers=[1, 10, 100], output=1000, compute=10000)
-    assert [bytes_on_gpu(sizes, n) for n in (0, 1, 2, 3, 4, 9, ALL_LAYERS)] == [
-        0,
-        11000,
-        11100,
-        11110,
-        11111,
-        11111,
-        11111,
-    ]
+    found = [bytes_on_gpu(sizes, n) for n in (0, 1, 2, 3, 4, 9, ALL_LAYERS)]
+    assert found == [0, 11000, 11100, 11110, 11111, 11111, 11111]
 
 
 def test_margin_of_a_gpu() -> None:
@@ -361,24 +355,17 @@ def test_gpu_that_this_llama_cpp_cannot_use_is_refused(monkeypatch: pytest.Monke
 
 
 def test_container_limits_of_both_versions(tmp_path: Path) -> None:
-    (tmp_path / "proc/self").mkdir(parents=True)
-    group = tmp_path / "sys/fs/cgroup/app/worker"
-    group.mkdir(parents=True)
-    (tmp_path / "proc/self/cgroup").write_text("0::/app/worker\n")
-    (group / "memory.max").write_text("max\n")
-    (group / "memory.current").write_text("5\n")
-    (group / "memory.stat").write_text("anon 1\n")
+    groups = "sys/fs/cgroup"
+    inner, outer = f"{groups}/app/worker", f"{groups}/app"
+    lay_out(tmp_path, {"proc/self/cgroup": "0::/app/worker\n", f"{inner}/memory.max": "max\n"})
+    lay_out(tmp_path, {f"{inner}/memory.current": "5\n", f"{inner}/memory.stat": "anon 1\n"})
     assert machine._container_limits(tmp_path) == []
-    (group.parent / "memory.max").write_text("4000\n")
-    (group.parent / "memory.current").write_text("1000\n")
-    (group.parent / "memory.stat").write_text("anon 700\ninactive_file 200\nactive_file 100\n")
+    lay_out(tmp_path, {f"{outer}/memory.max": "4000\n", f"{outer}/memory.current": "1000\n"})
+    lay_out(tmp_path, {f"{outer}/memory.stat": "anon 700\ninactive_file 200\nactive_file 100\n"})
     assert machine._container_limits(tmp_path) == [(4000, 3300)]
-    old = tmp_path / "sys/fs/cgroup/memory"
-    old.mkdir()
-    (tmp_path / "proc/self/cgroup").write_text("9:cpu:/\n4:memory:/of/the/host\n")
-    (old / "memory.limit_in_bytes").write_text("2000\n")
-    (old / "memory.usage_in_bytes").write_text("500\n")
-    (old / "memory.stat").write_text("inactive_file 50\n")
+    old = f"{groups}/memory/memory"
+    lay_out(tmp_path, {"proc/self/cgroup": "9:cpu:/\n4:memory:/of/the/host\n", f"{old}.limit_in_bytes": "2000\n"})
+    lay_out(tmp_path, {f"{old}.usage_in_bytes": "500\n", f"{old}.stat": "inactive_file 50\n"})
     assert machine._container_limits(tmp_path) == [(2000, 1550)]
     assert machine._container_limits(tmp_path / "elsewhere") == []
 

@@ -91,17 +91,14 @@ def chosen(search: Search, field: str) -> dict[str, Any]:
     return {purpose: getattr(standing.settings, field) for purpose, standing in search.best.items()}
 
 
-def test_faster_variant_is_chosen_for_both() -> None:
-    search = searched(Stand(faster_if(repack=(True, BOTH, 0.8))), REPACK)
-    assert chosen(search, "repack") == {"score": True, "critique": True}
-    assert search.trials[0]["ratio"]["score"] == pytest.approx(0.8)
-
-
-@pytest.mark.parametrize("factor", [1.0, 0.98, 1.3, 20.0])
-def test_what_is_not_faster_is_not_chosen(factor: float) -> None:
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(0.8, "chosen"), (0.98, "no faster"), (1.0, "no faster"), (1.3, "slower"), (20.0, "slower")]
+)
+def test_a_variant_is_chosen_where_it_is_faster(factor: float, verdict: str) -> None:
     search = searched(Stand(faster_if(repack=(True, BOTH, factor))), REPACK)
-    assert chosen(search, "repack") == {"score": False, "critique": False}
-    assert search.trials[0]["verdict"]["score"] == ("slower" if factor > 1.03 else "no faster")
+    assert chosen(search, "repack") == dict.fromkeys(("score", "critique"), verdict == "chosen")
+    assert search.trials[0]["verdict"] == dict.fromkeys(("score", "critique"), verdict)
+    assert search.trials[0]["ratio"]["score"] == pytest.approx(factor)
 
 
 def test_scores_and_critiques_part_where_their_work_differs() -> None:
@@ -145,12 +142,14 @@ def test_sides_take_turns_step_by_step() -> None:
     assert len(set(firsts)) == 2  # now the one first and now the other
 
 
-def test_scores_that_move_too_far_are_refused() -> None:
-    moved = Stand(faster_if(repack=(True, BOTH, 0.5)), score=lambda s: 5 + (1.2 * SCORE_TOLERANCE if s.repack else 0))
+@pytest.mark.parametrize("points", [1.2 * SCORE_TOLERANCE, float("nan")])
+def test_scores_that_move_too_far_are_refused(points: float) -> None:
+    moved = Stand(faster_if(repack=(True, BOTH, 0.5)), score=lambda s: 5 + (points if s.repack else 0))
     search = searched(moved, REPACK)
     assert chosen(search, "repack") == {"score": False, "critique": False}
-    assert search.trials[0]["drift"] == pytest.approx(1.2 * SCORE_TOLERANCE)
+    assert search.trials[0]["drift"] == pytest.approx(points, nan_ok=True)
     assert "refused" in search.trials[0]["verdict"]["score"]
+    assert not is_tolerable(drift([(5.0, 5.01), (5.0, 5 + points), (5.0, 5.0)]) or 0.0)
 
 
 def test_small_drifts_add_up_to_a_large_one() -> None:
@@ -161,12 +160,6 @@ def test_small_drifts_add_up_to_a_large_one() -> None:
     assert chosen(search, "repack") == {"score": True, "critique": True}
     assert chosen(search, "flash_attention") == {"score": True, "critique": True}
     assert search.trials[1]["drift"] == pytest.approx(step)
-
-
-def test_score_that_is_no_number_is_refused() -> None:
-    nan = Stand(faster_if(repack=(True, BOTH, 0.5)), score=lambda s: float("nan") if s.repack else 5.0)
-    assert chosen(searched(nan, REPACK), "repack") == {"score": False, "critique": False}
-    assert not is_tolerable(drift([(5.0, 5.01), (5.0, float("nan")), (5.0, 5.0)]) or 0.0)
 
 
 @pytest.mark.parametrize(("moved", "taken"), [(0.0, "int8"), (0.5, "fp32")])
@@ -259,32 +252,30 @@ def test_pieces_of_an_image_are_as_many_rows_as_flash_attention_wants(
     assert [step.phase for step in decoding[-5:]] == ["prefill", *["decode"] * 4]
 
 
-def test_few_turns_must_agree() -> None:
+def turns(*pairs: tuple[float, float]) -> Samples:
     samples = Samples()
-    for base in (2.0, 1.0, 1.0):  # the others' program ran during the first turn
-        samples.add(TimedStep("prefill", 64), base, 0.9)
-    verdict = samples.verdict({"prefill": 100})
-    assert verdict is not None
-    assert verdict.ratio == pytest.approx(0.9)
-    assert not verdict.wins()
-    for _ in range(3):
-        samples.add(TimedStep("prefill", 64), 1.0, 0.9)
-    verdict = samples.verdict({"prefill": 100})
-    assert verdict is not None
-    assert verdict.wins()
+    for base, variant in pairs:
+        samples.add(TimedStep("prefill", 64), base, variant)
+    return samples
 
 
-def test_nobody_wins_by_two_turns() -> None:
-    samples = Samples()
-    for i in range(LEAST_PAIRS):
-        verdict = samples.verdict({"prefill": 100})
-        assert verdict is None or not verdict.wins()
-        assert (verdict is None) == (i == 0)
-        samples.add(TimedStep("prefill", 64), 2.0, 1.0)
-    verdict = samples.verdict({"prefill": 100})
+@pytest.mark.parametrize(
+    ("pairs", "ratio", "wins"),
+    [
+        ([(2.0, 0.9), (1.0, 0.9), (1.0, 0.9)], 0.9, False),  # another program ran during the first turn
+        ([(2.0, 0.9), *[(1.0, 0.9)] * 5], 0.9, True),
+        ([(2.0, 1.0)] * (LEAST_PAIRS - 1), 0.5, False),
+        ([(2.0, 1.0)] * LEAST_PAIRS, 0.5, True),
+    ],
+)
+def test_few_turns_must_agree_and_two_are_not_enough(
+    pairs: list[tuple[float, float]], ratio: float, wins: bool
+) -> None:
+    verdict = turns(*pairs).verdict({"prefill": 100})
     assert verdict is not None
-    assert verdict.wins()
-    assert samples.verdict({"prefill": 100, "decode": 150}) is None
+    assert verdict.ratio == pytest.approx(ratio)
+    assert verdict.wins() == wins
+    assert turns(*pairs).verdict({"prefill": 100, "decode": 150}) is turns().verdict({"prefill": 100}) is None
 
 
 HARDWARE = Conditions(n_logical=16, n_physical=8, has_gpu=False, is_small=False, repacks=True)
