@@ -38,7 +38,7 @@ class NewPhotos:
         self._rng = np.random.default_rng()
 
     def write(self, *, megapixels: float | None = None) -> Path:
-        """Return the path of a new JPEG, as large as its source or of so many megapixels."""
+        """Return the path of a new JPEG, as large as its source or of the given number of megapixels."""
         n = next(self._numbers)
         picture = self._pictures[n % len(self._pictures)]
         # Crops begin between pixels: there are so few whole ones that one would come twice, and be in the caches.

@@ -56,7 +56,7 @@ def render(result: Result, format: FileFormat) -> str:  # noqa: A002 (as the opt
 
 
 def left_out(result: Result, format: Format) -> str:  # noqa: A002
-    """Return what of a result a form has no place for, as a remark for the user; empty where nothing is lost."""
+    """Return what of a result a form has no place for, as a note for the user; empty where nothing is lost."""
     there = {"quality": result.quality, "against": result.against, "predictions": result.predictions}
     lacks = [name for name, found in (there | {"kernels": result.kernels}).items() if found and format == "csv"]
     return f"the form {format} has no room for {', '.join(lacks)}; json has" if lacks else ""

@@ -53,7 +53,7 @@ def require_matplotlib() -> None:
 
 @contextmanager
 def new_figure(path: Path, *, width: int = 1240, height: int = 640) -> Iterator[Figure]:
-    """Yield an empty figure of so many pixels; at the end it is written as PNG, whole or not at all.
+    """Yield an empty figure, its size in pixels; at the end it is written as PNG, whole or not at all.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aesedge.engine.model import Model
 
     PredictTypes = Callable[[Model, "Measured", Callable[[float], None]], tuple[list[Prediction], list[str]]]
-    """Times other types against that of an open model, and predicts them; returns remarks on what it left out too."""
+    """Times other types against that of an open model, and predicts them; returns notes on what it left out too."""
 
 _SHARES = (1, 3 / 4, 1 / 2, 1 / 4, 1 / 9)
 
@@ -123,7 +123,7 @@ def predict(
     """Predict other numbers of image tokens, and other types where there is a way to time them.
 
     Returns:
-        The predictions, and remarks on types that were left out.
+        The predictions, and notes on types that were left out.
     """
     measured = measured_of(model, rows)
     if measured is None:

@@ -98,7 +98,7 @@ def _gpu_advice(machine: Hardware, built: Libraries) -> Iterator[Advice]:
     elif "apple" in vendors and not {"MTL", "Metal"} & set(built.backends):
         yield Advice("llama.cpp", f"{vendors['apple'].name} is there; this build has no Metal", _make("metal"))
     elif amd is not None and (amd.total_bytes or 0) >= _LEAST_VULKAN_BYTES and built.backends == ["CPU"]:
-        why = f"{amd.name} is there; llama.cpp can use it through Vulkan, which nobody has measured with aesedge"
+        why = f"{amd.name} is there; llama.cpp can use it through Vulkan, which was not measured with aesedge"
         yield Advice("llama.cpp", why, build_again("-DGGML_VULKAN=on"))
     elif missing and built.cpu_features:  # as in ready-made wheels
         why = f"built for machines in general, without this processor's {', '.join(missing)}"
@@ -171,7 +171,7 @@ def _image_tokens(bundle: Bundle, options: Options) -> Iterator[Advice]:
         return
     fewest = tokens.auto()
     if not tokens.curve:
-        why = f"fewer than {tokens.max} are faster; nobody measured what they cost with this bundle"
+        why = f"fewer than {tokens.max} are faster; what they cost was not measured with this bundle"
         yield Advice("image tokens", why, f"aesedge tune --bundle {_named(bundle)} --quality PHOTOS")
     elif fewest < tokens.max:
         drift = next(point.score_drift for point in tokens.curve if point.n == fewest)
@@ -183,7 +183,7 @@ def _tuning(bundle: Bundle, options: Options, plan: Plan) -> Iterator[Advice]:
     if options.tuned and load_profile(bundle.manifest, plan.gguf, options.device) is None:
         gguf = "" if options.gguf is None else f" --gguf {plan.gguf.lower()}"
         device = "" if options.device == "auto" else f" --device {options.device}"
-        why = "nobody measured which settings are fastest on this machine"
+        why = "which settings are fastest on this machine was not measured yet"
         yield Advice("tuning", why, f"aesedge tune --bundle {_named(bundle)}{gguf}{device}")
 
 

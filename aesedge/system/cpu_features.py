@@ -54,7 +54,7 @@ _APPLE_X86 = {
     "AVX512": "hw.optional.avx512bw",
 }
 _WINDOWS = {"AVX": 39, "AVX2": 40, "AVX512": 41, "NEON": 19, "DOTPROD": 43}
-"""Arguments of IsProcessorFeaturePresent. It knows none of the others."""
+"""Arguments of IsProcessorFeaturePresent. It has none for the others."""
 
 SPEED = ("AVX", "AVX2", "F16C", "FMA", "AVX512", "AVX512_VNNI", "AVX_VNNI", "AMX_INT8", "DOTPROD", "MATMUL_INT8")
 """Those that make ggml's products of quantized matrices faster, the most ordinary first."""

@@ -1,4 +1,4 @@
-"""What this machine has: cores and memory; knows nothing of what they are used for."""
+"""Count this machine's cores and memory."""
 
 from __future__ import annotations
 

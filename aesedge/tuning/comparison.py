@@ -101,7 +101,7 @@ class Workload:
 def language_round(
     n_image: int, rates: Rates, seconds: float, *, decodes: bool, prefills: bool = True, whole_batches: bool = False
 ) -> list[TimedStep]:
-    """Return the steps of a round that takes about so many seconds on one side, or of the shortest useful one.
+    """Return the steps of a round that takes about the given time on one side, or of the shortest useful one.
 
     Args:
         n_image: rows of an image.

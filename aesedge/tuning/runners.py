@@ -289,7 +289,7 @@ class Runners(Closing):
         return all((first[i] == second[i]).all() for i in range(self.work.n_photos))
 
     def estimate(self, settings: Settings, ctx: int | None = None) -> MemoryEstimate:
-        """Return what settings take, as users run them, or in a context of so many positions."""
+        """Return what settings take, as users run them, or in a context of ``ctx`` positions."""
         if (settings, ctx) not in self._estimates:
             plan = replace(self._plan, **asdict(settings), ctx=ctx)
             self._estimates[settings, ctx] = estimate(self._bundle, plan, process_bytes=self._limits.process_bytes)
@@ -304,7 +304,7 @@ class Runners(Closing):
         return self._limits.fits(self.estimate(settings))
 
     def together(self, part: Part, base: Settings, variant: Settings) -> bool:
-        """Whether both can be open at once: two caches, and weights twice where they lie otherwise."""
+        """Whether both can be open at once: two caches, and two sets of weights where their layout differs."""
         if part == "vision":  # there is no KV cache, and there are no weights yet, or they are idle
             return self.has_room(base) and self.has_room(variant)
         one, other = (self.estimate(settings, self._n_ctx) for settings in (base, variant))

@@ -42,7 +42,7 @@ class MemoryEstimate:
     gpu_parts: dict[str, int]
     """What must be on GPUs; empty where none is used."""
     reclaimable_bytes: int
-    """Pages of the GGUF file that were copied elsewhere and stay mapped; nobody reads them."""
+    """Pages of the GGUF file that were copied elsewhere and stay mapped, but are not read."""
     shortest_ctx: int
     """Cells that the text before the image, the image and a short question take."""
 

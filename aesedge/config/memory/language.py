@@ -1,7 +1,7 @@
 """Estimate what the language model takes, in RAM and on GPUs: weights, KV cache, buffers.
 
 llama.cpp maps the GGUF file. What it repacks for this CPU or sends to a GPU, it copies out of the mapping, and the
-pages that it copied stay mapped: they show in the process's resident size, but nobody reads them again, and the system
+pages that it copied stay mapped: they show in the process's resident size, but they are not read again, and the system
 drops them when memory is short. They are *reclaimable*, not needed. Weights that are read from the mapping are needed,
 although the system could drop those too: every token reads all of them, so a machine that cannot hold them reads them
 from the disk for every token.
