@@ -82,7 +82,7 @@ class BenchOptions:
             raise UsageError(f"--seconds {self.seconds:g}: give more than 0 and at most 10000000")
 
 
-class Benchmark:
+class BenchmarkRun:
     """One run. Use it as a context manager, and run its steps one by one; :meth:`finish` returns the result.
 
     Args:
@@ -120,7 +120,7 @@ class Benchmark:
         self._stack = ExitStack()
         self._began = time.monotonic()
 
-    def __enter__(self) -> Benchmark:
+    def __enter__(self) -> BenchmarkRun:
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="aesedge-bench-")))
         return self
 

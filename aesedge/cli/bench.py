@@ -17,7 +17,7 @@ from aesedge.cli.photos import sample_photos
 from aesedge.cli.terminal import print_error, status
 
 if TYPE_CHECKING:
-    from aesedge.bench.benchmark import Benchmark
+    from aesedge.bench.benchmark import BenchmarkRun
     from aesedge.bundle.bundle import Bundle
 
 _WHAT = "What is measured"
@@ -90,7 +90,7 @@ def bench(
         return
     form = format_of(format_, out, as_json=printing.json)
     require_outputs(out, plot)
-    from aesedge.bench.benchmark import Benchmark, BenchOptions
+    from aesedge.bench.benchmark import BenchmarkRun, BenchOptions
 
     bench_options = BenchOptions(repetitions=repetitions, seconds=seconds, quality=quality, kernels=kernels)
     options = dataclasses.replace(loading.options, purpose=purpose)
@@ -110,7 +110,7 @@ def bench(
         MtmdBaseline.require(bundle)
         baseline = MtmdBaseline
     photos = sample_photos(photo, printing)
-    with Benchmark(bundle, options, photos, bench_options, predict_types, baseline) as benchmark:
+    with BenchmarkRun(bundle, options, photos, bench_options, predict_types, baseline) as benchmark:
         stopped = _run(benchmark, bundle, quiet=printing.quiet)
         result = benchmark.finish()
         if result is not None:
@@ -146,7 +146,7 @@ def _bundle(shape: str | None, loading: Loading, *, quiet: bool) -> Bundle:
     return made
 
 
-def _run(benchmark: Benchmark, bundle: Bundle, *, quiet: bool) -> bool:
+def _run(benchmark: BenchmarkRun, bundle: Bundle, *, quiet: bool) -> bool:
     """Run all steps; return whether Ctrl-C stopped it."""
     try:
         for name, step in benchmark.steps():

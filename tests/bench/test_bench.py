@@ -15,7 +15,7 @@ import pytest
 from cli_runner import START
 from PIL import Image
 
-from aesedge.bench.benchmark import Benchmark, BenchOptions
+from aesedge.bench.benchmark import BenchmarkRun, BenchOptions
 from aesedge.bench.fixture import Fixture, NewPhotos
 from aesedge.bench.predict import budgets_of
 from aesedge.bench.result import Result, Row, load_result, percentile
@@ -231,7 +231,7 @@ def test_bad_input(given: list[str], said: str, capsys: pytest.CaptureFixture[st
 
 def test_benchmark_leaves_the_users_cache_alone(tmp_path: Path) -> None:
     options = Options(cache="2GB", cache_folder=tmp_path)
-    with Benchmark(open_bundle("pocket"), options, [], BenchOptions(repetitions=1, seconds=1)) as benchmark:
+    with BenchmarkRun(open_bundle("pocket"), options, [], BenchOptions(repetitions=1, seconds=1)) as benchmark:
         for name, step in benchmark.steps():
             if name in {"loading", "looking at the machine"}:
                 step(lambda _share: None)

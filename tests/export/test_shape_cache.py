@@ -186,8 +186,8 @@ def test_what_there_is_not_is_refused_before_anything_is_written(call: tuple[str
 
 
 def test_a_shape_that_does_not_fit_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def limits(_device: str, _memory: str | None) -> fit.Limits:
-        return fit.Limits(process_bytes=10**8, free_bytes=7 * 10**9, ram_bytes=7 * 10**9, gpu_bytes=0)
+    def limits(_device: str, _memory: str | None) -> fit.MemoryLimits:
+        return fit.MemoryLimits(process_bytes=10**8, free_bytes=7 * 10**9, ram_bytes=7 * 10**9, gpu_bytes=0)
 
     monkeypatch.setattr(fit, "limits_now", limits)
     with pytest.raises(
@@ -203,7 +203,7 @@ def test_a_shape_that_does_not_fit_the_memory_is_refused(monkeypatch: pytest.Mon
 
 def test_a_bundle_that_is_there_is_given_whatever_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     made = bundle_of_shape(TINY, quiet=True)
-    monkeypatch.setattr(fit, "limits_now", lambda *_: fit.Limits(0, 0, 0, 0))
+    monkeypatch.setattr(fit, "limits_now", lambda *_: fit.MemoryLimits(0, 0, 0, 0))
     assert bundle_of_shape(TINY, quiet=True).folder == made.folder  # opening it says what does not fit
 
 

@@ -31,7 +31,7 @@ class Fit(NamedTuple):
     """The rest of the RAM that it may take."""
 
 
-class Limits(NamedTuple):
+class MemoryLimits(NamedTuple):
     """What there is for this process, in bytes."""
 
     process_bytes: int
@@ -47,13 +47,13 @@ class Limits(NamedTuple):
         return found.needed_bytes <= self.ram_bytes and found.gpu_bytes <= self.gpu_bytes
 
 
-def limits_now(device: str, memory: str | None) -> Limits:
+def limits_now(device: str, memory: str | None) -> MemoryLimits:
     """Look at the machine and at the user's budget, see :func:`check_fit`."""
     mine = machine.process_bytes()
     free = mine + machine.available_bytes()
     room = free if memory is None else min(free, parse_memory(memory))
     gpu_room = sum(gpu.free_bytes for gpu in gpu_devices()) if device != "cpu" else 0
-    return Limits(max(PROCESS_BYTES, mine), free, room, gpu_room)
+    return MemoryLimits(max(PROCESS_BYTES, mine), free, room, gpu_room)
 
 
 def parse_memory(text: str) -> int:
