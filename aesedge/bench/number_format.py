@@ -11,15 +11,10 @@ if TYPE_CHECKING:
     from aesedge.bench.result import Row
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-_UNITS = (
-    ("bytes_per_s", "B/s"),
-    ("flops_per_s", "FLOP/s"),
-    ("ops_per_s", "OP/s"),
-    ("per_s", "/s"),
-    ("bytes", "B"),
-    ("percent", "%"),
-    ("s", "s"),
-)
+_UNITS = {
+    "bytes_per_s": "B/s", "flops_per_s": "FLOP/s", "ops_per_s": "OP/s", "per_s": "/s", "bytes": "B", "percent": "%",
+    "s": "s",
+}  # fmt: skip
 """Last words of a name, and the unit of its number."""
 _HASH_DIGITS = 12
 _HASH_LENGTHS = {40, 64}  # SHA-1 of a commit, SHA-256 of a file
@@ -123,4 +118,4 @@ def _named(name: str, value: Any) -> str:
 
 
 def _unit_of(name: str) -> tuple[str, str]:
-    return next(((end, unit) for end, unit in _UNITS if f"_{name}".endswith(f"_{end}")), ("", ""))
+    return next(((end, unit) for end, unit in _UNITS.items() if f"_{name}".endswith(f"_{end}")), ("", ""))

@@ -10,49 +10,19 @@ from typing import Any
 from aesedge.system.commands import command_output, read_text
 
 # ggml's word -> the flags of Linux's /proc/cpuinfo that all must be there.
-_X86 = {
-    "SSE3": ("pni",),
-    "SSSE3": ("ssse3",),
-    "AVX": ("avx",),
-    "AVX2": ("avx2",),
-    "F16C": ("f16c",),
-    "FMA": ("fma",),
-    "BMI2": ("bmi2",),
-    "AVX_VNNI": ("avx_vnni",),
-    "AVX512": ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"),
-    "AVX512_VBMI": ("avx512vbmi",),
-    "AVX512_VNNI": ("avx512_vnni",),
-    "AVX512_BF16": ("avx512_bf16",),
-    "AMX_INT8": ("amx_int8",),
-}
-_ARM = {
-    "NEON": ("asimd",),
-    "ARM_FMA": ("asimd",),
-    "FP16_VA": ("asimdhp",),
-    "DOTPROD": ("asimddp",),
-    "MATMUL_INT8": ("i8mm",),
-    "SVE": ("sve",),
-    "SME": ("sme",),
-}
+_LINUX = {
+    "SSE3": "pni", "SSSE3": "ssse3", "AVX": "avx", "AVX2": "avx2", "F16C": "f16c", "FMA": "fma", "BMI2": "bmi2",
+    "AVX_VNNI": "avx_vnni", "AVX512": "avx512f avx512cd avx512vl avx512dq avx512bw", "AVX512_VBMI": "avx512vbmi",
+    "AVX512_VNNI": "avx512_vnni", "AVX512_BF16": "avx512_bf16", "AMX_INT8": "amx_int8",
+    "NEON": "asimd", "ARM_FMA": "asimd", "FP16_VA": "asimdhp", "DOTPROD": "asimddp", "MATMUL_INT8": "i8mm",
+    "SVE": "sve", "SME": "sme",
+}  # fmt: skip
 # What `sysctl hw.optional` calls them on macOS.
-_APPLE_ARM = {
-    "NEON": "hw.optional.neon",
-    "ARM_FMA": "hw.optional.neon",
-    "FP16_VA": "hw.optional.arm.FEAT_FP16",
-    "DOTPROD": "hw.optional.arm.FEAT_DotProd",
-    "MATMUL_INT8": "hw.optional.arm.FEAT_I8MM",
-    "SME": "hw.optional.arm.FEAT_SME",
-}
-_APPLE_X86 = {
-    "SSE3": "hw.optional.sse3",
-    "SSSE3": "hw.optional.supplementalsse3",
-    "AVX": "hw.optional.avx1_0",
-    "AVX2": "hw.optional.avx2_0",
-    "F16C": "hw.optional.f16c",
-    "FMA": "hw.optional.fma",
-    "BMI2": "hw.optional.bmi2",
-    "AVX512": "hw.optional.avx512bw",
-}
+_APPLE = {
+    "SSE3": "sse3", "SSSE3": "supplementalsse3", "AVX": "avx1_0", "AVX2": "avx2_0", "F16C": "f16c", "FMA": "fma",
+    "BMI2": "bmi2", "AVX512": "avx512bw", "NEON": "neon", "ARM_FMA": "neon", "FP16_VA": "arm.FEAT_FP16",
+    "DOTPROD": "arm.FEAT_DotProd", "MATMUL_INT8": "arm.FEAT_I8MM", "SME": "arm.FEAT_SME",
+}  # fmt: skip
 _WINDOWS = {"AVX": 39, "AVX2": 40, "AVX512": 41, "NEON": 19, "DOTPROD": 43}
 """Arguments of IsProcessorFeaturePresent. It has none for the others."""
 
@@ -69,13 +39,12 @@ def instructions(root: Path = Path("/"), system: str = "") -> list[str]:
     """
     system = system or platform.system()
     if system == "Darwin":
-        names = _APPLE_X86 | _APPLE_ARM
         told = (command_output(["sysctl", "hw.optional"]) or "").splitlines()
-        return [word for word, key in names.items() if f"{key}: 1" in told]
+        return [word for word, key in _APPLE.items() if f"hw.optional.{key}: 1" in told]
     if system == "Windows":
         return [word for word, number in _WINDOWS.items() if _windows_has(number)]
     flags = cpu_flags(root)
-    return [word for word, needed in (_X86 | _ARM).items() if flags.issuperset(needed)]
+    return [word for word, needed in _LINUX.items() if flags.issuperset(needed.split())]
 
 
 def cpu_flags(root: Path = Path("/")) -> frozenset[str]:
