@@ -52,7 +52,7 @@ class Running:
         self.address = address
         self.port = int(address.rpartition(":")[2])
         self.running = running
-        self.service = running._service
+        self.service = running._service if running is not None else None
 
     @property
     def session(self) -> Any:

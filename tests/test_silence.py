@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +96,49 @@ def test_no_other_entry_does(name: str, named: tuple[Path, ...], places: dict[st
     assert (found.sockets, foreign(found, home, named), found.left) == ([], [], [])
 
 
+SERVE = """
+import os, pathlib, signal, sys, threading, time
+from aesedge.cli import main
+def end():
+    while not pathlib.Path(sys.argv[2]).exists():
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=end, daemon=True).start()
+sys.exit(main(["serve", "--threads", "1", "--port", sys.argv[1]]))
+"""
+
+
+@needs_strace
+def test_serve_listens_and_opens_nothing(named: tuple[Path, ...], tmp_path: Path) -> None:
+    from serving import Running, jpeg
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    running = Running(f"http://127.0.0.1:{port}", None)
+    statuses: list[int] = []
+
+    def ask() -> None:
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                if running.ask("GET", "/ready").status == 200:
+                    break
+            time.sleep(0.1)
+        statuses.append(running.photo(jpeg()).status)
+        fetched = running.chat({"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/a.jpg"}})
+        statuses.append(fetched.status)
+        (tmp_path / "end").touch()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    found = run_traced(tmp_path / "home", sys.executable, "-c", SERVE, port, tmp_path / "end")
+    asking.join()
+    assert found.code == 0, found.output
+    assert statuses == [200, 400]
+    assert found.sockets  # it listens
+    assert found.connected == []
+    assert foreign(found, tmp_path / "home", named) == []
+
+
 TALKS = "import socket; socket.socket(socket.AF_INET{}, socket.SOCK_{}).connect(('{}', 9))"
 CONTROLS = {
     "a connection": TALKS.format("", "STREAM", "127.0.0.1"),
@@ -106,7 +153,9 @@ CONTROLS = {
 @needs_strace
 @pytest.mark.parametrize("name", CONTROLS)
 def test_a_socket_would_be_seen(name: str, tmp_path: Path) -> None:
-    assert run_traced(tmp_path / "home", sys.executable, "-c", CONTROLS[name]).sockets
+    found = run_traced(tmp_path / "home", sys.executable, "-c", CONTROLS[name])
+    assert found.sockets
+    assert bool(found.connected) == (name != "a socket alone")
 
 
 @needs_strace

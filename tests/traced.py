@@ -38,6 +38,8 @@ class Traced(NamedTuple):
     output: str
     sockets: list[str]
     """Calls about sockets that lead out of the machine, or to a service that we do not know."""
+    connected: list[str]
+    """Those of them that open a connection, or send to an address."""
     written: list[Path]
     """Files and folders that were made, altered or removed."""
     left: list[Path]
@@ -78,6 +80,7 @@ def run_traced(home: Path, *command: object, stdin: bytes = b"", **environment: 
         done.returncode,
         (done.stdout + done.stderr).decode("utf-8", "replace"),
         [call for name, call, _ in calls if name not in _FILES and _leads_out(call)],
+        [call for name, call, _ in calls if name in {"connect", "sendto", "sendmsg"} and _leads_out(call)],
         sorted({path for name, call, ok in calls if name in _FILES and ok for path in _written(name, call, here)}),
         [path for path in temporary.rglob("*") if path.is_file()],
     )

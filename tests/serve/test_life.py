@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from serving import KEY, Answer, Running, jpeg, serving
@@ -128,7 +128,7 @@ def test_command_answers_until_a_signal(signum: int) -> None:
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.startswith("Open http://127.0.0.1:")
-    running = Running(line.split()[1], _Apart())
+    running = Running(line.split()[1], None)
     assert running.photo(jpeg(1)).status == 200
     with begin(running, ENDLESS) as stream:
         assert b"200 OK" in stream.recv(65536)
@@ -139,12 +139,6 @@ def test_command_answers_until_a_signal(signum: int) -> None:
     assert code == 0
     assert "POST /v1/photo 200" in told
     assert "127.0.0.1" not in told  # no line says who asked
-
-
-class _Apart:
-    """Stands for the inside of a server that is another process."""
-
-    _service: Any = None
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd's sockets are Unix's")

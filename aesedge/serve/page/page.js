@@ -52,8 +52,8 @@ function add(files, input) {
     tell(photo, "…", "waiting");
   }
   if (input) input.value = "";
-  if (files.length && !chosen.length) say("There was no photo among them.");
   next();
+  if (files.length && !chosen.length) say("There was no photo among them.");
 }
 
 function tell(photo, text, spoken) {
