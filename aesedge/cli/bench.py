@@ -115,7 +115,7 @@ def bench(
         result = benchmark.finish()
         if result is not None:
             result.ok = not stopped
-            write_result(result, form, out, plot, quiet=printing.quiet)
+            write_result(result, form, out, plot, printing)
     if stopped:
         print_error("stopped: " + ("what was measured by then was kept" if result else "nothing was measured yet"))
         raise typer.Exit(INTERRUPTED)

@@ -64,21 +64,20 @@ def show(
 
     form = format_of(format_, out, as_json=printing.json)
     require_outputs(out, plot)
-    write_result(load_result(result), form, out, plot, quiet=printing.quiet)
+    write_result(load_result(result), form, out, plot, printing)
 
 
 def format_of(asked: Format | None, out: Path | None, *, as_json: bool) -> Format:
-    """Return the format that was asked for, by name or by the file's suffix.
+    """Return the format of the file, or of stdout without a file: by name, by the file's suffix, or ``--json``.
 
     Raises:
-        UsageError: two are asked for.
+        UsageError: stdout would have two formats.
     """
-    if asked is not None and as_json and asked != "json":
+    if asked is not None and as_json and asked != "json" and out is None:
         raise UsageError(f"--json and --format {asked} say both how it is written; give one of them")
-    if asked is not None:
-        return asked
-    suffix = "json" if as_json else "" if out is None else out.suffix.lower().removeprefix(".")
-    return next((form for form in get_args(Format) if form == suffix), "table")
+    suffix = "" if out is None else out.suffix.lower().removeprefix(".")
+    by_suffix = next((form for form in get_args(Format) if form == suffix), None)
+    return asked or by_suffix or ("json" if as_json else "table")
 
 
 def require_outputs(out: Path | None, plot: Path | None) -> None:
@@ -108,42 +107,50 @@ def _require_writable(path: Path) -> None:
         raise UsageError(f"{path}: cannot be written: no permission; name another place")
 
 
-def write_result(result: Result, form: Format, out: Path | None, plot: Path | None, *, quiet: bool) -> None:
-    """Print the result, or write it, and draw it.
+def write_result(result: Result, form: Format, out: Path | None, plot: Path | None, printing: Printing) -> None:
+    """Print the result, or write it into a file and print the table, and draw it.
 
     Raises:
         UsageError: a file cannot be written.
     """
-    from aesedge.bench.output_formats import left_out, render
-    from aesedge.cli.bench_text import result_text
+    from aesedge.bench.output_formats import left_out
     from aesedge.system.atomic_file import write_atomic
 
-    text = result_text(result) if form == "table" else render(result, form)
-
-    def put() -> None:
-        if form == "json":
-            print_json(msgspec.json.decode(text))
-        elif form == "jsonl":
-            print_json_lines(text)
-        else:
-            print(text)
-
     if out is None:
-        put()
+        _print(result, form)
     else:
         try:
-            _save(out, lambda: write_atomic(out, text.encode() + b"\n"))
+            _save(out, lambda: write_atomic(out, _text(result, form).encode() + b"\n"))
         except UsageError:
-            put()  # what took minutes is not lost
+            _print(result, "json" if printing.json else form)  # what took minutes is not lost
             raise
-        if not quiet:
-            print(text if form == "table" else result_text(result))
+        if printing.json:
+            _print(result, "json")
+        elif not printing.quiet:
+            _print(result, "table")
             print(f"\nWritten to {sanitize(str(out))}.")
     lost = "" if form == "table" else left_out(result, form)
-    if lost and not quiet:
+    if lost and not printing.quiet:
         print_error(lost)
     if plot is not None:
         _save(plot, lambda: _draw(result, plot))
+
+
+def _text(result: Result, form: Format) -> str:
+    from aesedge.bench.output_formats import render
+    from aesedge.cli.bench_text import result_text
+
+    return result_text(result) if form == "table" else render(result, form)
+
+
+def _print(result: Result, form: Format) -> None:
+    text = _text(result, form)
+    if form == "json":
+        print_json(msgspec.json.decode(text))
+    elif form == "jsonl":
+        print_json_lines(text)
+    else:
+        print(text)
 
 
 def _draw(result: Result, path: Path) -> None:

@@ -14,6 +14,7 @@ from aesedge.cli.options import Loading, Printing, with_options
 from aesedge.cli.photos import sample_photos
 from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, dim, print_error, status
+from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,8 @@ def doctor(
     It shows what the machine has, what the libraries were built with, and what disturbs measurements now. None of that
     makes the check fail. --reuse works in a temporary folder; your own cache is not touched.
     """
+    if photo and not (reuse or cache):
+        raise UsageError("--photo is what --reuse checks with; add --reuse")
     bundle = open_bundle(loading.bundle)
     photos = sample_photos(photo, printing)
     ok = (

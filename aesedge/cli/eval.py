@@ -14,9 +14,10 @@ from aesedge.cli.exit_codes import FAILED
 from aesedge.cli.extras import imports_of_extra
 from aesedge.cli.loading import load_model
 from aesedge.cli.options import Loading, Printing, with_options
+from aesedge.cli.photos import Failures
 from aesedge.cli.streams import print_json
 from aesedge.cli.terminal import bold, dim, print_error, shown, status, table
-from aesedge.errors import UsageError
+from aesedge.errors import AesedgeError, UsageError
 from aesedge.eval.aesbench import LEVELS
 from aesedge.system.atomic_file import write_atomic
 
@@ -71,12 +72,7 @@ def ratings(
     )
     for problem in read.problems:
         print_error(problem)
-    failed: list[str] = []
-
-    def fail(problem: str) -> None:
-        failed.append(problem)
-        print_error(problem)
-
+    failures = Failures(printing)
     scored: list[ScoredPhoto] = []
     with load_model(loading, purpose="score", quiet=printing.quiet) as model:
         title = (
@@ -84,7 +80,7 @@ def ratings(
         )
         with status(f"scoring {len(read.photos)} photos", quiet=printing.quiet) as show:
             started = time.perf_counter()
-            for photo in score_photos(model, read.photos, out / _LOG if out else None, fail):
+            for photo in score_photos(model, read.photos, out / _LOG if out else None, failures.add):
                 scored.append(photo)
                 show(len(scored) / len(read.photos))
             took = time.perf_counter() - started
@@ -100,7 +96,7 @@ def ratings(
         from aesedge.eval.charts import save_ratings_chart
 
         save_ratings_chart(scored, found, f"{title} beside {ratings_table.name}", plot)
-    if failed or read.problems:
+    if failures.n_failed or read.problems:
         raise typer.Exit(FAILED)
 
 
@@ -139,14 +135,14 @@ def compare(
     from aesedge.bundle.bundle import open_bundle
 
     read = read_ratings(ratings_table, images=images)
-    failed: list[str] = list(read.problems)
+    failures, reported = Failures(printing), set()
     for problem in read.problems:
         print_error(problem)
 
-    def fail(problem: str) -> None:
-        if problem not in failed:
-            failed.append(problem)
-            print_error(problem)
+    def fail(name: str, error: AesedgeError) -> None:  # of all settings, once
+        if name not in reported:
+            reported.add(name)
+            failures.add(name, error)
 
     settings = all_settings(
         dataclasses.replace(loading.options, purpose="score", cache="0"),
@@ -169,7 +165,7 @@ def compare(
         ] for s in found], header=header))  # fmt: skip
         print(f"\nThe fastest that loses nothing measurable: {shown(best.name)}")
         print(dim("photos a minute: median of three rounds in turns, loading excluded, nothing cached"))
-    if failed:
+    if failures.n_failed or read.problems:
         raise typer.Exit(FAILED)
 
 
@@ -197,21 +193,16 @@ def aesbench(
     from aesedge.eval.benchmark import ask_all, scores_of, to_builtins
 
     read = read_aesbench(benchmark, images)
-    failed = list(read.problems)
     for problem in read.problems:
         print_error(problem)
-
-    def fail(problem: str) -> None:
-        failed.append(problem)
-        print_error(problem)
-
+    failures = Failures(printing)
     replies = []
     with load_model(loading, quiet=printing.quiet) as model:
         title = (
             f"{model.bundle.name} {model.gguf.lower()}, vision {model.vision.lower()}, {model.n_image_tokens} tokens"
         )
         with status(f"asking {len(read.items)} questions", quiet=printing.quiet) as show:
-            for reply in ask_all(model, read, out / "replies.jsonl" if out else None, fail):
+            for reply in ask_all(model, read, out / "replies.jsonl" if out else None, failures.add):
                 replies.append(reply)
                 show(len(replies) / len(read.items))
     if out is not None:
@@ -222,7 +213,7 @@ def aesbench(
         print_json({"benchmark": str(benchmark), "model": title, "n": len(replies), **to_builtins(found)})
     else:
         _show_aesbench(found, title, len(replies))
-    if failed:
+    if failures.n_failed or read.problems:
         raise typer.Exit(FAILED)
 
 

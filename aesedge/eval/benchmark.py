@@ -75,14 +75,16 @@ class Scores:
     """Accuracy of the assessment's most frequent level."""
 
 
-def ask_all(model: Model, benchmark: Benchmark, log: Path | None, problems: Callable[[str], None]) -> Iterator[Reply]:
+def ask_all(
+    model: Model, benchmark: Benchmark, log: Path | None, problems: Callable[[str, AesedgeError], None]
+) -> Iterator[Reply]:
     """Ask every question, those that an earlier run has not asked; all of one image over one prefill.
 
     Args:
         model: the loaded bundle.
         benchmark: the questions.
         log: where each reply is kept as it comes; None keeps none.
-        problems: called with a line for each image that cannot be read.
+        problems: called with the name and the error of each image that cannot be read.
 
     Raises:
         UsageError: the log is one of other settings.
@@ -100,7 +102,7 @@ def ask_all(model: Model, benchmark: Benchmark, log: Path | None, problems: Call
                 with model.look(benchmark.source(image), name=image) as photo:
                     replies = _ask(model, photo, of_image)
             except AesedgeError as error:
-                problems(str(error))
+                problems(image, error)
                 continue
             for reply in replies:
                 items.add(reply.item.key, [reply.response, reply.probabilities])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aesedge.engine.model import Model
-from aesedge.errors import UsageError
+from aesedge.errors import AesedgeError, UsageError
 from aesedge.eval import statistics
 from aesedge.eval.ratings import score_photos
 from aesedge.eval.statistics import Estimate  # noqa: TC001 (a field)
@@ -70,7 +70,7 @@ def compare_settings(
     settings: Sequence[Options],
     photos: Sequence[RatedPhoto],
     folder: Path | None,
-    problems: Callable[[str], None],
+    problems: Callable[[str, AesedgeError], None],
     progress: Callable[[float], None],
 ) -> list[Setting]:
     """Score all photographs under every setting; the first is the reference.
@@ -80,7 +80,7 @@ def compare_settings(
         settings: how; at least two.
         photos: what is scored.
         folder: where the scores of each setting are kept, so that a comparison that was stopped goes on; or None.
-        problems: called with a line for each photograph that cannot be scored; it is left out of all settings.
+        problems: called with the path and the error of each photograph that cannot be scored; no setting counts it.
         progress: called with the part that is done, 0..1.
 
     Raises:

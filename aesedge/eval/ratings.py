@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aesedge.errors import UsageError
+from aesedge.errors import AesedgeError, UsageError
 from aesedge.eval import statistics
 from aesedge.eval.item_log import ItemLog
 
@@ -78,7 +78,7 @@ def settings_of(model: Model) -> dict[str, Any]:
 
 
 def score_photos(
-    model: Model, photos: Sequence[RatedPhoto], log: Path | None, problems: Callable[[str], None]
+    model: Model, photos: Sequence[RatedPhoto], log: Path | None, problems: Callable[[str, AesedgeError], None]
 ) -> Iterator[ScoredPhoto]:
     """Score the photographs, those that an earlier run has not scored.
 
@@ -86,7 +86,7 @@ def score_photos(
         model: the loaded bundle.
         photos: what to score.
         log: where each score is kept as it comes, so that the next run goes on; None keeps none.
-        problems: called with a line for each photograph that cannot be scored.
+        problems: called with the path and the error of each photograph that cannot be scored.
 
     Yields:
         Every photograph with its score: those of the log, then new ones, in the order of the table.
@@ -105,7 +105,7 @@ def score_photos(
         outcomes = model.score_many([photo.path for photo in new])
         for photo, outcome in zip(new, outcomes, strict=True):
             if outcome.value is None:
-                problems(str(outcome.error))
+                problems(str(photo.path), outcome.error or AesedgeError("no score"))
                 continue
             scored = _scored(photo, outcome.value)
             record = {"state": _state(photo.path), "score": scored.score, "attributes": scored.attributes}

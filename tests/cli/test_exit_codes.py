@@ -7,12 +7,14 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+import bench_results
 import cli_runner
 import msgspec
 import pytest
 from cli_runner import Cli, photos
 
 from aesedge import errors
+from aesedge.bench.result import save_result
 from aesedge.cli import main
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def test_every_error_has_its_code(
         (["chat", "none.jpg"], 1),
         (["doctor", "--memory", "1MB"], 1),
         (["doctor", "--reuse", "--photo", "none.jpg"], 2),
+        (["doctor", "--photo", "GOOD"], 2),
         (["bench", "--photo", "none.jpg"], 2),
         (["bench", "--photo", "EMPTY"], 2),
         (["tune", "--quality", "EMPTY"], 2),
@@ -96,6 +99,11 @@ def test_every_call_has_its_code(cli: Cli, tmp_path: Path, arguments: list[str],
         (["verify", "BUNDLE"], 3),
         (["cache"], 1),
         (["tune", "--forget"], 1),
+        (["bench", "show", "RESULT"], 1),
+        (["bench", "show", "RESULT", "-o", "WRITTEN"], 1),
+        (["bench", "show", "RESULT", "--format", "json"], 1),
+        (["bench", "show", "RESULT", "--format", "jsonl"], 25),
+        (["bench", "compare", "RESULT", "RESULT"], 1),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
@@ -103,9 +111,16 @@ def test_json_is_one_object_a_line_in_one_spelling(
     cli: Cli, tmp_path: Path, bundle_folder: Path, arguments: list[str], n_lines: int
 ) -> None:
     (good,) = photos(tmp_path, 1)
-    places = {"GOOD": str(good), "BUNDLE": str(bundle_folder)}
+    save_result(bench_results.result(), tmp_path / "result.json")
+    places = {
+        "GOOD": str(good),
+        "BUNDLE": str(bundle_folder),
+        "RESULT": str(tmp_path / "result.json"),
+        "WRITTEN": str(tmp_path / "result.csv"),
+    }
     command, *rest = (places.get(argument, argument) for argument in arguments)
-    _, out, _ = cli(command, "--json", *rest, load=command in {"run", "score", "doctor"})
+    asked = [] if "--format" in rest else ["--json"]
+    _, out, _ = cli(command, *rest, *asked, load=command in {"run", "score", "doctor"})
     lines = out.splitlines()
     assert len(lines) == n_lines
     for line in lines:

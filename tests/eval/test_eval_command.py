@@ -85,7 +85,9 @@ def test_a_bad_row_and_a_broken_picture_cost_a_line_each(run: Any, table: Path, 
         file.write("gone.jpg,5\nbroken.jpg,6\n")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     code, out, err = run("ratings", table, "--json")
-    assert (code, figures(out)["n"], err.count("\n")) == (1, 7, 2)
+    broken, found = out.splitlines()
+    assert (code, figures(found)["n"], err.count("\n")) == (1, 7, 2)
+    assert json.loads(broken)["photo"].endswith("broken.jpg")
     assert "gone.jpg is not in" in err
     assert "broken.jpg: is not an image" in err
 
