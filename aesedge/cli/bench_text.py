@@ -74,7 +74,7 @@ def result_text(result: Result) -> str:
 
 
 def card_text(card: RunInfo) -> str:
-    """Return in short what holds for every row."""
+    """Return the facts that all rows share, in short."""
     llama, known = card.libraries.get("llama_cpp", "-"), commit(card.libraries)
     versions = [
         f"llama.cpp {llama}" + (f" ({known})" if known else ""),
@@ -157,7 +157,7 @@ def _remarks(result: Result) -> list[str]:
     hidden = [ELSEWHERE] if result.kernels is not None and not kernel_tables(result) else []
     lines += [dim(_wrapped("left out", note)) for note in [*result.notes, *hidden]]
     warm = max((row.n_warm_up for row in result.rows), default=0)
-    warmed = f", behind {warm} that {'was' if warm == 1 else 'were'} not timed where there was time" if warm else ""
+    warmed = f", behind {warm} that {'was' if warm == 1 else 'were'} not timed, if there was time" if warm else ""
     several = f"medians of n repetitions{warmed}; rate: mean ± standard deviation"
     return [*lines, dim(_wrapped("", f"{several}; measured in {time_text(card.took_s)}"))]
 

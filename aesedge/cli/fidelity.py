@@ -115,7 +115,7 @@ def _with_remarks(text: str, remarks: Iterable[str]) -> str:
 
 
 def _wrapped(text: str, n_before: int = 0) -> list[str]:
-    """Return text in lines that fit behind so many columns."""
+    """Return text in lines that leave room for ``n_before`` columns."""
     return textwrap.wrap(shown(text), max(20, min(_NARROW, shutil.get_terminal_size().columns) - n_before))
 
 

@@ -1,4 +1,4 @@
-"""stdin, stdout and stderr as a shell may leave them: closed, full, read by nobody any more, of any encoding."""
+"""stdin, stdout and stderr in any state: closed, full, without a reader, in any encoding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class OutputLostError(Exception):
 
 
 class _Output(io.FileIO):
-    """A standard stream that remembers the first error of the system, and takes everything after it without a word."""
+    """A standard stream that remembers the first system error, and discards everything written after it."""
 
     def __init__(self, fd: int, *, raises: bool) -> None:
         super().__init__(fd, "wb", closefd=False)
@@ -43,7 +43,7 @@ class _Output(io.FileIO):
             else:
                 if n_written is not None:
                     return int(n_written)
-                select.select([], [self.fileno()], [])  # somebody else made the terminal non-blocking
+                select.select([], [self.fileno()], [])  # another program made the terminal non-blocking
         return memoryview(data).nbytes
 
 
@@ -52,7 +52,7 @@ def standard_streams() -> Iterator[None]:
     """Make the process's own streams safe to use inside the block; streams that a caller put in their place stay.
 
     A stream that is closed becomes the null device. Printing raises OutputLostError when stdout takes no more. When
-    nobody reads it any more, or stderr, the process ends after the block by SIGPIPE, as other programs do.
+    its reader has gone away, or that of stderr, the process ends after the block by SIGPIPE, as other programs do.
     """
     _open_closed_streams()
     before = sys.stdout, sys.stderr
