@@ -57,3 +57,10 @@ def test_every_exit_code_stands_in_the_table() -> None:
 def test_links_lead_to_files(page: str) -> None:
     links = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text(page))
     assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+
+
+def test_every_extra_stands_in_the_table() -> None:
+    extras = text("pyproject.toml").partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    rows = re.findall(r"^\| (`[a-z]+`(?: or `[a-z]+`)?) \|", text("docs/install.md"), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([a-z]+)`", row)}
+    assert named == set(re.findall(r"^([a-z]+) = \[", extras, re.MULTILINE))
