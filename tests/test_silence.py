@@ -46,7 +46,7 @@ API = """
 import aesedge
 with aesedge.load_model(BUNDLE, threads=1) as model, model.look(PHOTO) as photo:
     photo.score()
-    list(photo.ask("What?"))
+    list(photo.stream("What?"))
 """
 SCRIPTS = {
     "the Python API": API.replace("PHOTO", repr(PHOTO)),

@@ -320,7 +320,7 @@ def test_it_answers_as_the_same_model_exported_from_its_checkpoint(tmp_path: Pat
     for name in ("exported", "imported"):
         with opened(tmp_path / name, vision="fp32") as model:
             looked = model.look(photo)
-            answers.append((looked.score().score, "".join(looked.ask("How is the light?"))))
+            answers.append((looked.score().score, looked.ask("How is the light?").text))
             pixels = preprocess(read_image(photo), model.manifest.image)
         with VisionTower(tmp_path / name / "vision-fp32.onnx", device="cpu", n_threads=1) as tower:
             rows.append(tower.encode(pixels))
