@@ -141,7 +141,7 @@ def test_the_wrong_image_in_the_kv_cache_is_found(examination: Examination, monk
     real = SequenceCache._forked
 
     def confused(self: SequenceCache, image: Any, forks: list[int]) -> list[int]:
-        others = [r for r in self._inside if r is not image and hasattr(r, "rows")]
+        others = [r for r in self._resident_entries if r is not image and hasattr(r, "rows")]
         return real(self, others[0] if others else image, forks)
 
     monkeypatch.setattr(SequenceCache, "_forked", confused)
