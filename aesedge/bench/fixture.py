@@ -53,12 +53,9 @@ class NewPhotos:
 
 
 class Fixture(Closing):
-    """A model that has been warmed up, and a photo that may be in its KV cache. Close it, or use it in a ``with``.
+    """A warmed-up model with room for two photos, and the first photo, which may be in its KV cache. Close it.
 
-    Args:
-        model: open, with room for two photos; it is not closed with this.
-        photos: given ones; the first is the one in the KV cache.
-        new_photos: makes unseen ones of them.
+    The model stays open when this is closed.
     """
 
     def __init__(self, model: Model, photos: Sequence[Path], new_photos: NewPhotos) -> None:

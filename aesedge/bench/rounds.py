@@ -119,13 +119,9 @@ class Measurement:
 def run_rounds(
     tests: Sequence[Measurement], *, repetitions: int, seconds: float, show: Callable[[float], None]
 ) -> None:
-    """Run tests in turns and fill in their rows.
+    """Run tests in turns and fill in their rows, until each ran ``repetitions`` times or ``seconds`` are over.
 
-    Args:
-        tests: the tests.
-        repetitions: how often each runs at least, where time allows; once in any case.
-        seconds: for all of them. Cheap tests go on where an expensive one no longer fits.
-        show: called with the share done, 0..1.
+    Every test runs once in any case, and cheap ones go on where an expensive one no longer fits.
     """
     begun = time.monotonic()
 

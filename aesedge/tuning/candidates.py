@@ -83,15 +83,7 @@ def usable(types: Sequence[str], provider: str) -> list[str]:
 def vision_candidates(
     start: Settings, types: Sequence[str], provider: str, machine: Conditions, devices: Sequence[str] = ()
 ) -> list[Candidate]:
-    """Return what to try with the tower.
-
-    Args:
-        start: the settings at the beginning.
-        types: precisions that are worth trying.
-        provider: what runs the graph at the beginning.
-        machine: this machine.
-        devices: where else the graph may run.
-    """
+    """Return what to try with the tower: ``types`` that are worth it, threads on a CPU, and other ``devices``."""
     found: list[tuple[str, str, str | int]] = [("vision precision", "vision", t) for t in usable(types, provider)]
     if provider == PROVIDERS["cpu"]:
         found += [("threads, vision", "threads_vision", n) for n in _thread_counts(machine, halves=True)]

@@ -211,14 +211,8 @@ def side_by_side(
 ) -> Samples:
     """Let two sides take turns until it is clear which is faster for each purpose, or time is over.
 
-    Args:
-        sides: base and variant.
-        steps: of each round; every round takes another photo.
-        purposes: for each, how much of what matters a photo takes.
-        has_time: whether there is time for a step, on both sides.
-        n_photos: photos to measure with.
-        least_s: time that is measured in any case, unless the variant has lost at once.
-        most_s: when to stop if it does not become clear, once there are enough turns.
+    At least ``least_s`` seconds are measured unless the variant has lost at once; after ``most_s`` it stops as soon as
+    there are enough turns. Every round takes another photo.
     """
     base, variant = sides
     samples = Samples()

@@ -51,13 +51,7 @@ _CONTEXT = {"KV cache", "compute buffers"}
 
 
 class TowerRunner:
-    """A tower and the photos that it encodes. Close it.
-
-    Args:
-        tower: is closed with this.
-        pixels: float32 [1, 3, size, size] of each photo.
-        embeddings: is filled with its results.
-    """
+    """A tower and the photos that it encodes, float32 [1, 3, size, size] each; fills in ``embeddings``. Close it."""
 
     def __init__(
         self,

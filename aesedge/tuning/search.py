@@ -61,15 +61,9 @@ class Best:
 
 
 class Search:
-    """The search for the best settings.
+    """The search for the best settings, from ``start`` until ``deadline`` on ``clock``.
 
-    Args:
-        runners: opens settings and times them.
-        start: where to begin; scores may move only so far from what these settings say.
-        deadline: when to be done, on the clock.
-        seconds: the whole time, of which comparisons get their shares.
-        clock: seconds, ever increasing.
-        show: called often.
+    ``seconds`` is the whole time, of which comparisons get their shares; ``show`` is called often.
     """
 
     def __init__(
@@ -280,13 +274,7 @@ def _figures(samples: Samples, phase: Phase) -> dict[str, Any]:
 
 
 def _verdict_text(verdict: Verdict | None, moved: float | None, margin: float) -> str:
-    """Return the verdict on a variant, for one purpose.
-
-    Args:
-        verdict: how fast it is.
-        moved: how far scores have moved with it, in points, since the search began; None is unknown.
-        margin: share of the time that it must save.
-    """
+    """Return the verdict on a variant; ``moved`` are points since the search began, None where they are unknown."""
     if moved is not None and not is_tolerable(moved):
         return f"refused: scores move by {moved:.2f}"
     # A single turn says little, but so much slower is no chance.

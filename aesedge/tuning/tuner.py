@@ -121,14 +121,7 @@ def tune(
 
 
 def settled(best: Settings, start: Settings, default: Settings, measured: Collection[str]) -> Settings:
-    """Return the best settings, with the defaults of the purpose where nothing was measured.
-
-    Args:
-        best: what the search came to.
-        start: where it began, for all purposes.
-        default: what the hardware suggests for this purpose.
-        measured: fields that were tried.
-    """
+    """Return the best settings, with the defaults of the purpose for fields that were not measured."""
     names = {field.name for field in fields(Settings)} - set(measured)
     left = {name: getattr(default, name) for name in names if getattr(best, name) == getattr(start, name)}
     found = replace(best, **left)
