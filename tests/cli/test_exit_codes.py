@@ -69,6 +69,7 @@ def test_every_error_has_its_code(
         (["score", "EMPTY"], 2),
         (["run", "EMPTY"], 2),
         (["score"], 2),
+        (["run"], 1),  # nothing on stdin
         (["score", "--gguf", "q9", "GOOD"], 2),
         (["score", "--mood", "GOOD"], 2),
         (["score", "-b", "none", "GOOD"], 2),
