@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from aesedge.system.bounds import check_whole
+from aesedge.system.bounds import check_choice, check_real, check_type, check_whole
 from aesedge.system.byte_sizes import parse_size
 from aesedge.system.machine import most_threads, n_cores
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aesedge.config.profile import Purpose
     from aesedge.vision.tower import Device
 
@@ -21,6 +21,9 @@ WORTH_KEEPING_S = 0.1
 
 _MOST_POSITIONS = 1 << 20  # eight times what the longest contexts have; llama.cpp counts in 32 bits
 _MOST_LAYERS = 10_000
+_MOST_SECONDS = 1e9
+DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "metal")
+PURPOSES: tuple[Purpose, ...] = ("critique", "score")
 
 
 def _shown(default: Any, text: str, *, otherwise: str | None = None, name: str = "") -> Any:
@@ -78,6 +81,17 @@ class Options:
     """How long embeddings, or the text before every image, must take for them to be kept on disk."""
 
     def __post_init__(self) -> None:
+        for name in ("gguf", "kv_type", "memory"):
+            check_type(name, getattr(self, name), (str, type(None)), "a text or None")
+        for name in ("vision", "cache"):
+            check_type(name, getattr(self, name), str, "a text")
+        check_type("tuned", self.tuned, bool, "True or False")
+        check_choice("device", self.device, DEVICES)
+        check_choice("purpose", self.purpose, PURPOSES)
+        check_real("worth_keeping_s", self.worth_keeping_s, 0, _MOST_SECONDS)
+        if self.cache_folder is not None:
+            check_type("cache_folder", self.cache_folder, (str, os.PathLike), "a path")
+            object.__setattr__(self, "cache_folder", Path(self.cache_folder))
         check_whole("photos", self.photos, 1, _MOST_POSITIONS)
         for name, most in (("image_tokens", _MOST_POSITIONS), ("ctx", _MOST_POSITIONS)):
             value = getattr(self, name)

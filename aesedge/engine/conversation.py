@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -232,6 +233,17 @@ def check_question(question: str) -> None:
         raise UsageError(f"the question is a {type(question).__name__}; it must be a text")
     if not question.strip():
         raise UsageError("the question is empty")
+
+
+def check_questions(questions: Iterable[str]) -> list[str]:
+    """Return several questions as a list.
+
+    Raises:
+        UsageError: it is a single text, or nothing to iterate over.
+    """
+    if isinstance(questions, str) or not isinstance(questions, Iterable):
+        raise UsageError(f"questions is {questions!r:.100}; it must be a list of texts")
+    return list(questions)
 
 
 def _n_in_common(a: Sequence[int], b: Sequence[int]) -> int:

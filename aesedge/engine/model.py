@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
 
 from aesedge.bundle.bundle import POCKET, open_bundle
@@ -12,14 +14,14 @@ from aesedge.config.planning import check_image_tokens
 from aesedge.engine import batch
 from aesedge.engine.loading import load
 from aesedge.engine.photo import Photo
+from aesedge.errors import UsageError
 from aesedge.image import name_of
 from aesedge.scheduling.requests import Priority
-from aesedge.system.bounds import check_keywords, check_whole
+from aesedge.system.bounds import check_keywords, check_type, check_whole
 from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from typing_extensions import Unpack
@@ -84,6 +86,10 @@ class Model(Closing):
             UsageError: the bundle does not support this number of image tokens.
         """
         started = time.perf_counter()
+        check_type("name", name, (str, type(None)), "a text or None")
+        check_type("priority", priority, Priority, "an aesedge.Priority")
+        if image_tokens not in (None, "auto"):
+            check_whole("image-tokens", image_tokens, 1, self.manifest.image_tokens.max)
         n = self.n_image_tokens if image_tokens is None else check_image_tokens(self.manifest, image_tokens)
         encoded = self.internals.encoder.encode(source, n, name=name)
         return Photo(self.internals, name or name_of(source) or "image", encoded, started, priority)
@@ -114,6 +120,7 @@ class Model(Closing):
         """
         if at_once is not None:
             check_whole("at_once", at_once, 1, batch.MOST_AT_ONCE)
+        _check_sources(sources)
         return batch.each(self.internals, sources, work, at_once or self.photos_at_once)
 
     def score_many(self, sources: Iterable[S], *, attributes: bool = True) -> Iterator[Outcome[S, PhotoResult]]:
@@ -129,6 +136,7 @@ class Model(Closing):
         Yields:
             Each source with its result, or with the error of this photo.
         """
+        _check_sources(sources)
         return batch.score_many(self.internals, sources, attributes=attributes)
 
     def close(self) -> None:
@@ -137,6 +145,16 @@ class Model(Closing):
 
     def __repr__(self) -> str:
         return f"<Model {self.bundle.name!r}, {self.gguf.lower()}, {self.n_image_tokens} image tokens>"
+
+
+def _check_sources(sources: Iterable[object]) -> None:
+    """Check that several sources were given: one path is an iterable of letters.
+
+    Raises:
+        UsageError: it is a single one, or nothing to iterate over.
+    """
+    if isinstance(sources, str | bytes | os.PathLike) or not isinstance(sources, Iterable):
+        raise UsageError(f"sources is {sources!r:.100}; it must be a list of photos")
 
 
 class OptionKeywords(TypedDict, total=False):
@@ -180,4 +198,7 @@ def load_model(
         AesedgeError: see :class:`Model`.
     """
     check_keywords(options, Options)
+    check_type("bundle", bundle, (str, os.PathLike), "a name or a folder")
+    if progress is not None and not callable(progress):
+        raise UsageError(f"progress is {progress!r}; it must be a function")
     return Model(open_bundle(bundle), Options(**options), progress)

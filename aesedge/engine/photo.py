@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aesedge.engine.answer import AnswerStream, read_all
 from aesedge.engine.completion import Completion
-from aesedge.engine.conversation import Conversation, check_question
+from aesedge.engine.conversation import Conversation, check_question, check_questions
 from aesedge.engine.generation import acquire, n_cells_to_start, rate_all, sampler_of, write
 from aesedge.engine.generation import prefill as bring_in
 from aesedge.engine.generation_options import with_keywords
@@ -22,7 +22,7 @@ from aesedge.scheduling.sequences import CachedImage
 from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -130,7 +130,7 @@ class Photo(Closing):
     def _restore(self, seq_id: int) -> bool:
         return self._model.kv_store.restore(self._kv_key, seq_id, self._sequences.n_positions(self._image))
 
-    def rate(self, questions: Sequence[str]) -> list[Rating]:
+    def rate(self, questions: Iterable[str]) -> list[Rating]:
         """Rate questions whose answers are the bundle's labels, by their probabilities; no text is generated.
 
         All questions are prefilled together after the one image, as many at a time as there is room for.
@@ -139,7 +139,7 @@ class Photo(Closing):
             UsageError: a question is empty.
             ContextFullError: a question does not fit.
         """
-        tokens = [self._tokens(q) for q in questions]
+        tokens = [self._tokens(question) for question in check_questions(questions)]
         return self._do(rate_all(self._sequences, self._image, self._model.labels, tokens, self._recorder))
 
     def _do(self, job: Job[T]) -> T:
@@ -184,14 +184,12 @@ class Photo(Closing):
 
     def ask_many(
         self,
-        questions: Sequence[str],
+        questions: Iterable[str],
         options: GenerationOptions | None = None,
         **keywords: Unpack[GenerationKeywords],
     ) -> list[Answer]:
         """Ask several questions; the answers are generated together, in the same batches. See :meth:`ask`."""
-        if isinstance(questions, str):
-            raise UsageError("questions is one text; give a list, or use ask")
-        return read_all(self._stream_all(questions, with_keywords(options, keywords)))
+        return read_all(self._stream_all(check_questions(questions), with_keywords(options, keywords)))
 
     def critique(self, options: GenerationOptions | None = None, **keywords: Unpack[GenerationKeywords]) -> Answer:
         """Ask the bundle's critique question; see :meth:`ask`."""

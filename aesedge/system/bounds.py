@@ -56,6 +56,32 @@ def check_real(option: str, value: Any, least: float, most: float, *, open_below
     raise UsageError(f"{option} is {value!r}; it must be between {least:g} and {most:g}")
 
 
+def check_type(option: str, value: Any, kinds: type | tuple[type, ...], what: str) -> None:
+    """Check the type of an option.
+
+    Args:
+        option: its name, as messages call it.
+        value: what was given.
+        kinds: allowed types.
+        what: they in words, after "it must be".
+
+    Raises:
+        UsageError: it is of another type.
+    """
+    if not isinstance(value, kinds):
+        raise UsageError(f"{option} is {value!r}; it must be {what}")
+
+
+def check_choice(option: str, value: Any, choices: Iterable[str]) -> None:
+    """Check that an option is one of several words.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if value not in (known := list(choices)):
+        raise UsageError(f"{option} is {value!r}; it must be one of {', '.join(known)}")
+
+
 def check_keywords(names: Iterable[str], options: type) -> None:
     """Check that keywords are fields of a dataclass of options.
 

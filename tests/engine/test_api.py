@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 import test_imports
-from conftest import drawn_photo
+from conftest import drawn_photo, open_tiny
 
 import aesedge
-from aesedge.config.options import Options
+from aesedge.config.options import DEVICES, PURPOSES, Options
+from aesedge.config.profile import Purpose
 from aesedge.engine import generation_options, model
 from aesedge.engine.generation_options import GenerationOptions
 from aesedge.errors import AesedgeError, UsageError
+from aesedge.vision.tower import Device
 
 if TYPE_CHECKING:
     from aesedge.engine.model import Model
@@ -74,6 +77,11 @@ def test_keywords_are_the_fields_of_the_options(keywords: type, options: type, m
     assert keywords.__annotations__.keys() == fields.keys()
     written = {name: t.__forward_arg__ for name, t in keywords.__annotations__.items()}
     assert written == fields
+
+
+def test_choices_are_those_of_the_types() -> None:
+    assert typing.get_args(Device) == DEVICES
+    assert set(typing.get_args(Purpose)) == set(PURPOSES)
 
 
 def test_a_model_shows_what_users_need(model: Model) -> None:
@@ -133,12 +141,43 @@ def test_wrong_questions_and_options_are_named(model: Model) -> None:
         (lambda photo: photo.ask("what?", {"seed": 1}), "GenerationOptions"),
         (lambda photo: photo.report(grammar=grammar), "grammar"),
         (lambda _: list(model.each([], print, at_once=0)), "at_once"),
-        (lambda _: aesedge.load_model("pocket", thread=1), "did you mean threads"),
+        (lambda photo: photo.rate("what?"), "list"),
+        (lambda photo: photo.ask_many(None), "list"),
+        (lambda _: model.score_many("photos"), "list of photos"),
+        (lambda _: model.each(5, print), "list of photos"),
+        (lambda _: model.look("a.jpg", name=3), "name is 3"),
+        (lambda _: model.look("a.jpg", priority=7), "Priority"),
+        (lambda _: model.look("a.jpg", image_tokens="x"), "image-tokens is 'x'"),
     ]
     with model.look(drawn_photo()) as photo:
         for call, told in calls:
             with pytest.raises(UsageError, match=told):
                 call(photo)
+
+
+LOADING: list[tuple[dict[str, Any], str]] = [
+    ({"thread": 1}, "did you mean threads"),
+    ({"bundle": 3}, "bundle is 3"),
+    ({"progress": 3}, "progress is 3"),
+    *[
+        ({name: 3}, f"{name} is 3; it must be a")
+        for name in ("gguf", "vision", "kv_type", "memory", "cache", "cache_folder")
+    ],
+    *[({name: "x"}, f"{name} is 'x'; it must be one of") for name in ("device", "purpose")],
+    *[({name: "x"}, name) for name in ("ctx", "gpu_layers", "image_tokens", "threads", "tuned", "worth_keeping_s")],
+]
+
+
+@pytest.mark.parametrize(("keywords", "told"), LOADING)
+def test_wrong_options_of_load_model_are_named(keywords: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told.replace("_", "[-_]")):
+        aesedge.load_model(**keywords)
+
+
+def test_a_cache_folder_may_be_a_text(bundle_folder: Path, tmp_path: Path) -> None:
+    with open_tiny(bundle_folder, cache_folder=str(tmp_path / "cache"), worth_keeping_s=0) as opened:
+        opened.look(drawn_photo()).close()
+    assert list((tmp_path / "cache").iterdir())
 
 
 def test_keywords_go_before_options(model: Model) -> None:
