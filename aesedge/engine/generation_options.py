@@ -40,7 +40,7 @@ class GenerationOptions(Sampling):
     """Seconds until the answer must have ended, counted from :meth:`Model.look` for a photo and from the question in a
     conversation. The answer then comes sentence by sentence, and ends with the last whole one."""
     top_logprobs: int | None = None
-    """Report the log-probability of each token, and of so many of the likeliest beside it; None reports none."""
+    """Report the log-probability of each token, and of this number of the likeliest tokens; None reports none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
