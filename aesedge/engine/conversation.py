@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from aesedge.engine.generation_options import GenerationKeywords
     from aesedge.engine.internals import Internals
     from aesedge.scheduling.sequences import CachedImage
-    from aesedge.scheduling.task import JobFuture
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,11 @@ class Conversation(Closing):
         check_question(question)
         started = time.perf_counter()
         out = Completion(chosen, TimingsRecorder(started), started)
-        return AnswerStream(out, self.submit(question, out))
+        return AnswerStream(out, self._internals.scheduler.submit(self.job(question, out), preemptible=True))
 
-    def submit(self, question: str, out: Completion) -> JobFuture[None]:
-        """Ask the next question, for readers of their own; for aesedge's own commands."""
-        return self._internals.scheduler.submit(self._turn(question, out), preemptible=True)
+    def job(self, question: str, out: Completion) -> Job[None]:
+        """Return the job that asks the next question, for readers of their own; for aesedge's own commands."""
+        return self._turn(question, out)
 
     def restart(self, turns: Sequence[tuple[str, str]]) -> None:
         """Remember other turns, by their texts; what the KV cache holds of them is not computed again.

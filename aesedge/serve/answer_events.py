@@ -81,30 +81,22 @@ class AnswerEvents:
         self._was_resident = known.image.is_resident()
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Yield what comes until everything is there. Closing it early ends all work within one batch."""
+        """Yield what comes until everything is there. Closing it early ends all work within one batch.
+
+        Ratings and texts are computed one after the other, not in the same batches: these change the last bits of
+        llama.cpp's sums, and a text would depend on what of its photo was known.
+        """
         question = self._question
-        is_rated = question.photo is None or self._known.ratings is not None
+        steps = [self._write] if question.words else []
+        if question.photo is not None and self._known.ratings is not None:
+            yield self._scored()
+        elif question.photo is not None:
+            steps.insert(0 if question.score_first else len(steps), self._rate)
         try:
-            if question.photo is not None and is_rated:
-                yield self._scored()
-            elif not is_rated and (question.score_first or not question.words):
-                self._rate()
-            if question.words:
-                self._write()
-            held: list[Event] = []  # until the score is there that is to come first
-            while self._jobs:
-                event = await self._next()
-                if not is_rated and self._rating is None:
-                    self._rate()  # its questions share batches with the text, whose first word did not wait for them
-                if isinstance(event, Scored):
-                    is_rated = True
-                if question.score_first and not is_rated:
-                    held.append(event)
-                    continue
-                yield event
-                for one in held:
-                    yield one
-                held.clear()
+            for step in steps:
+                step()
+                while self._jobs:
+                    yield await self._next()
         finally:
             await self._stop()
 
@@ -136,6 +128,8 @@ class AnswerEvents:
         question = self._question
         critique = self._shared.model.manifest.prompt.critique
         turns = tuple((asked if asked.strip() else critique, text) for asked, text in question.turns)
+        text = question.text if question.text.strip() else critique
+        jobs = []
         for i in range(question.n):
             out = _PushedCompletion(self._options(i), TimingsRecorder(self._arrived), self._arrived)
             out.push = self._pusher(i)
@@ -143,7 +137,9 @@ class AnswerEvents:
             self._outs.append(out)
             self._conversations.append(conversation)
             self._shared.running.add(out)
-            self._follow(i, conversation.submit(question.text if question.text.strip() else critique, out))
+            jobs.append(conversation.job(text, out))
+        for i, future in enumerate(self._shared.model.internals.scheduler.submit_all(jobs, preemptible=True)):
+            self._follow(i, future)
 
     def _options(self, i: int) -> GenerationOptions:
         question, deadline_s = self._question, self._shared.deadline_s
@@ -218,7 +214,8 @@ class AnswerEvents:
         timings = Timings(
             decode_image_s=looked.decode_image_s,
             vision_s=looked.vision_s,
-            prefill_s=max(t.prefill_s for t in [*own, *([self._rating.timings] if self._rating else [Timings()])]),
+            prefill_s=max((t.prefill_s for t in own), default=0.0)
+            + (self._rating.timings.prefill_s if self._rating else 0.0),
             generate_s=max((t.generate_s for t in own), default=0.0),
             total_s=time.perf_counter() - self._arrived,
             n_prompt=n_prompt,

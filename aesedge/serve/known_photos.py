@@ -28,7 +28,7 @@ from aesedge.serve.image_data import image_bytes
 from aesedge.serve.settings import MOST_BODY, MOST_PIXELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from aesedge.engine.model import Model
     from aesedge.engine.results import CacheState, Rating
@@ -69,13 +69,15 @@ class KnownPhoto:
             self.n_users -= 1
 
     def take_conversation(self, turns: Turns) -> Conversation:
-        """Return a conversation at these turns; of those that are remembered, the one that has most of them."""
-        best = max(self._idle, key=lambda idle: (_n_in_common(idle[0], turns), -len(idle[0])), default=None)
-        if best is not None and (_n_in_common(best[0], turns) or not turns):
-            self._idle.remove(best)
-            conversation = best[1]
-        else:
-            conversation = Conversation(self._model.internals, self.image)
+        """Return a conversation at these turns: one that is remembered, or a new one.
+
+        One that went on since is not cut back: what is computed anew in one batch, and what is computed token by token,
+        differ in their last bits, and the same request would not always have the same answer.
+        """
+        found = next((idle for idle in self._idle if turns and idle[0] == turns), None)
+        if found is not None:
+            self._idle.remove(found)
+        conversation = found[1] if found else Conversation(self._model.internals, self.image)
         conversation.restart(turns)
         return conversation
 
@@ -184,7 +186,3 @@ def cache_state(known: KnownPhoto, *, encoded_before: bool) -> CacheState:
     if known.image.is_resident():
         return "kv"
     return "embeddings" if encoded_before else "cold"
-
-
-def _n_in_common(a: Sequence[object], b: Sequence[object]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
