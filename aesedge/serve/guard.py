@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
+from starlette.requests import ClientDisconnect
 
 from aesedge.serve.api_error import ApiError
 
@@ -90,6 +91,8 @@ class Guard:
     async def _logged(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
+        except ClientDisconnect:  # nobody is left to be told
+            return
         except Exception:  # noqa: BLE001 (the client was told; the server goes on)
             _log.exception("a request failed")
 
