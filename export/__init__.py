@@ -1,4 +1,4 @@
-"""aesedge_export: turns PyTorch checkpoints into bundles; the only place where torch and transformers are used.
+"""Export PyTorch checkpoints to bundles; the only package that uses torch and transformers.
 
 Importing this package loads nothing heavy: :func:`export_checkpoint` is looked up when it is first asked for.
 """

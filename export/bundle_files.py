@@ -1,4 +1,4 @@
-"""The files of a bundle as its manifest lists them, and the manifest itself; knows no models."""
+"""Describe a bundle's files for its manifest, and write the manifest."""
 
 from __future__ import annotations
 

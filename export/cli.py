@@ -1,4 +1,4 @@
-"""What ``aesedge export`` does; its options are declared in ``aesedge.cli.export``."""
+"""Implement ``aesedge export``; its options are declared in aesedge/cli."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Is there room on the disk, asked before long work begins; knows sizes and folders, not what is written there."""
+"""Check that the disk has room before a long job begins."""
 
 from __future__ import annotations
 
 import shutil
 from typing import TYPE_CHECKING
 
+from aesedge.bundle.gguf_types import GGUF_TYPES
 from aesedge.errors import BundleError
 from aesedge.system.byte_sizes import size_text
 
@@ -12,21 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# Bits a weight takes in a file of LLaVA-1.5's language model, rounded up: the mixes keep some tensors at more bits.
-_GGUF_BITS = {
-    "F32": 32.0,
-    "F16": 16.0,
-    "BF16": 16.0,
-    "Q8_0": 8.5,
-    "Q6_K": 6.6,
-    "Q5_K_M": 5.8,
-    "Q4_K_M": 4.9,
-    "Q4_K_S": 4.7,
-    "Q4_0": 4.7,
-    "IQ4_NL": 4.7,
-    "Q3_K_M": 4.0,
-    "Q2_K": 3.4,
-}
+
 _VISION_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.3}
 _N_VISION_PARAMETERS = 330_000_000  # CLIP ViT-L/336 and LLaVA-1.5 13B's projector
 
@@ -64,7 +51,7 @@ def bundle_bytes(n_parameters: float, gguf_types: Iterable[str], vision_types: I
         vision_types: precisions of the vision graph.
     """
     n_vision = min(n_parameters, _N_VISION_PARAMETERS)
-    language = sum(_GGUF_BITS.get(t, 16.0) for t in set(gguf_types)) / 8 * n_parameters
+    language = sum(GGUF_TYPES[t].bits for t in set(gguf_types)) / 8 * n_parameters
     return language + sum(_VISION_BYTES.get(t, 4.0) for t in set(vision_types)) * n_vision
 
 

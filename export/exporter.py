@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle: the order of the steps; each step's work is in the module that it calls."""
+"""Export a checkpoint to a bundle, step by step."""
 
 from __future__ import annotations
 
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from aesedge.bundle.manifest import BundleFile, Role
 
     from .language.language_files import LanguageFiles
-    from .parity.reference import ReferenceMode
     from .progress import OnProgress
     from .vision.vision_files import VisionFiles
 
@@ -83,7 +82,6 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
     source_name: str | None = None,
     revision: str | None = None,
     parity: bool = True,
-    reference: ReferenceMode = "auto",
     overwrite: bool = False,
     progress: OnProgress | None = None,
 ) -> Manifest:
@@ -109,7 +107,6 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
         source_name: what the manifest calls the checkpoint; by default its folder's name.
         revision: commit of the checkpoint; by default what its place in the Hugging Face cache tells.
         parity: whether to compare with PyTorch.
-        reference: how PyTorch holds the model, see :func:`.reference.open_reference`.
         overwrite: whether a bundle that is there may be replaced.
         progress: called with step, share done, and what is being worked on.
 
@@ -137,7 +134,7 @@ def export_checkpoint(  # noqa: PLR0913 (one argument for each option of the com
         photos=[(sanitize(Path(p).name), read_image(p)) for p in photos or SAMPLE_PHOTOS],
         calibration=_calibration(calibrate),
         card=checked_card(card),
-        reference=reference if parity else None,
+        parity=parity,
         reduction=checked_method(reduction),
     )
     prompt_template(plan.prompt.template)
@@ -201,7 +198,7 @@ def _build(
         shutil.copyfile(plan.card, folder / "card.md")
         files.append(("card", "md", folder / "card.md"))
     manifest = _manifest(source, plan, origin, described(files, report), fidelity)
-    return write_manifest(folder, manifest, loaded=plan.reference is not None)
+    return write_manifest(folder, manifest, loaded=plan.parity)
 
 
 def _gather(plan: ExportPlan, source: Checkpoint, vision: Path, n_threads: int, report: OnProgress, llm: Path) -> Any:
@@ -219,14 +216,13 @@ def _fidelity(
     report: OnProgress,
 ) -> dict[str, Any]:
     """Measure the bundle against PyTorch, and note what does not come from a measurement of answers."""
-    if plan.reference is None:
+    if not plan.parity:
         fidelity = not_proven("not asked for")
     else:
         fidelity = prove(
             source,
             BundleFiles(llm=llm.llm, vision=vision.asked, without_importance=llm.without_importance),
             Inputs(plan.photos, source.image, plan.prompt, plan.rating),
-            reference=plan.reference,
             vision_limits=vision.limits,
             n_threads=n_threads,
             progress=report,

@@ -1,4 +1,4 @@
-"""What an export was asked for, checked before any work is done; knows options, not tensors."""
+"""Check what an export was asked for before any work is done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from aesedge.bundle.manifest import PromptSpec, RatingSpec
 
     from .checkpoint.checkpoint import Checkpoint
-    from .parity.reference import ReferenceMode
 
 DEFAULT_GGUF = "q8_0,q4_k_m"
 DEFAULT_VISION = "fp32,int8"
@@ -54,8 +53,8 @@ class ExportPlan:
     calibration: list[tuple[str, Image.Image]]
     """Names and RGB pictures that the importance of inputs is measured on; none does without."""
     card: Path | None
-    reference: ReferenceMode | None
-    """How the bundle is compared with PyTorch, if it is."""
+    parity: bool
+    """Whether the bundle is compared with PyTorch."""
     reduction: str
     """How image tokens are reduced, where there are enough of them."""
 

@@ -1,4 +1,4 @@
-"""How long work says how far it is; knows no terminal."""
+"""Define the callback by which long jobs report their progress."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class OnProgress(Protocol):
-    """Hears how far each step is."""
+    """Called with the progress of each step."""
 
     def __call__(self, step: str, share: float, detail: str = "") -> None:
-        """Hear the name of a step, the share of it that is done, 0..1, and what is being worked on."""
+        """Take the name of a step, the share of it that is done, 0..1, and what is being worked on."""
 
 
 def silent(step: str, share: float, detail: str = "") -> None:
-    """OnProgress to nobody."""
+    """Show nothing."""

@@ -1,4 +1,4 @@
-"""How the steps of long work look on a terminal; knows steps and shares, not what is done."""
+"""Display the steps of a long job on the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bundle asks unless told otherwise: AesExpert's own questions, byte for byte where it was trained on them."""
+"""Define the default questions of a bundle: AesExpert's own, byte for byte where it was trained on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import urllib3 without the socket that it then opens to see whether this machine has IPv6; look for that later.
+"""Import urllib3 without its IPv6 probe, which opens a socket; run the probe when a download begins.
 
 huggingface_hub and transformers import urllib3 whether they download or not. The packages here that use them import
 this module first.

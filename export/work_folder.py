@@ -1,4 +1,4 @@
-"""A folder that appears only when it is complete: written beside its place, moved into it at the end."""
+"""Write a folder beside its final place and move it there when it is complete."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 MMPROJ_NAMES = {"llama.cpp pair": "mmproj.gguf", "random weights": "mmproj-f16.gguf"}
-"""What a bundle is made from, to llama.cpp's form of the tower, which is beside the files of its manifest."""
+"""Origin of a bundle to the name of its mmproj file, which lies beside the files of its manifest."""
 _log = logging.getLogger("aesedge")
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
-    """See that a bundle may be written to ``out``, before any work is done for it.
+    """Check that a bundle may be written to ``out``, before any work is done.
 
     Raises:
         UsageError: something is there that may not be replaced.
@@ -42,7 +42,7 @@ def check_target(out: Path, *, overwrite: bool) -> None:
 
 
 def _real(out: Path) -> Path:
-    """Return the folder that a link leads to: the link stays, what it leads to is replaced.
+    """Return the folder that a link points to: the link stays, its target is replaced.
 
     Raises:
         UsageError: it leads in a circle.
@@ -70,9 +70,9 @@ def _listed(folder: Path) -> ManifestSummary | None:
 
 @contextmanager
 def work_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give an empty folder that becomes ``out`` if the block ends well, and is removed otherwise, Ctrl-C included.
+    """Yield an empty folder that becomes ``out`` if the block succeeds, and is removed on any error or Ctrl-C.
 
-    Of a bundle that it replaces the files that its manifest names go, and nothing else; what stays is named.
+    Of a replaced bundle only the files in its manifest are removed; a warning names what stays.
 
     Raises:
         UsageError: ``out`` may not be replaced.
@@ -97,7 +97,7 @@ def work_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def clear_leftovers(out: Path) -> None:
-    """Remove what runs for the same folder left behind when they were killed; bring back a bundle lost half-way."""
+    """Remove what killed runs for this folder left behind; restore a bundle that was lost between two renames."""
     ours = re.compile(rf"\.{re.escape(out.name)}\.(\d+)\.(partial|old)")
     for path in sorted(out.parent.glob(f".{glob.escape(out.name)}.*")):
         found = ours.fullmatch(path.name)
@@ -127,7 +127,7 @@ def _move(partial: Path, out: Path) -> None:
 
 
 def _settle(old: Path, out: Path) -> None:
-    """Remove a bundle that was replaced, and move what is not its own into the new one's folder."""
+    """Remove a replaced bundle, and move foreign files in its folder into the new one."""
     listed = _listed(old) or ManifestSummary(set())
     made_from = {listed.checkpoint, listed.layout.partition(",")[0]}
     beside = {name for origin, name in MMPROJ_NAMES.items() if origin in made_from}
@@ -148,4 +148,4 @@ def _settle(old: Path, out: Path) -> None:
     except OSError as error:
         _log.warning("%s: what was replaced cannot be removed: %s; remove it yourself", old, error.strerror or error)
     if stayed:
-        _log.warning("%s: is not the bundle's and stays there: %s", out, ", ".join(stayed))
+        _log.warning("%s: not part of the bundle, kept: %s", out, ", ".join(stayed))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aesedge.bench.result import RANDOM_WEIGHTS, Quality
+from aesedge.bundle.gguf_types import GGUF_TYPES
 from aesedge.config.planning import make_plan
 from aesedge.engine.likelihood import Changes, Reading, read_photo
 from aesedge.engine.model import Model
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from aesedge.config.options import Options
     from aesedge.config.plan import Plan
 
-_GGUF_ORDER = ("f32", "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q4_0", "iq4_nl", "q3_k_m", "q2_k")
-"""The most precise first. bf16 stands before f16: weights are trained in it, and it loses nothing of those."""
+_GGUF_ORDER = tuple(name.lower() for name in GGUF_TYPES)
 _VISION_ORDER = ("fp32", "fp16", "int8")
 
 

@@ -33,12 +33,12 @@ POCKET = "pocket"
 _POCKET_FOLDER = Path(__file__).parent.parent / POCKET
 _TEXT_MAX_BYTES = 1 << 24
 _STEPS: dict[Role, LoadStep] = {"vision": "vision", "llm": "llm"}
-"""What is loaded of a bundle."""
+"""Roles of files that a runtime loads, and how the first load is tried."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder whose manifest was read and whose files are there."""
+    """A folder with a valid manifest and all its files."""
 
     folder: Path
     manifest: Manifest
@@ -50,7 +50,7 @@ class Bundle:
 
     @property
     def typed_name(self) -> str:
-        """What ``--bundle`` takes for it: the name of an installed bundle, else the folder."""
+        """Value of ``--bundle`` for it: the name of an installed bundle, else the folder."""
         return next((name for name, folder in installed() if folder == self.folder), str(self.folder))
 
     def path(self, role: Role, type_: str) -> Path:
@@ -77,13 +77,13 @@ class Bundle:
         return [self.folder / file.path for file in files]
 
     def check_loads(self, *wanted: tuple[Role, str]) -> None:
-        """See that files whose hashes were checked can be loaded, see :func:`aesedge.bundle.first_load.check_files`."""
+        """Check that hashed files can be loaded, see :func:`aesedge.bundle.first_load.check_files`."""
         if not self._is_embedded:
             files = [self._file(role, type_) for role, type_ in wanted if role in _STEPS]
             check_files([ModelFile(_STEPS[file.role], self.folder / file.path, file.sha256) for file in files])
 
     def unread_path(self, role: Role, type_: str) -> Path:
-        """Return a file whose size alone was compared, and whose header llama.cpp may read.
+        """Return a file whose header llama.cpp may read; only its size was compared, not its hash.
 
         Raises:
             BundleError, ModelLoadError: as of :meth:`paths`.
@@ -107,11 +107,11 @@ class Bundle:
 
     @property
     def _is_embedded(self) -> bool:
-        """Whether it came with this package, as its code did."""
+        """Whether it is part of this package."""
         return self.folder.resolve() == _POCKET_FOLDER.resolve()
 
     def text(self, role: Role) -> str:
-        """Return the text of the first file of a role, with its hash checked; what is not UTF-8 in it is replaced.
+        """Return the text of the first file of a role, with its hash checked; invalid UTF-8 is replaced.
 
         Raises:
             BundleNotFoundError: the bundle has none.
@@ -134,7 +134,7 @@ class Bundle:
             )
 
     def verify(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[BundleFile, str]]:
-        """Read every file anew and compare it with the manifest.
+        """Hash every file again and compare it with the manifest.
 
         Args:
             progress: called with the number of bytes read since the last call.
@@ -153,7 +153,7 @@ class Bundle:
 
 
 def open_bundle(name: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle's manifest and see that its files are there.
+    """Open a bundle: read its manifest and check that its files exist with the right size.
 
     Args:
         name: the name of an installed bundle, or a folder.
@@ -183,7 +183,7 @@ def _read(folder: Path, *, check: bool = True) -> Bundle:
 
 
 def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
-    """Give a bundle another manifest of the same files, whole or not at all; returns the bundle with it.
+    """Replace a bundle's manifest atomically by another one of the same files; return the new bundle.
 
     Raises:
         BundleError: the folder cannot be written.
@@ -199,7 +199,7 @@ def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
 
 
 def read_unchecked(name: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle's manifest without looking at its files, for ``verify`` to look at all of them."""
+    """Open a bundle without checking its files, for ``verify``."""
     return _read(_find(name), check=False)
 
 
@@ -252,7 +252,7 @@ def installed() -> list[Installed]:
 
 
 def _has_manifest(folder: Path) -> bool:
-    """Whether something with a manifest's name is in a folder; whether it is one is found out by reading it."""
+    """Return whether a folder has a file with a manifest's name, valid or not."""
     return os.path.lexists(folder / MANIFEST_NAME)
 
 
@@ -280,7 +280,7 @@ def _find(name: str | os.PathLike[str]) -> Path:
     if is_folder and not os.access(folder, os.R_OK | os.X_OK):
         raise BundleNotFoundError(f"{folder}: no permission to read this folder; change its permissions or copy it")
     if is_folder:
-        raise BundleNotFoundError(f"{folder}: no bundle: there is no {MANIFEST_NAME} in it")
+        raise BundleNotFoundError(f"{folder}: not a bundle: there is no {MANIFEST_NAME} in it")
     have = ", ".join(both_names(known, inner) for known, inner in names.items()) or "none"
     raise BundleNotFoundError(
         f"no bundle {_short(asked)!r}; installed are: {have}. --bundle also takes a folder; "

@@ -27,7 +27,7 @@ _log = logging.getLogger("aesedge")
 
 
 def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
-    """Return a file's SHA-256 in hexadecimal, read anew.
+    """Return a file's SHA-256 in hexadecimal, without the cache.
 
     Args:
         path: the file.
@@ -51,8 +51,8 @@ def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
 def cached_sha256(path: Path, *, expected: str = "") -> str:
     """Return a file's SHA-256; a file with the same size, inode and times as before is not read again.
 
-    What was remembered is only believed where it says what is expected: it may be wrong, the file may be right.
-    A cache folder that cannot be written costs time, not answers: it is logged once, and nothing is remembered.
+    A cached hash that differs from ``expected`` is computed again: the cache may be wrong, the file may be right. A
+    cache folder that cannot be written is logged once, and nothing is remembered.
 
     Raises:
         BundleIntegrityError: the file cannot be read.
@@ -72,7 +72,7 @@ def cached_sha256(path: Path, *, expected: str = "") -> str:
 
 
 def known_sha256(path: Path) -> str:
-    """Return the SHA-256 that is remembered of a file that is as it was, or an empty text; the file is not read."""
+    """Return the cached SHA-256 of an unchanged file, or an empty text; the file is not read."""
     try:
         known = _recall().get(str(path.resolve()))
         return known[-1] if known is not None and known[:-1] == _state(path) else ""

@@ -1,6 +1,6 @@
 """Describe the fidelity figures in a manifest as typed data.
 
-What a figure is called has changed: bundles of before have others, which are left out, and lack some of these.
+Names of figures have changed: older bundles have others, which are ignored, and lack some of these.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Check model files before this process loads them: parse headers here, load them first in a child process.
 
-llama.cpp ends the process over files that it does not expect, and ONNX Runtime can. What is usual is found in the
-header and told in words; for the rest the first load of a file, and a first answer, happen in a child process, whose
-end is an error of this one. What was loaded once is remembered in the cache folder. Whoever forges that, gains the
-process's end and nothing else.
+llama.cpp aborts the process on files that it does not expect, and ONNX Runtime may. Usual faults are found in the
+header and reported in words; for the rest the first load of a file, and a first answer, happen in a child process whose
+crash is an error here. Loaded files are remembered in the cache folder. A forged note there can crash the process and
+nothing else.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from aesedge.bundle.checksums import remark_unwritable
 from aesedge.bundle.llama_gguf import check_language_file
 from aesedge.bundle.onnx_header import check_vision_file
 from aesedge.errors import BundleFormatError, InferenceError, ModelLoadError
+from aesedge.system.byte_sizes import size_text
 from aesedge.system.paths import cache_folder
 
 if TYPE_CHECKING:
@@ -60,31 +61,27 @@ class _ChildMessage(msgspec.Struct):
 
 
 class ModelFile(NamedTuple):
-    """A file that is about to be loaded."""
+    """A model file to load."""
 
     step: LoadStep
     path: Path
     identity: str
-    """Its SHA-256; or, where it was not read, what tells it from other files."""
+    """Its SHA-256, or :func:`file_state` if it was not read."""
 
 
 def file_state(path: Path) -> str:
-    """Return what tells a file from others without reading it.
-
-    Raises:
-        OSError: it is not there.
-    """
+    """Return path, size, times and inode of a file, which identify it without reading it."""
     found = path.stat()
     return json.dumps([str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino])
 
 
 def check_files(files: Sequence[ModelFile]) -> None:
-    """See that files can be loaded; those that were loaded before on this machine are believed.
+    """Check that files can be loaded, unless they were loaded before on this machine.
 
     Raises:
-        BundleFormatError: a file is not what it must be.
-        ModelLoadError: a runtime refuses it, or ends over it.
-        InferenceError: it answers with something that is not a number.
+        BundleFormatError: a file is malformed.
+        ModelLoadError: a runtime refuses it, or crashes.
+        InferenceError: its output is not finite.
     """
     unknown = {_key(file): file for file in files if not is_known(file)}
     if not unknown:
@@ -97,13 +94,13 @@ def check_files(files: Sequence[ModelFile]) -> None:
 
 
 def is_known(file: ModelFile) -> bool:
-    """Whether a file was loaded before, by this process or on this machine."""
+    """Return whether a file was loaded before, by this process or on this machine."""
     key = _key(file)
     return key in _proven_here or _is_proven(key)
 
 
 def note_loaded(files: Sequence[ModelFile]) -> None:
-    """Remember files that were loaded already, or made here: they need no child."""
+    """Remember files that were loaded or made here: they need no child process."""
     for file in files:
         _note(_key(file))
 
@@ -115,7 +112,7 @@ def _key(file: ModelFile) -> str:
 
 @cache
 def _versions() -> list[str]:
-    """Return the versions of what loads: another one may end over what this one takes."""
+    """Return the versions of the runtimes: another version may crash on a file that this one loads."""
     found = []
     for package in _PACKAGES:
         try:
@@ -139,7 +136,7 @@ def _note(key: str) -> None:
     path = cache_folder() / FOLDER / key
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # whatever stands there is no file
+        path.unlink(missing_ok=True)  # not a regular file
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:  # another process was faster
         pass
@@ -168,7 +165,7 @@ def _load_in_child(files: Sequence[ModelFile]) -> None:
             )
         except OSError as error:
             _log.warning(
-                "a file that was never loaded here cannot be tried in a process of its own (%s); it is loaded in "
+                "no child process can be started to try a file that was never loaded here (%s); it is loaded in "
                 "this one",
                 error.strerror or error,
             )
@@ -182,7 +179,7 @@ def _load_in_child(files: Sequence[ModelFile]) -> None:
 
 
 def _stopped(process: subprocess.Popen[bytes], seconds: float, memory: int) -> str:
-    """Wait for the child; return why it may not go on, or an empty text where it ended by itself."""
+    """Wait for the child; return why it must be stopped, or an empty text if it ended by itself."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -195,7 +192,7 @@ def _stopped(process: subprocess.Popen[bytes], seconds: float, memory: int) -> s
             return f"it was not over after {seconds:.0f} s"
         try:
             if psutil.Process(process.pid).memory_info().rss > memory:
-                return f"it took more than {memory / 1e9:.1f} GB of memory"
+                return f"it took more than {size_text(memory)} of memory"
         except psutil.Error:
             continue
 
@@ -210,10 +207,7 @@ def _lines(file: IO[bytes]) -> list[str]:
 
 
 def _raise_child_error(files: Sequence[ModelFile], said: Sequence[str], log: Sequence[str], ended: str) -> None:
-    """Raise the error that the child came upon, if there was one.
-
-    The child says a line of JSON for each file that it has begun and each that it has done.
-    """
+    """Raise the child's error, if there was one; it prints a line of JSON for each file begun and each file done."""
     current = files[0].path
     for line in said:
         try:
@@ -232,7 +226,7 @@ def _raise_child_error(files: Sequence[ModelFile], said: Sequence[str], log: Seq
 
 
 def _reason(log: Sequence[str]) -> str:
-    """Return the most telling line that a process left."""
+    """Return the most specific line of a process's log."""
     for pattern in (r"GGML_ASSERT\((.*)\) failed", r"what\(\):\s*(.*)", r"^(\w*Error\b.*)", r"(?i)^(.*\berror\b.*)"):
         for line in reversed(log):
             if match := re.search(pattern, line):

@@ -1,6 +1,6 @@
 """Parse the header of a GGUF file without llama.cpp, checking every length and offset against the file.
 
-llama.cpp ends the process over some headers that it does not expect; this one is read before it is asked.
+llama.cpp aborts the process on some malformed headers; this check runs before it reads the file.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ TYPES = {
 
 
 class Tensor(NamedTuple):
-    """What a file says of one tensor."""
+    """A tensor's entry in the header."""
 
     shape: tuple[int, ...]
     """In ggml's order: the length of a row first."""

@@ -1,6 +1,6 @@
 """Check by its header that a GGUF file can be a LLaVA-1.5's language model: shapes, numbers, vocabulary.
 
-llama.cpp takes most of this for granted, and ends the process or computes nonsense where it does not hold.
+llama.cpp takes most of this for granted, and aborts or computes nonsense where it does not hold.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class _Shape(NamedTuple):
 
 
 def check_language_file(path: Path) -> GgufHeader:
-    """See that a file's header is that of a whole language model, and return it.
+    """Check that a file's header describes a complete language model, and return it.
 
     Raises:
-        BundleFormatError: it is not; the message says what is wrong.
+        BundleFormatError: it does not; the message says what is wrong.
     """
     header = read_header(path)
     architecture = header.text("general.architecture")

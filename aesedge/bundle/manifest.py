@@ -19,9 +19,9 @@ from aesedge.llm.prompt import TEMPLATES
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MANIFEST_MAX_BYTES = 1 << 22
-"""A manifest has some 10 kB; what is longer is none, and is not read."""
+"""A manifest has about 10 kB; a longer file is refused unread."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"
-"""What a bundle may be called: it is the name of a folder too."""
+"""Pattern of a bundle's name, which is also the name of its folder."""
 
 AUTO_SCORE_DRIFT = 0.25
 """Points of 10 that ``--image-tokens auto`` may change scores by, on average over photos and scores."""
@@ -89,7 +89,7 @@ class ImageTokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     method: Note = "none"
     """Reduction from max to fewer tokens; ``none`` means that min equals max."""
     curve: Annotated[list[TokenPoint], msgspec.Meta(max_length=1000)] = []
-    """What fewer cost, from many to few; empty where nobody measured."""
+    """What fewer cost, from many to few; empty if it was not measured."""
 
     def auto(self) -> int:
         """Return the fewest whose measured cost, and that of all larger measured numbers, is within the tolerance."""
@@ -174,7 +174,7 @@ class _AnySource(msgspec.Struct):
 
 
 class _AnyManifest(msgspec.Struct):
-    """What makes a manifest of any version one of ours."""
+    """The part of a manifest that all format versions share."""
 
     format_version: int
     files: list[_NamedFile]
@@ -210,7 +210,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
 
 
 class ManifestSummary(NamedTuple):
-    """What a manifest of any format version tells of its bundle."""
+    """What can be read from a manifest of any format version."""
 
     files: set[str]
     """Plain names in its folder."""
@@ -229,7 +229,7 @@ def read_summary(data: bytes) -> ManifestSummary | None:
 
 
 def _short(value: object) -> str:
-    """Return what a foreign file says, or what is said of it, in a length that fits a message."""
+    """Return text from an untrusted file, shortened to fit a message."""
     try:
         text = str(value)
     except ValueError:  # more digits than Python writes
@@ -243,7 +243,7 @@ def format_manifest(manifest: Manifest) -> bytes:
 
 
 def _contradiction(m: Manifest) -> str:
-    """Return what in the manifest contradicts itself, or an empty string."""
+    """Return the first contradiction in a manifest, or an empty string."""
     return _wrong_files(m) or _wrong_tokens(m.image_tokens) or _wrong_answers(m)
 
 

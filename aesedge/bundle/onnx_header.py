@@ -1,7 +1,7 @@
 """Check without ONNX Runtime that an ONNX file keeps all its weights in itself.
 
-Weights in other files are read by the names that stand in the graph: those are not in the manifest, have no hash
-there, and may lead out of the bundle's folder.
+External weights are read from the paths in the graph, which are not in the manifest, have no hash there, and may point
+outside the bundle's folder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Wrong(Exception):  # noqa: N818 (becomes an error that names the file)
 
 
 def check_vision_file(path: Path) -> None:
-    """See that a file is a whole protobuf message without weights in other files.
+    """Check that a file is a complete protobuf message without external weights.
 
     Raises:
         BundleFormatError: it is not; the message says what is wrong.

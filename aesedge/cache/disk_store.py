@@ -1,8 +1,8 @@
 """Store cache entries in a folder that processes share, within a size limit.
 
 Reading takes no lock: entries appear whole, by a rename, and never change. The folder's lock is held while entries are
-renamed, counted and evicted, not while they are written. Nothing here fails a photo: what cannot be kept is one
-warning, what cannot be trusted is removed, with one warning, and computed again.
+renamed, counted and evicted, not while they are written. No error here fails a photo: an entry that cannot be written,
+or is damaged and therefore removed, is one warning and is computed again.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class DiskStore:
     """Entries of one kind in a folder; safe from several threads and several processes.
 
     Args:
-        folder: made when the first entry is kept, readable for nobody else: photos can be guessed from embeddings.
-        kind: what the entries are; another kind's entries are never returned.
-        budget_bytes: what they may take together, pinned ones included; least recently used ones go first, pinned ones
-            never. None for no limit, 0 keeps pinned ones only.
+        folder: created with the first entry, readable by its owner only: photos can be guessed from embeddings.
+        kind: of the entries; entries of another kind are never returned.
+        budget_bytes: limit of all entries, pinned ones included; least recently used ones are evicted first, pinned
+            ones never. None for no limit, 0 keeps pinned ones only.
     """
 
     def __init__(self, folder: Path, *, kind: Kind, budget_bytes: int | None) -> None:
@@ -99,7 +99,7 @@ class DiskStore:
     def put(
         self, key: str, payload: Payload, metadata: Mapping[str, Any] | None = None, *, pinned: bool = False
     ) -> bool:
-        """Keep an entry and return whether it is kept; what it replaces stays pinned if it was.
+        """Write an entry and return whether it is kept; if it replaces a pinned one it stays pinned.
 
         Args:
             key: from :mod:`aesedge.cache.keys`.
@@ -141,7 +141,7 @@ class DiskStore:
         return removed
 
     def entries(self) -> list[EntryInfo]:
-        """Return what is there, least recently used first."""
+        """Return the entries, least recently used first."""
         try:
             return scan(self.folder)[0]
         except OSError:
@@ -167,7 +167,7 @@ class DiskStore:
         return None
 
     def _drop_strange(self, path: Path, error: OSError) -> None:
-        """Remove a link, a FIFO or a device in an entry's place; a folder stays, nobody knows what is in it."""
+        """Remove a link, a FIFO or a device in an entry's place; a folder stays, its content is unknown."""
         self._warn_once("strange", f"{path}: {error.strerror}; what it held is computed again")
         with suppress(OSError):
             path.unlink()
@@ -181,7 +181,7 @@ class DiskStore:
             self._index.forget()
 
     def _fits(self, n_bytes: int) -> bool:
-        """Whether an entry has room beside the pinned ones; asked before 300 MB are written for nothing."""
+        """Return whether an entry fits beside the pinned ones, before 300 MB are written in vain."""
         if self.budget_bytes is None:
             return True
         n_room = self.budget_bytes - self._index.n_pinned_bytes
@@ -200,7 +200,7 @@ class DiskStore:
         return False
 
     def _install(self, part: Path, key: str, n_bytes: int, *, pinned: bool) -> bool:
-        """Give what was written its name and let others go for it."""
+        """Rename a written file to its entry's name and evict others for it."""
         if self._index.is_due:
             self._refresh()
         was_pinned = entry_path(self.folder, key, pinned=True).exists()

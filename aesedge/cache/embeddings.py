@@ -30,14 +30,13 @@ class Hit(NamedTuple):
 
 
 class EmbeddingCache:
-    """Image embeddings as float16, least recently used out first; safe from several threads.
+    """An LRU cache of image embeddings in float16. Thread-safe.
 
-    Rows are rounded whether they are kept or not: what is computed with when a photo is new and what is read back later
-    are then the same bits, and so are the answers.
+    Embeddings are rounded whether they are cached or not, so that fresh and cached ones are the same bits.
 
     Args:
-        ram_bytes: what the arrays in memory may take together.
-        disk: where they are kept too, with a budget of its own.
+        ram_bytes: limit of the arrays in memory.
+        disk: second tier, with its own limit.
     """
 
     def __init__(self, *, ram_bytes: int, disk: DiskStore | None = None) -> None:
@@ -60,7 +59,7 @@ class EmbeddingCache:
                 self._ram.move_to_end(key)
         if rows is not None:
             if self.disk is not None:
-                self.disk.touch(key)  # else what is used most would be the first to leave the disk
+                self.disk.touch(key)  # else the most used entries would be evicted from disk first
             return Hit(rows, "ram")
         entry = self.disk.get(key) if self.disk is not None else None
         if self.disk is None or entry is None:

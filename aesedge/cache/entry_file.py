@@ -37,12 +37,12 @@ _PIECE_BYTES = 4 << 20  # between two of them Ctrl-C and other threads have thei
 
 
 class DamagedEntry(Exception):  # noqa: N818 (no error: the entry is computed again)
-    """A file is not the entry that was asked for; the text says why."""
+    """A file is not the requested entry, or is damaged; the text says why."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What was read back."""
+    """An entry that was read."""
 
     key: str
     kind: str
@@ -62,12 +62,12 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class EntryWriter:
-    """An entry that is ready to be written; the payload is not copied and must not change meanwhile.
+    """Writes an entry; the payload is not copied and must not change until it is written.
 
     Args:
-        key: what :mod:`aesedge.cache.keys` made.
-        kind: what sort of thing it is.
-        metadata: a little JSON.
+        key: from :mod:`aesedge.cache.keys`.
+        kind: ``embeddings`` or ``kv``.
+        metadata: small JSON.
         payload: anything with one contiguous buffer: bytes, a numpy array, a ctypes array.
     """
 
@@ -97,11 +97,11 @@ class EntryWriter:
         """Length of the file."""
 
     def write(self, file: BinaryIO) -> None:
-        """Write the file and make the system put it on the disk."""
+        """Write the file and fsync it."""
         file.write(self._head)
         file.writelines(_pieces(self._payload))
         file.flush()
-        os.fsync(file.fileno())  # otherwise a power cut may leave the name and no content
+        os.fsync(file.fileno())  # else a power cut may leave the name without the content
 
 
 def read_entry(file: BinaryIO, *, key: str, kind: str) -> Entry:

@@ -1,7 +1,7 @@
 """Compute cache keys by content: equal keys mean that the same bits would be computed.
 
-Nothing of a photo's name, time or metadata is in a key, and everything that changes a result is: the pixels as the
-tower sees them, the weights by their SHA-256, the settings and the runtime that computed with them.
+A key has nothing of a photo's name, time or metadata, and everything that changes a result: the preprocessed pixels,
+the weights by their SHA-256, the settings and the runtime.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def pixels_digest(pixel_values: npt.NDArray[Any]) -> str:
-    """Return the digest of a photo as the tower sees it: upright, colour-managed, resized, normalised.
+    """Return the digest of a preprocessed photo.
 
     Args:
         pixel_values: what :func:`aesedge.image.preprocess` returns; its dtype and shape count too, so that a 2x8 image
@@ -64,8 +64,8 @@ def embeddings_key(
         provider: the execution provider; a GPU's rows are not the CPU's.
         runtime: name and version of what runs the graph, e.g. ``onnxruntime 1.22.0``; kernels change with releases.
         image: the preprocessing. The pixels show most of it already; here is what they do not.
-        n_image_tokens: rows that are kept.
-        reduction: how they were reduced to so many; ``none`` if they were not.
+        n_image_tokens: number of image tokens.
+        reduction: method by which they were reduced; ``none`` if they were not.
     """
     parts = {
         "pixels": _checked(pixels, "pixels"),
@@ -133,7 +133,7 @@ def _encoded(what: str, parts: object) -> bytes:
 
 
 def _checked(digest: str, what: str) -> str:
-    """Refuse what is no SHA-256: an empty text or a file's name here would let one model answer for another."""
+    """Require a SHA-256: any other string could make two models share a key."""
     if not _DIGEST.fullmatch(digest):
         raise UsageError(f"{what} is a SHA-256 as 64 small hexadecimal digits, not {digest!r}")
     return digest

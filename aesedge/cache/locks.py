@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_TIMEOUT_S = 10.0  # who holds the lock needs milliseconds; a stopped process must not stop all others
+_TIMEOUT_S = 10.0  # the lock is held for milliseconds; a suspended process must not block all others
 _POLL_S = 0.005
 
 
@@ -18,12 +18,12 @@ class FolderLock:
     """The lock of a folder.
 
     Args:
-        folder: made, with its parents, when the lock is first taken; nobody else may read it.
+        folder: created with its parents, readable by its owner only, when the lock is first taken.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._mutex = threading.Lock()  # threads of one process would otherwise wait for each other by polling
+        self._mutex = threading.Lock()  # threads of one process wait here without polling
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -39,7 +39,7 @@ class FolderLock:
                 self._folder.parent.mkdir(parents=True, exist_ok=True)
                 self._folder.mkdir(mode=0o700, exist_ok=True)
             lock = self._folder / ".lock"
-            if lock.is_symlink() or (lock.exists() and not lock.is_file()):  # nobody of ours made that
+            if lock.is_symlink() or (lock.exists() and not lock.is_file()):  # not made by aesedge
                 lock.unlink()
             with FileLock(lock).acquire(timeout=_TIMEOUT_S, poll_interval=_POLL_S):
                 yield

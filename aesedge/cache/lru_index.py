@@ -1,8 +1,8 @@
 """Index the entries of a cache folder by last use, and evict the least recently used ones.
 
-A scan of 20,000 entries takes as long as looking at a photo with a small model. So a process remembers what it saw,
-and looks again after it has added a little (:data:`_BLIND_SHARE`) of the budget: with several processes at once the
-folder may be over its budget by that share each, for a moment.
+A scan of 20,000 entries takes as long as encoding a photo with a small model. So a process remembers its last scan, and
+scans again after it has added a share of the budget (:data:`_BLIND_SHARE`): with several processes the folder may
+briefly exceed its budget by that share each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PART = re.compile(r"\.(?P<token>[0-9a-f]{16})\.(part|alive)")
 
 
 class EntryInfo(NamedTuple):
-    """One entry, as its folder shows it."""
+    """Name, size and time of one entry."""
 
     key: str
     n_bytes: int
@@ -59,10 +59,10 @@ def scan(folder: Path) -> tuple[list[EntryInfo], set[str]]:
 
 
 class LogicalClock:
-    """Gives each use of an entry a later time than every use before it that this process knows of.
+    """A clock that only moves forward: every use of an entry gets a later time than all uses before it.
 
-    The system's clock alone does not: two uses may fall on one tick, and it steps back when it is set right, which on
-    a kiosk without a battery is at every start. Then it counts on from the latest time seen.
+    The system's clock alone does not: two uses may fall on one tick, and it steps back when it is set, which on a
+    kiosk without a battery happens at every start. Then this clock continues from the latest time seen.
     """
 
     def __init__(self) -> None:
@@ -70,19 +70,19 @@ class LogicalClock:
         self._mutex = threading.Lock()
 
     def tick(self) -> int:
-        """Return the time of a use that happens now."""
+        """Return the time of a use now, in nanoseconds."""
         with self._mutex:
             self._latest_ns = max(time.time_ns(), self._latest_ns + 1)
             return self._latest_ns
 
     def saw(self, used_ns: int) -> None:
-        """Take notice of a use by another process."""
+        """Advance to the time of a use by another process."""
         with self._mutex:
             self._latest_ns = max(self._latest_ns, used_ns)
 
 
 class LruIndex:
-    """What a process knows about a folder's entries; whoever calls holds the folder's lock.
+    """A process's view of a folder's entries; the caller holds the folder's lock.
 
     Args:
         folder: where the entries lie.
@@ -112,7 +112,7 @@ class LruIndex:
         return tokens
 
     def forget(self) -> None:
-        """Something was pinned or removed: scan before the next decision."""
+        """Invalidate the last scan, after something was pinned or removed."""
         self._n_added_bytes = None
 
     def added(self, n_bytes: int, n_replaced_bytes: int) -> None:
@@ -129,7 +129,7 @@ class LruIndex:
         return self._budget_bytes is not None and self._n_added_bytes * _BLIND_SHARE >= self._budget_bytes
 
     def evict(self, *, keep: str) -> bool:
-        """Remove what was not used for longest until the budget holds; return whether it does.
+        """Remove the least recently used entries until the budget holds; return whether it does.
 
         Args:
             keep: the key that was just written; it stays.

@@ -1,7 +1,7 @@
 """Write files under temporary names, and remove those whose writer died.
 
-Each has a lock file of its own that its writer holds, and the system lets go of it when the writer dies, however it
-dies. So "is it left over?" has an exact answer, without ages, process ids or host names.
+Each has a lock file that its writer holds and the system releases when the writer dies. So whether it is left over has
+an exact answer, without ages, process ids or host names.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def part_file(folder: Path, alone: Callable[[], AbstractContextManager[None]]) -> Iterator[Path]:
-    """Yield a name to write under; what still has it at the end is removed.
+    """Yield a temporary name to write under; a file that still has it at the end is removed.
 
     Args:
         folder: where it will lie.
-        alone: takes the folder's lock, so that nobody sweeps between making the lock file and holding it.
+        alone: takes the folder's lock, so that no process sweeps between creating the lock file and holding it.
     """
     from filelock import FileLock
 
@@ -37,7 +37,7 @@ def part_file(folder: Path, alone: Callable[[], AbstractContextManager[None]]) -
 
 
 def sweep(folder: Path, tokens: Iterable[str]) -> None:
-    """Remove those of these files that nobody is writing any more; whoever calls holds the folder's lock."""
+    """Remove temporary files whose writer has died; the caller holds the folder's lock."""
     from filelock import FileLock
 
     for token in tokens:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aesedge.vision.tower import Device
 
 WORTH_KEEPING_S = 0.1
-"""A tower that is faster than this is asked again after a restart: a file for each photo would cost more."""
+"""Below this tower time, recomputing is cheaper than a cache file."""
 
 
 _MOST_POSITIONS = 1 << 20  # eight times what the longest contexts have; llama.cpp counts in 32 bits
@@ -40,7 +40,7 @@ def _shown(default: Any, text: str, *, otherwise: str | None = None, name: str =
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user chose for loading; None or ``auto`` leaves it to aesedge."""
+    """The user's options for loading a bundle; None or ``auto`` leaves the choice to aesedge."""
 
     gguf: str | None = _shown(None, "Quantization type, e.g. q4_k_m.", otherwise="the bundle's")
     """Any case; None takes the manifest's default."""
@@ -61,24 +61,22 @@ class Options:
     ctx: int | None = _shown(None, "Positions for image, questions and answers.", otherwise="image + 1024")
     """Of the KV cache, over all that share it; None takes what ``photos`` need."""
     photos: int = 1
-    """How many photos will be worked on side by side, if memory allows and ``ctx`` says nothing."""
-    cache: str = _shown(
-        "2GB", "What is kept on disk of photos that were seen: 2GB, 5% of the disk, 0.", name="cache_size"
-    )
-    """What image embeddings may take on disk; ``0`` keeps none beyond this process."""
+    """Photos to process side by side, if memory allows and ``ctx`` is None."""
+    cache: str = _shown("2GB", "Limit of cached photos on disk: 2GB, 5% of the disk, 0.", name="cache_size")
+    """Limit of image embeddings on disk; ``0`` stores none."""
     kv_type: str | None = _shown(None, "Type of the KV cache: f16, q8_0.", otherwise="tuned, or f16")
     purpose: Purpose = "critique"
-    """What it will be used for most; the fastest settings for scores and for texts differ."""
+    """Main use: the fastest settings for scores and for texts differ."""
     memory: str | None = _shown(
         None,
-        "Memory that aesedge may take: 6GB, 50%. What does not fit is not loaded.",
-        otherwise="what is free",
+        "Memory limit: 6GB, 50%. A bundle that does not fit is not loaded.",
+        otherwise="free memory",
     )
-    tuned: bool = _shown(True, "Use what 'aesedge tune' has measured on this machine.")
+    tuned: bool = _shown(True, "Use the settings that 'aesedge tune' found on this machine.")
     cache_folder: Path | None = None
-    """Where embeddings and KV are kept; None is the user's own folder for caches."""
+    """Folder of cached embeddings and KV states; None is the user's cache folder."""
     worth_keeping_s: float = WORTH_KEEPING_S
-    """How long embeddings, or the text before every image, must take for them to be kept on disk."""
+    """Least time in seconds for which embeddings, or the text before every image, are stored on disk."""
 
     def __post_init__(self) -> None:
         for name in ("gguf", "kv_type", "memory"):

@@ -53,7 +53,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 def machine_facts() -> dict[str, Any]:
-    """Return what of this machine a profile depends on."""
+    """Return the facts about this machine that a profile depends on."""
     return {
         "system": platform.system(),
         "architecture": platform.machine(),
@@ -77,7 +77,7 @@ def profile_path(manifest: Manifest, gguf: str, key: str) -> Path:
 
 def load_profile(manifest: Manifest, gguf: str, device: str) -> Profile | None:
     """Return the profile of this bundle on this machine, or None if there is none that can be used."""
-    if manifest.file("llm", gguf) is None:  # a name that nobody checked is no part of a path
+    if manifest.file("llm", gguf) is None:  # an unchecked name must not become part of a path
         return None
     key = profile_key(manifest, gguf, device)
     path = profile_path(manifest, gguf, key)
@@ -100,7 +100,7 @@ def load_profile(manifest: Manifest, gguf: str, device: str) -> Profile | None:
 
 
 def _problem(settings: Settings, manifest: Manifest) -> str:  # noqa: PLR0911 (one return per rule)
-    """Return what of settings this machine or this bundle does not have, or an empty text."""
+    """Return why settings cannot be used with this machine and bundle, or an empty text."""
     threads = max(settings.threads, settings.threads_batch, settings.threads_vision)
     device = settings.vision_device
     if settings.kv_type not in KV_TYPES:

@@ -82,7 +82,7 @@ class Photo(Closing):
             started, initial=Timings(decode_image_s=encoded.decode_image_s, vision_s=encoded.vision_s)
         )
         self.name = name
-        self.remarks = tuple(encoded.remarks)
+        self.remarks = tuple(encoded.warnings)
         """Damage that the decoder found in the file, and what it had to guess or leave out."""
         if prefill:
             self._do(bring_in(self._sequences, self._image, self._recorder))

@@ -3,14 +3,12 @@
     source ─▶ source.py (bytes) ─▶ format.py (which decoder) ─▶ jpeg.py | png.py | tiff.py | pillow.py | extra.py
            ─▶ color.py (upright, sRGB, no alpha) ─▶ preprocess.py (square, tower's size, normalised)
 
-Before a decoder allocates pixels, memory.py compares what it will take with what is free. What a decoder finds out
-about damage comes with the picture as remarks.
-
-:func:`read_image` is the first line, :func:`preprocess` the last arrow.
+Before a decoder allocates pixels, memory.py compares its estimated peak with the free memory. Damage that a decoder
+detects comes with the picture as warnings. :func:`read_image` is the first line, :func:`preprocess` the last arrow.
 """
 
 from aesedge.image.preprocess import preprocess
-from aesedge.image.reading import MAX_BYTES, MAX_PIXELS, MAX_SIDE, OVERSAMPLING, ImageSource, read_image, remarks_of
+from aesedge.image.reading import MAX_BYTES, MAX_PIXELS, MAX_SIDE, OVERSAMPLING, ImageSource, read_image, warnings_of
 from aesedge.image.source import name_of
 
 __all__ = [
@@ -22,5 +20,5 @@ __all__ = [
     "name_of",
     "preprocess",
     "read_image",
-    "remarks_of",
+    "warnings_of",
 ]

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from aesedge.image.picture import Picture
 
 BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels: white, the paper of a print and of most pages."""
+"""Colour behind transparent pixels: white, like the paper of a print and of most web pages."""
 
 FULL_SIZE = "aesedge.full_size"
-"""Key in a picture's ``info``: width and height of the photo that this picture is a reduced copy of."""
-REMARKS = "aesedge.remarks"
-"""Key in a picture's ``info``: what is to be said of the photo's file, a tuple of sentences."""
+"""Key in a picture's ``info``: width and height of the photo of which this picture is a reduced copy."""
+WARNINGS = "aesedge.warnings"
+"""Key in a picture's ``info``: warnings about the photo's file, a tuple of sentences."""
 
 STRIP_PIXELS = 2**20
-"""Pixels that are converted at once: what a conversion takes on the way is this many pixels, not the whole picture."""
+"""Pixels that are converted at once, which bounds the memory of a conversion."""
 
 _MODE_OF_SPACE = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}  # ICC colour space: Pillow mode
 _TRANSPOSE = {
@@ -46,7 +46,7 @@ def to_upright_srgb(picture: Picture, *, may_change: bool) -> Image.Image:
     broken or does not fit the picture, RGB and grey values are taken as sRGB.
 
     Args:
-        picture: what a decoder gave; its remarks grow.
+        picture: the decoded picture; warnings are added to it.
         may_change: whether its pixels may be overwritten, which saves memory.
     """
     image = picture.image
@@ -63,10 +63,10 @@ def to_upright_srgb(picture: Picture, *, may_change: bool) -> Image.Image:
             box = (0, y, image.width, min(y + rows, image.height))
             strip = conversion(image.crop(box), picture.alpha and picture.alpha.crop(box))
             _paste_turned(upright, strip, y if orientation not in _FROM_THE_END else image.height - box[3], orientation)
-    picture.remarks += conversion.remarks()
-    if picture.remarks:
-        info[REMARKS] = tuple(dict.fromkeys(picture.remarks))
-    # Without the rest: whoever reads this picture again would apply profile and orientation twice.
+    picture.warnings += conversion.warnings()
+    if picture.warnings:
+        info[WARNINGS] = tuple(dict.fromkeys(picture.warnings))
+    # Without the rest: reading this picture again would apply profile and orientation twice.
     upright.info = info
     return upright
 
@@ -91,8 +91,8 @@ class _Conversion:
     def __init__(self, picture: Picture) -> None:
         image = picture.image
         self._is_transparent = image.has_transparency_data or _has_deep_key(image)
-        self._white, remarks = _white_of(image)
-        picture.remarks += remarks
+        self._white, warnings = _white_of(image)
+        picture.warnings += warnings
         self._to_srgb = self._through_profile(picture)
         self._is_hidden = self._is_transparent or picture.alpha is not None  # until something is seen
         self.is_needed = image.mode != "RGB" or self._is_hidden or self._to_srgb is not None
@@ -103,7 +103,7 @@ class _Conversion:
             profile = _Profile.of(icc, mode)
             if isinstance(profile, _Profile):
                 return profile
-            picture.remarks.append(profile)
+            picture.warnings.append(profile)
         return _Profile.of_lab() if mode == "LAB" else None
 
     def __call__(self, strip: Image.Image, alpha: Image.Image | None) -> Image.Image:
@@ -136,8 +136,8 @@ class _Conversion:
         layers = strip.convert("LA" if grey else "RGBA")
         return layers.getchannel("L") if grey else layers.convert("RGB"), layers.getchannel("A")
 
-    def remarks(self) -> list[str]:
-        """Return what is to be said when all strips are converted."""
+    def warnings(self) -> list[str]:
+        """Return the warnings after all strips are converted."""
         return ["it is transparent everywhere: what is judged is white"] if self._is_hidden else []
 
 
@@ -147,7 +147,7 @@ def _has_deep_key(image: Image.Image) -> bool:
 
 
 def _white_of(image: Image.Image) -> tuple[float, list[str]]:
-    """Return the value of white of a deep mode, which Pillow itself would cut at 255, and what is to be said of it."""
+    """Return the white level of a deep mode, which Pillow would clip at 255, and warnings."""
     if image.mode.startswith("I;16"):
         bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]  # BitsPerSample; Pillow opens 12-bit TIFF as I;16 too
         return 2**bits - 1, []
@@ -159,7 +159,7 @@ def _white_of(image: Image.Image) -> tuple[float, list[str]]:
     rows = max(1, STRIP_PIXELS // max(image.width, 1))
     for y in range(0, image.height, rows):
         found.add(np.asarray(image.crop((0, y, image.width, min(y + rows, image.height)))))
-    return found.white(kind), found.remarks(kind)
+    return found.white(kind), found.warnings(kind)
 
 
 def _color_mode(image: Image.Image) -> str:
@@ -187,7 +187,7 @@ class _Profile:
 
     @classmethod
     def of(cls, icc: bytes, mode: str) -> _Profile | str:
-        """Return the conversion by an embedded profile, or the remark that it cannot be used."""
+        """Return the conversion by an embedded profile, or a warning that it cannot be used."""
         from PIL import ImageCms
 
         try:

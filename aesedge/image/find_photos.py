@@ -16,7 +16,7 @@ RAW_SUFFIXES = frozenset(
         *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
     )
 )
-"""Of cameras' raw files, which LibRaw develops."""
+"""Suffixes of camera RAW files, which LibRaw develops."""
 PHOTO_SUFFIXES = RAW_SUFFIXES | frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".webp", ".avif", ".avifs"),
@@ -24,9 +24,9 @@ PHOTO_SUFFIXES = RAW_SUFFIXES | frozenset(
         *(".bmp", ".dib", ".gif", ".tga", ".psd", ".ppm", ".pgm", ".pbm", ".pnm"),
     )
 )
-"""What is looked for in folders, all of which can be read (HEIC and raw files with the extra ``photo``).
+"""Suffixes that are searched for in folders; all can be read (HEIC and RAW with the extra ``photo``).
 
-A file that is named by itself is judged by its content, whatever its suffix is.
+A file given by its own path is recognised by its content, whatever its suffix.
 """
 
 _NO_PHOTOS = frozenset(
@@ -54,14 +54,13 @@ def _raise(error: OSError) -> None:
 def photos_in(folder: Path, on_error: Callable[[OSError], None] = _raise) -> Iterator[Path]:
     """Yield the photos in a folder and the folders below it, sorted by name.
 
-    Left out are hidden files and folders, and what systems and programs keep (trash, previews, catalogues). Of one of
-    Apple's photo libraries that is named itself, the originals count. Links to folders are not followed: they may lead
-    in a circle.
+    Skipped are hidden files and folders, and those of systems and programs (trash, previews, catalogues). In an Apple
+    photo library only the originals are searched. Links to folders are not followed: they may form a loop.
 
     Args:
-        folder: where to look.
-        on_error: called with the error of each folder that cannot be read; its ``filename`` is the folder. By default
-            it is raised.
+        folder: the folder to search.
+        on_error: called with the error of each folder that cannot be read (``filename`` is the folder); by default it
+            is raised.
     """
     is_library = folder.suffix.lower() in _LIBRARY_SUFFIXES
     for parent, folders, names in os.walk(folder, onerror=on_error):
@@ -74,7 +73,7 @@ def photos_in(folder: Path, on_error: Callable[[OSError], None] = _raise) -> Ite
 
 
 def _is_kept_by_programs(name: str) -> bool:
-    """Tell whether a folder of this name holds no photos of its owner."""
+    """Return whether a folder of this name belongs to a system or a program, not to the photographer."""
     folded = name.casefold()
     return (
         name.startswith(".")

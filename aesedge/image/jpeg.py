@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _EOI = b"\xff\xd9"
 _NOT_CODED = bytes((0x5A, 0xC3, 0x96, 0x2D, 0x71, 0xE8, 0x1B, 0xA4)) * 1024
-"""Data that no encoder wrote. A picture that needs nothing more looks the same with them behind its own data."""
+"""Data that no encoder writes. A complete picture decodes to the same pixels with them appended."""
 _TAIL = 32
-"""Without so many last bytes of its data a picture is not complete; where it is, the decoder has lost its way.
+"""The decoder needs these last bytes to complete a picture; if it does not, it has lost synchronisation.
 
-Fewer would not do: encoders may fill up with a few bytes that mean nothing.
+Fewer would not do: encoders may append a few meaningless bytes.
 """
 _LOOKAHEAD = 16
-"""Bytes behind the data that the decoder may want to see, though it does not need them."""
+"""Bytes after the data that the decoder may read ahead without needing them."""
 _FRAMES = {
     **dict.fromkeys((0xC3, 0xCB), "lossless"),
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
@@ -40,7 +40,7 @@ class _Watched(JpegImageFile):
     data_end: int | None = None
     """Where the compressed data end; None where the decoder gives pixels only after all of them."""
     is_long = False
-    """Whether the last pixels were decoded before the last bytes of the data: the decoder has lost its way."""
+    """Whether the last pixels were decoded before the last bytes of the data: the decoder has lost synchronisation."""
     is_short = False
     """Whether the last pixels were not decoded after all data and a few bytes more."""
     n_ended = 0
@@ -117,15 +117,15 @@ def read_jpeg(data: bytes, name: str, enough: int | None, check: Callable[[Image
         if scan.frame in _ARITHMETIC:  # some builds of libjpeg read it
             raise _not_read("n arithmetic-coded", name) from None
         raise
-    remarks = _damage(jpeg, scan, name)
+    warnings = _damage(jpeg, scan, name)
     if jpeg.image.icclist and not jpeg.image.info.get("icc_profile"):
-        remarks.append("its colour profile is damaged and is ignored")
-    return Picture(_cropped(jpeg.image, jpeg.box), remarks=remarks)
+        warnings.append("its colour profile is damaged and is ignored")
+    return Picture(_cropped(jpeg.image, jpeg.box), warnings=warnings)
 
 
 def _damage(jpeg: _Jpeg, scan: JpegScan, name: str) -> list[str]:
-    """Return what is damaged, in plain sentences; raises an error if too much is missing."""
-    remarks = scan.damage()
+    """Return warnings about damage; raise an error if too much is missing."""
+    warnings = scan.damage()
     if scan.end is None and not scan.is_complete:
         raise _truncated(name, "")
     if scan.end is None or jpeg.image.is_short or jpeg.ends_grey():
@@ -133,12 +133,12 @@ def _damage(jpeg: _Jpeg, scan: JpegScan, name: str) -> list[str]:
         if scan.end is None and part > MAX_LOST:
             raise _truncated(name, f": {part:.0%} of the picture are missing at its lower end")
         if part:
-            remarks.append(f"the file is damaged: {part:.1%} of the picture are missing at its lower end")
+            warnings.append(f"the file is damaged: {part:.1%} of the picture are missing at its lower end")
         elif scan.end is None:
-            remarks.append("the file lacks its end marker; the picture is complete")
-    elif jpeg.image.is_long and not remarks:
-        remarks.append("the file is damaged: some compressed data are wrong; parts of the picture may be displaced")
-    return remarks
+            warnings.append("the file lacks its end marker; the picture is complete")
+    elif jpeg.image.is_long and not warnings:
+        warnings.append("the file is damaged: some compressed data are wrong; parts of the picture may be displaced")
+    return warnings
 
 
 def _truncated(name: str, what: str) -> ImageError:
@@ -160,7 +160,7 @@ def _not_read(what: str, name: str) -> ImageError:
 
 
 class _Jpeg:
-    """One JPEG, and how much of it is enough."""
+    """A JPEG and the scale at which it is decoded."""
 
     def __init__(self, data: bytes, scan: JpegScan, enough: int | None) -> None:
         self._data, self._scan, self._enough = data, scan, enough
@@ -186,9 +186,9 @@ class _Jpeg:
         return image, drafted[1]
 
     def ends_grey(self) -> bool:
-        """Tell whether the last pixels are what libjpeg fills in where data are missing, if nothing else could tell.
+        """Return whether the last pixels have libjpeg's filler grey, where missing data cannot be detected otherwise.
 
-        A photo may have them too.
+        A photo may end with this grey, too.
         """
         image = self.image
         if image.data_end is not None:
@@ -199,7 +199,7 @@ class _Jpeg:
         return all(low == high and low in (127, 128) for low, high in ranges)  # 127: 128 of inverted ink
 
     def lost_part(self) -> float:
-        """Return which part of the picture is not in its data, but depends on what is put behind them."""
+        """Return the share of the picture that is missing: its pixels change with what is appended to the data."""
         # Grey or noise where data are missing; the same where they are not.
         pictures = []
         for behind in (b"", _NOT_CODED):

@@ -1,6 +1,6 @@
 """Parse the segments of a JPEG: how it is coded, and whether its compressed data are complete.
 
-Decoders conceal damage: where data are missing or make no sense, libjpeg fills grey and reports to nobody.
+Decoders conceal damage: where data are missing or invalid, libjpeg fills grey without an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x01, _SOI, *range(0xD0, 0xD8)))
 _BETWEEN_SCANS = frozenset((_DHT, 0xCC, 0xDB, _DNL, _DRI, 0xFE, *range(0xE0, 0xF0)))
 _ZEROS = bytes(64)
-"""So many zero bytes in a row do not come from the coding, but where zero bits mean that nothing changes."""
+"""Entropy coding does not produce this many zero bytes, except where zero bits mean "no change"."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Component:
 
 @dataclass
 class JpegScan:
-    """What was found in a JPEG, from its start to its end marker."""
+    """The result of parsing a JPEG from its start to its end marker."""
 
     frame: int = 0
     """The marker of the frame: 0xC0 baseline, 0xC1 extended, 0xC2 progressive, others are rare."""
@@ -91,7 +91,7 @@ class JpegScan:
 
 
 def scan_jpeg(data: bytes) -> JpegScan:
-    """Walk through the segments of a JPEG; whatever is in it, this raises nothing."""
+    """Parse the segments of a JPEG; never raises, whatever the data."""
     found = JpegScan()
     markers = _Markers(data)
     at = 2

@@ -19,7 +19,7 @@ BELOW_BLACK = "its values go down to {darkest:g}: 0 is taken for black"
 
 @dataclass
 class Range:
-    """What the values of a picture that does not say what white is tell about it."""
+    """The range of the values of a picture whose file does not state its white level."""
 
     darkest: float = 0.0
     brightest: float = 0.0
@@ -27,7 +27,7 @@ class Range:
     n_above_one: int = 0
 
     def add(self, samples: Samples) -> None:
-        """Take in some of the picture's values; those that are no numbers count as nothing."""
+        """Add values of the picture; values that are not finite are ignored."""
         values = samples[np.isfinite(samples)] if samples.dtype.kind == "f" else samples
         if values.size:
             self.darkest = min(self.darkest, float(values.min()))
@@ -36,7 +36,7 @@ class Range:
         self.n_above_one += int(np.count_nonzero(values > 1))
 
     def white(self, kind: str) -> float:
-        """Return the value of white.
+        """Return the white level.
 
         Whole numbers: the smallest of 255, 65535 and 2**31 - 1 or 2**32 - 1 that covers the picture. Floats: 1 where
         most values are up to 1, as photo programs write them (highlights may be brighter); else 255, or the maximum.
@@ -47,8 +47,8 @@ class Range:
             return max(self.brightest, 255.0)
         return next((top for top in (2**8 - 1, 2**16 - 1, 2**31 - 1) if self.brightest <= top), 2**32 - 1)
 
-    def remarks(self, kind: str) -> list[str]:
-        """Return what is to be said where the range leaves a doubt."""
+    def warnings(self, kind: str) -> list[str]:
+        """Return warnings where the white level is a guess."""
         white, said = self.white(kind), []
         if kind == "f" and white == 1 and self.brightest > 1.001:
             said.append(BRIGHTER_THAN_WHITE.format(brightest=self.brightest))
@@ -60,9 +60,9 @@ class Range:
 
 
 def to_levels(samples: Samples, white: float) -> npt.NDArray[np.uint8]:
-    """Return values as 0..255; what is below 0 or above white is black or white, what is no number black.
+    """Return values as 0..255, clipped to 0..white, NaN as 0.
 
-    Whole numbers of more than 8 bits lose their low bits, as they do in Pillow's decoders.
+    Integers of more than 8 bits lose their low bits, as in Pillow's decoders.
     """
     if samples.dtype.kind == "f":
         real = np.nan_to_num(samples.astype(np.float32, copy=False), nan=0.0, posinf=white, neginf=0.0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aesedge.errors import ImageTooLargeError
 from aesedge.image.tiff_layout import DEFLATE, LZMA, NONE, OLD_DEFLATE
 from aesedge.image.tiff_segments import BAND_BYTES
+from aesedge.system.byte_sizes import size_text
 from aesedge.system.machine import available_bytes
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 PART_OF_FREE = 0.5
 """Decoding a photo may take this part of the free memory at most, all photos that are decoded at once together."""
 SMALL_BYTES = 64 * 2**20
-"""Less than this is not asked about: it is what reading a few photos of a phone takes."""
+"""Estimates below this are not checked: a few phone photos take as much."""
 
 _FIXED_BYTES = 48 * 2**20
-"""What converting and shrinking strips of a picture takes, whatever its size."""
+"""Memory for converting and resizing strips of a picture, independent of its size."""
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # all other modes: 4
 _DECODER_BYTES = {"WEBP": 16, "AVIF": 12, "HEIF": 12, "JPEG2000": 18, "RAW": 20}
-"""What decoders take beside the picture, for each pixel; measured by ``tests/image/test_image_memory.py``."""
+"""Bytes per pixel that decoders take beside the picture; measured by ``tests/image/test_image_memory.py``."""
 
 
 class MemoryBudget:
@@ -40,10 +41,10 @@ class MemoryBudget:
 
     @contextmanager
     def reserved(self, n_bytes: int, what: str) -> Iterator[None]:
-        """Hold so much memory; wait for photos that are being decoded, if it is too much beside them.
+        """Reserve memory for the block; wait for other photos if it does not fit beside them.
 
         Args:
-            n_bytes: the most that decoding takes.
+            n_bytes: peak memory of decoding.
             what: name and size of the photo, for the message.
 
         Raises:
@@ -56,7 +57,7 @@ class MemoryBudget:
                     break
                 if not self._reserved:
                     raise ImageTooLargeError(
-                        f"{what} takes up to {_size(n_bytes)} to decode, and the limit is {_size(limit)}, "
+                        f"{what} takes up to {size_text(n_bytes)} to decode, and the limit is {size_text(limit)}, "
                         f"{PART_OF_FREE:.0%} of the free memory; close other programs or export the photo smaller"
                     )
                 self._condition.wait(1)
@@ -112,7 +113,3 @@ def tiff_bytes(layout: TiffLayout) -> int:
     samples = 16 * width * columns * layout.n_samples * (height if layout.tile else 1)
     picture = 9 * layout.width * layout.height
     return picture + n_stored * piece + max(samples, 12 * BAND_BYTES) + _FIXED_BYTES
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:.1f} GiB"

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_LOST = 0.02
-"""A picture of which a larger part is missing is refused; a smaller part leaves a remark."""
+"""A picture of which a larger part is missing is refused; a smaller part is a warning."""
 
 
 @dataclass
@@ -19,5 +19,5 @@ class Picture:
     image: Image.Image
     alpha: Image.Image | None = None
     """Opacity, where the mode cannot hold it."""
-    remarks: list[str] = field(default_factory=list)
-    """What is to be said of it, in plain sentences."""
+    warnings: list[str] = field(default_factory=list)
+    """Warnings about its file, in plain sentences."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE_BYTES = 2**24
-"""A colour profile that unpacks to more is ignored: those of scanners and presses have a few MB."""
+"""A larger decompressed colour profile is ignored: those of scanners and presses have a few MB."""
 
 _FOR_PILLOW = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
@@ -35,10 +35,10 @@ _PIECE = 2**20
 
 @dataclass
 class _Chunks:
-    """What stands in a PNG beside its pixels."""
+    """The chunks of a PNG other than its pixels."""
 
     ranges: list[tuple[int, int]] = field(default_factory=lambda: [(0, len(SIGNATURE))])
-    """The parts of the file that Pillow is to see: start and length."""
+    """The parts of the file that Pillow reads: start and length."""
     bits: int = 8
     color_type: int = 2
     info: dict[str | tuple[int, int], Any] = field(default_factory=dict)
@@ -50,11 +50,11 @@ class _Chunks:
     has_exif: bool = False
     n_pieces: int = 0
     n_damaged: int = 0
-    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def read_png(file: BinaryIO, name: str, check: Callable[..., None]) -> Picture:
-    """Decode a PNG; of an animation, the picture that programs show which know no animations.
+    """Decode a PNG; of an animation, its default image.
 
     Args:
         file: its bytes.
@@ -80,10 +80,10 @@ def read_png(file: BinaryIO, name: str, check: Callable[..., None]) -> Picture:
     if profile is not None:
         image.info["icc_profile"] = profile
     if chunks.n_damaged:
-        chunks.remarks.append(
+        chunks.warnings.append(
             f"the file is damaged: {chunks.n_damaged} of {chunks.n_pieces} pieces of the picture fail their checksum"
         )
-    return Picture(image, alpha, remarks=chunks.remarks)
+    return Picture(image, alpha, warnings=chunks.warnings)
 
 
 def _read_chunks(file: BinaryIO) -> _Chunks:
@@ -130,7 +130,7 @@ def _read_chunk(found: _Chunks, file: BinaryIO, kind: bytes, length: int) -> Non
         if kind in _FOR_PILLOW and kind[0:1].islower():  # Pillow would refuse the file for it
             found.ranges.pop()
         if kind not in _TEXT:
-            found.remarks.append(f"the file is damaged: its {kind.decode()} chunk fails its checksum and is ignored")
+            found.warnings.append(f"the file is damaged: its {kind.decode()} chunk fails its checksum and is ignored")
         return
     file.seek(start)
     data = file.read(min(length, 4 * MAX_PROFILE_BYTES))
@@ -168,9 +168,9 @@ def _read_srgb(found: _Chunks, _: bytes) -> None:
 def _read_profile(found: _Chunks, data: bytes) -> None:
     profile = _unpacked(data.partition(b"\0")[2][1:])
     if profile is None:
-        found.remarks.append("its colour profile is damaged and is ignored")
+        found.warnings.append("its colour profile is damaged and is ignored")
     elif len(profile) > MAX_PROFILE_BYTES:
-        found.remarks.append(f"its colour profile is larger than {MAX_PROFILE_BYTES // 2**20} MiB and is ignored")
+        found.warnings.append(f"its colour profile is larger than {MAX_PROFILE_BYTES // 2**20} MiB and is ignored")
     else:
         found.info["icc_profile"] = profile
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, UnidentifiedImageError
 
 from aesedge.errors import AesedgeError, ImageError, ImageTooLargeError
-from aesedge.image.color import REMARKS, to_upright_srgb
+from aesedge.image.color import WARNINGS, to_upright_srgb
 from aesedge.image.extra import open_heif, read_raw
 from aesedge.image.format import find_decoder
 from aesedge.image.jpeg import read_jpeg
@@ -60,10 +60,10 @@ def read_image(
     """Read a photo as people see it: upright, sRGB, mode RGB, transparent parts white, the first frame of animations.
 
     Args:
-        source: a path, the file's bytes, a binary stream, or a Pillow image (which stays as it is).
-        name: how messages call the photo; by default its path.
-        size_hint: the square side that the photo will be shrunk to. JPEGs are then decoded at a half, a quarter or an
-            eighth, and RAWs at half size, where at least ``OVERSAMPLING * size_hint`` pixels of the long side remain.
+        source: a path, the file's bytes, a binary stream, or a Pillow image (which is not changed).
+        name: the photo's name in messages; by default its path.
+        size_hint: side of the square that the photo will be resized to. JPEGs are then decoded at a half, a quarter or
+            an eighth, and RAWs at half size, if ``OVERSAMPLING * size_hint`` pixels of the long side remain.
         max_bytes: limit of the file.
         max_pixels: limit of width times height, checked on the header before anything is decoded.
 
@@ -86,14 +86,14 @@ def read_image(
 
 
 class _Reading(ExitStack):
-    """One file while it is decoded; holds its memory until it is left."""
+    """A file being decoded; releases its reserved memory on exit."""
 
     def __init__(self, file: BinaryIO, name: str, enough: int | None, max_pixels: int) -> None:
         super().__init__()
         self._file, self._name, self._enough, self._max_pixels = file, name, enough, max_pixels
 
     def picture(self) -> Picture:
-        """Decode it with the decoder that its content asks for."""
+        """Decode the file with the decoder that fits its content."""
         match find_decoder(self._file, self._name):
             case "jpeg":
                 self._file.seek(0)
@@ -141,10 +141,10 @@ class _Reading(ExitStack):
         _check_size(width, height, self._name, self._max_pixels)
 
 
-def remarks_of(image: Image.Image) -> tuple[str, ...]:
-    """Return what :func:`read_image` has to say of a photo's file: damage, and what had to be guessed or left out."""
-    remarks: tuple[str, ...] = image.info.get(REMARKS, ())
-    return remarks
+def warnings_of(image: Image.Image) -> tuple[str, ...]:
+    """Return the warnings of :func:`read_image` about a photo's file: damage, and what was guessed or ignored."""
+    warnings: tuple[str, ...] = image.info.get(WARNINGS, ())
+    return warnings
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -157,7 +157,7 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 @contextmanager
 def _errors_as_ours(name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line that names the photo."""
+    """Turn any error of a decoder into an ImageError of one line that names the photo."""
     try:
         yield
     except AesedgeError:

@@ -20,19 +20,19 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
 def shown_name(source: object, name: str | None) -> str:
-    """Return the name under which messages speak of a photo."""
+    """Return the name of a photo for messages."""
     return sanitize(name or name_of(source) or "the image")
 
 
 def name_of(source: object) -> str | None:
-    """Return the name that a photo brings with it: its path, or that of an open file."""
+    """Return the path of a photo or of an open file, or None."""
     name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
     return os.fsdecode(name) if isinstance(name, (str, os.PathLike)) else None
 
 
 @contextmanager
 def open_source(source: Source, name: str, max_bytes: int) -> Iterator[BinaryIO]:
-    """Give the photo's bytes as a seekable file, checked to be neither empty nor larger than ``max_bytes``."""
+    """Open the photo's bytes as a seekable file, checked to be neither empty nor larger than ``max_bytes``."""
     if isinstance(source, (str, os.PathLike)):
         _check_path(source, name, max_bytes)
         try:
@@ -57,7 +57,7 @@ def _check_start(file: BinaryIO, name: str) -> None:
 
 
 def _check_path(path: str | os.PathLike[str], name: str, max_bytes: int) -> None:
-    """Look at the path before opening it: opening a FIFO or a device can wait for ever."""
+    """Check the path before opening it: opening a FIFO or a device may block."""
     try:
         info = os.stat(path)  # noqa: PTH116 - Path("") is the current folder, os.stat("") is not found
     except (OSError, ValueError) as error:  # ValueError: a null character

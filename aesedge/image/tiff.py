@@ -99,7 +99,7 @@ class _TiffReader:
         self._name = name
         self._n_colors = N_COLORS[layout.photometric]
         self._alpha, self._is_associated = self._alpha_sample()
-        self._remarks: list[str] = []
+        self._warnings: list[str] = []
         self._white = self._value_of_white()
         self._table = self._palette() if layout.photometric == PALETTE else None
         self._mode = _MODES.get(layout.photometric, "L")
@@ -108,7 +108,7 @@ class _TiffReader:
         """Decode it, band by band."""
         size = self._layout.width, self._layout.height
         if is_photometric_missing(self._directory):
-            self._remarks.append(f"it does not say what its colours mean; they are taken as {self._mode_name()}")
+            self._warnings.append(f"it does not say what its colours mean; they are taken as {self._mode_name()}")
         image = Image.new(self._mode, size)
         alpha = None if self._alpha is None else Image.new("L", size)
         for y, samples in self._segments.bands():
@@ -119,7 +119,7 @@ class _TiffReader:
         self._tell_of_loss()
         if alpha is not None and 338 not in self._directory and alpha.getextrema() == (0, 0):
             alpha = None  # a fourth sample that is not called alpha, and would hide everything
-        return Picture(image, alpha, remarks=self._remarks)
+        return Picture(image, alpha, warnings=self._warnings)
 
     def _mode_name(self) -> str:
         return "RGB" if self._layout.photometric == RGB else "grey"
@@ -135,7 +135,7 @@ class _TiffReader:
             raise ImageError(
                 f"{self._name}: {n_lost} of its {n_all} {kind} are damaged or missing; copy or export the photo again"
             )
-        self._remarks.append(f"the file is damaged: {n_lost} of {n_all} {kind} of the picture are missing")
+        self._warnings.append(f"the file is damaged: {n_lost} of {n_all} {kind} of the picture are missing")
 
     def _alpha_sample(self) -> tuple[int | None, bool]:
         """Return which sample of a pixel is its opacity, and whether the colours are multiplied with it."""
@@ -155,7 +155,7 @@ class _TiffReader:
             found = Range()
             for _, samples in self._segments.bands():
                 found.add(samples[..., : self._n_colors])
-            self._remarks += found.remarks(layout.kind)
+            self._warnings += found.warnings(layout.kind)
             return found.white(layout.kind)
         return float(2 ** (layout.bits - (layout.kind == "i")) - 1)
 

@@ -96,7 +96,7 @@ class TiffLayout:
         return -(-width * self.samples_per_segment_pixel * self.bits // 8)
 
     def n_stored_rows(self, n_rows: int) -> int:
-        """Return how many rows of ``row_bytes`` hold so many rows of pixels."""
+        """Return how many rows of ``row_bytes`` hold ``n_rows`` rows of pixels."""
         return -(-n_rows // self.subsampling[1])
 
     @property

@@ -31,7 +31,7 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class Segments:
-    """Reads a TIFF's samples from top to bottom. What is missing or damaged reads as zeros, and is counted.
+    """Read a TIFF's samples from top to bottom. Missing or damaged segments read as zeros, and are counted.
 
     Args:
         file: the TIFF.
@@ -80,7 +80,7 @@ class Segments:
                 yield top + y, np.concatenate(planes, axis=2)
 
     def _rows_of(self, strips: range, offset: int) -> Callable[[int], Bytes]:
-        """Return a function that gives the next so many rows of strips that lie one below the other."""
+        """Return a function that reads the next n rows of consecutive strips."""
         layout = self.layout
         if len(strips) == 1 and layout.compression == NONE:
             return _Stored(self, offset + strips[0]).read

@@ -42,7 +42,7 @@ def load() -> Any:
     return lib
 
 
-@cache  # ctypes does not keep callbacks alive; llama.cpp calls this one for as long as the process lives
+@cache  # keeps the callback alive, which ctypes does not
 def _keep_log(lib: Any) -> Any:
     def keep(level: int, text: bytes | None, _user_data: object) -> None:
         if level in _WARN_OR_ERROR and text:
@@ -57,7 +57,7 @@ def version() -> str:
 
 
 def build_again(flag: str) -> str:
-    """Return the command that compiles this version of llama-cpp-python anew, for a shell of this system.
+    """Return the shell command that compiles this version of llama-cpp-python with a CMake flag.
 
     Args:
         flag: CMake's, such as ``-DGGML_CUDA=on``.
@@ -75,8 +75,8 @@ def build_again(flag: str) -> str:
 def _module(name: str) -> Any:
     """Import one module of llama-cpp-python, and not the package around it.
 
-    That would import jinja2, diskcache and more, in 0.25 s, for what is not used here. Whoever imports the package
-    itself, before or after, gets it whole.
+    The package would import jinja2, diskcache and more, in 0.25 s, which are not used here. Code that imports the
+    package itself, before or after, gets all of it.
     """
     with _importing:
         if _PACKAGE in sys.modules:
@@ -94,12 +94,12 @@ def _module(name: str) -> Any:
 
 
 def clear_log() -> None:
-    """Forget llama.cpp's recent complaints, before a call whose complaints matter."""
+    """Clear the captured log, before a call whose warnings matter."""
     _recent_log.clear()
 
 
 def last_complaint() -> str:
-    """Return llama.cpp's most telling recent warning or error, in one line, or an empty string."""
+    """Return llama.cpp's most specific recent warning or error in one line, or an empty string."""
     lines = [line for line in _recent_log if line and line != "."]
     telling = [line for line in lines if "error" in line.lower() or "invalid" in line.lower()]
     line = (telling or lines or [""])[0]

@@ -12,7 +12,7 @@ _pointer, _text, _size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
 
 
 class LlamaBuild(NamedTuple):
-    """What llama.cpp and ggml say of themselves; a text is empty where this build does not tell."""
+    """Versions and features of llama.cpp and ggml; a text is empty if this build does not report it."""
 
     llama_version: str
     ggml_version: str
@@ -35,7 +35,7 @@ class _Feature(ctypes.Structure):
 
 
 def llama_build() -> LlamaBuild:
-    """Ask llama.cpp what it is.
+    """Return what the installed llama.cpp was built with.
 
     Raises:
         ModelLoadError: it cannot be loaded.

@@ -52,7 +52,7 @@ _ANY = Characters(((0, _LAST_CHARACTER),))
 
 
 class GbnfReader:
-    """Reads GBNF into rules, with a rule of its own for each group, as llama.cpp has it."""
+    """Parse GBNF into rules; each group becomes a rule, as in llama.cpp."""
 
     def __init__(self, text: str) -> None:
         self.rules: Rules = {}

@@ -30,7 +30,7 @@ class GpuDevice(NamedTuple):
 
     @property
     def usable_bytes(self) -> int:
-        """What may be planned: the desktop, the driver and fragmentation get 8 % of it, 300 MiB at least."""
+        """Free memory less 8 % (300 MiB at least) for the desktop, the driver and fragmentation."""
         return max(0, self.free_bytes - max(_LEAST_MARGIN_BYTES, int(self.free_bytes * _MARGIN_SHARE)))
 
 
@@ -88,13 +88,13 @@ def bytes_on_gpu(sizes: LayerSizes, n_layers: int) -> int:
 
 
 def layers_that_fit(sizes: LayerSizes, usable_bytes: Sequence[int]) -> int:
-    """Return the largest number of layers that fits GPUs with so much usable memory each; -1 is all.
+    """Return the largest number of layers that fits the GPUs' usable memory; -1 is all.
 
     Args:
         sizes: the model's.
         usable_bytes: of each device, its margin taken off.
     """
-    # Each device needs compute buffers of its own; the first set is in bytes_on_gpu already.
+    # Every device needs compute buffers; the first set is included in bytes_on_gpu.
     room = sum(usable_bytes) - sizes.compute * max(0, len(usable_bytes) - 1)
     n_all = len(sizes.layers) + 1
     fitting = next((n for n in range(n_all, 0, -1) if bytes_on_gpu(sizes, n) <= room), 0)
@@ -110,7 +110,7 @@ def gpu_layers_for(
         device: ``auto``, ``cpu``, ``cuda`` or ``metal``.
         asked: what the user asked for.
         sizes: computes what the model takes there; called for ``auto`` where there is a GPU.
-        reserved_bytes: what others will take of the first GPU.
+        reserved_bytes: memory of the first GPU that is reserved, for example for the vision tower.
 
     Raises:
         ProviderError: a GPU was asked for, and this llama.cpp was built without it.

@@ -32,7 +32,7 @@ _KNOWN = {
 
 
 def normal_schema(schema: Mapping[str, Any] | str) -> dict[str, Any]:
-    """Return a schema with what llguidance is to know, closed where it does not say otherwise.
+    """Return a schema with llguidance's options, its objects closed unless it says ``additionalProperties``.
 
     Raises:
         UsageError: it is no JSON, no object, has a keyword that cannot be kept to, or demands too much.

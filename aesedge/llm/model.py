@@ -23,15 +23,15 @@ _MAX_PIECE_BYTES = 256
 
 
 class LanguageModel(Closing):
-    """A GGUF file in memory.
+    """The language model in a GGUF file.
 
     Args:
         path: the GGUF file.
-        gpu_layers: how many layers go to the GPU; -1 is all of them.
+        gpu_layers: number of layers on the GPU; -1 is all.
         progress: called with the loaded fraction, 0..1.
         vocab_only: load the vocabulary without the weights.
-        repack: whether llama.cpp may copy weights into layouts that suit this machine (its default). Without, they
-            stay in the file's own pages, which the system can drop and read again: a file larger than memory runs.
+        repack: whether llama.cpp may copy weights into layouts for this CPU (its default). Without, they stay in the
+            file's mapped pages, which the system can drop and read again: a file larger than memory runs.
 
     Raises:
         ModelLoadError: llama.cpp refuses the file.
@@ -48,7 +48,7 @@ class LanguageModel(Closing):
         repack: bool = True,
     ) -> None:
         self._lib = binding.load()
-        # Photos are worked on by threads of their own, while another may close the model.
+        # Threads that process photos use the vocabulary while another thread may close the model.
         self._using_vocab = threading.Lock()
         self.path = path
         self.handle: Any = self._load(gpu_layers, progress, vocab_only=vocab_only, repack=repack)
@@ -180,13 +180,13 @@ class LanguageModel(Closing):
         return buffer.raw[: max(n, 0)]
 
     def is_end(self, token: int) -> bool:
-        """Whether the model means "I have finished" by this token."""
+        """Return whether this token ends the generation (llama.cpp's EOG tokens)."""
         with self._using_vocab:
             self._check_open()
             return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
 
     def check_embeddings(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the rows as C-contiguous float32 [n, n_embd], or raise: llama.cpp would read past their end.
+        """Return image embeddings as C-contiguous float32 [n, n_embd], checked: llama.cpp would read past their end.
 
         Raises:
             InferenceError: another shape, another dtype, or a number that is not finite.
@@ -201,10 +201,10 @@ class LanguageModel(Closing):
         return np.ascontiguousarray(rows)
 
     def check_logits(self, logits: npt.NDArray[np.float32]) -> None:
-        """See that a next token, or a score, can be read from logits.
+        """Check that all logits are finite.
 
         Raises:
-            InferenceError: they are not all numbers.
+            InferenceError: one is not.
         """
         if not np.isfinite(logits).all():
             raise InferenceError(
@@ -213,12 +213,12 @@ class LanguageModel(Closing):
             )
 
     def _check_open(self) -> None:
-        if not self.handle:  # llama.cpp would follow a pointer to what is gone
+        if not self.handle:  # llama.cpp would use a freed pointer
             raise UsageError("this model was closed")
 
     def close(self) -> None:
         """Free the weights. Contexts of this model must be closed before. Closing twice does nothing."""
-        handle, self.handle = self.handle, None  # from now on nobody begins to use it
+        handle, self.handle = self.handle, None  # no new call can start from here on
         if handle:
             with self._using_vocab:
                 self._lib.llama_model_free(handle)

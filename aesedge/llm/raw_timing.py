@@ -1,6 +1,6 @@
 """Time prefill and decode as llama-bench does: llama.cpp's calls alone, in a KV cache of their own.
 
-What the engine adds is not in these times: its photos in the same cache, Python between two tokens. So they are what
+These times exclude what the engine adds (other photos in the cache, Python between tokens) and equal what
 tools/llama-bench/llama-bench.cpp measures at the same settings (``test_prompt``, ``test_gen``).
 """
 
@@ -64,10 +64,10 @@ class RawTimer(Closing):
     Args:
         context: empty; it is closed with this.
         n_ubatch: tokens or embeddings in a batch at most.
-        submit: runs work on another thread, so that Ctrl-C reaches Python while llama.cpp computes. Where an engine is
-            open it must be the engine's: for every thread that calls llama.cpp, OpenMP keeps threads of its own, and
-            with more of them than cores they sleep at each barrier instead of spinning, which cost a tenth of the
-            speed of decoding at 7B.
+        submit: runs work on another thread, so that Ctrl-C reaches Python while llama.cpp computes. If an engine is
+            open it must be the engine's thread: OpenMP keeps a thread pool for every thread that calls llama.cpp, and
+            with more threads than cores they sleep at barriers instead of spinning, which costs a tenth of the decode
+            speed at 7B.
     """
 
     def __init__(self, context: Context, *, n_ubatch: int, submit: Callable[[Callable[[], int]], Future[int]]) -> None:
@@ -124,7 +124,7 @@ class RawTimer(Closing):
 
         def on_thread() -> int:
             self.context.truncate(_SEQ, 0)
-            # The context knows nothing of what was appended past it.
+            # The context does not count what was appended without it.
             lib = binding.load()
             lib.llama_memory_clear(lib.llama_get_memory(self.context.handle), False)
             prepare()

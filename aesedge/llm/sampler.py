@@ -57,11 +57,10 @@ class Step(NamedTuple):
 
 
 class Sampler(Closing):
-    """One sequence's chain; it remembers what it chose.
+    """The sampler chain of one sequence.
 
-    Who follows the answer token by token calls :meth:`sample` after each decode. Who wants forced text at once calls
-    :meth:`begin` before the prompt is prefilled, appends what it returns to the prompt, and calls :meth:`step` after
-    each decode, until a step has ended.
+    Token by token: call :meth:`sample` after each decode. With forced text in larger steps: call :meth:`begin` before
+    the prompt is prefilled, append its tokens to the prompt, then call :meth:`step` after each decode until one ended.
 
     Args:
         sampling: how tokens are chosen.
@@ -92,11 +91,11 @@ class Sampler(Closing):
         self._lib.llama_sampler_chain_add(self._chain, link)  # the chain owns its links from now on
 
     def begin(self) -> Step:
-        """Return what the answer begins with whatever the model says; it may follow the prompt in the same prefill."""
+        """Return the tokens that the grammar forces first; they can be prefilled together with the prompt."""
         return Step([], ended=False) if self._grammar is None else self._followed([])
 
     def step(self, context: Context, row: int) -> Step:
-        """Choose a token from a row of the context's last batch, and add what is forced after it."""
+        """Sample a token from the logits of the last batch, and add the tokens that are forced after it."""
         token = self.sample(context, row)
         if context.model.is_end(token):
             return Step([], ended=True)
@@ -108,7 +107,7 @@ class Sampler(Closing):
         return Step(tokens, ended=self._grammar.is_over)
 
     def sample(self, context: Context, row: int) -> int:
-        """Return the token chosen from a row of the context's last batch; -1 is its last row.
+        """Return a token sampled from the logits after token ``row`` of the last batch; -1 is the last one.
 
         With a grammar it is an end token where nothing else is allowed.
         """

@@ -24,13 +24,12 @@ def split_sentences(text: str) -> list[str]:
 class TextStream:
     """Turns the bytes of one answer's tokens into pieces of text.
 
-    A character whose bytes are spread over several tokens comes out once it is whole. Text that may be the
-    beginning of a stop string is held back until that is clear, so a stop string is never shown in part. Space
-    before the first word is dropped.
+    A character whose bytes are spread over several tokens is returned once it is complete. Text that may begin a stop
+    string is held back until that is decided, so no part of a stop string is returned. Leading space is dropped.
 
     Args:
         stop: texts that end the answer and are not shown.
-        sentences: the answer ends after so many, if it is given.
+        sentences: number of sentences after which the answer ends; None for no limit.
     """
 
     def __init__(self, stop: Sequence[str] = (), sentences: int | None = None) -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 def write_atomic(path: Path, data: bytes, *, own: bool = False) -> None:
     """Write a file under a temporary name beside its own, and move it into place.
 
-    It may be read by whom the user's other files may be, or by whom the file that was there might.
+    It gets the permissions of a new file of the user, or of the file it replaces.
 
     Args:
-        path: the file; a link leads to it, and a device or a pipe is written into.
-        data: what it holds.
-        own: whether the place is aesedge's own: a link, a device or a pipe there is replaced, as nobody reads it.
+        path: the file; a link is followed, and a device or a pipe is written into.
+        data: its content.
+        own: whether the path belongs to aesedge alone: a link, a device or a pipe there is replaced.
 
     Raises:
-        OSError: the folder cannot be written; what was there before stays.
+        OSError: the folder cannot be written; the old file stays.
     """
     if not own and path.exists() and not path.is_file():  # a device, a pipe: to put a file in its place would remove it
         with path.open("wb") as file:
@@ -27,7 +27,7 @@ def write_atomic(path: Path, data: bytes, *, own: bool = False) -> None:
     if not own:
         path = Path(os.path.realpath(path))  # a link stays, and leads to the new file
     part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    # mkstemp would let nobody else read it.
+    # mkstemp would make it unreadable for other users.
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -15,14 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_whole(option: str, value: Any, least: int, most: int, why: str = "") -> None:
-    """See that an option is a whole number within bounds.
-
-    Args:
-        option: its name, as messages call it.
-        value: what was given.
-        least: the smallest that is allowed.
-        most: the largest.
-        why: what the largest comes from, if that is not plain.
+    """Check that an option is an integer from ``least`` to ``most``; ``why`` explains the maximum in the message.
 
     Raises:
         UsageError: it is not.
@@ -36,14 +29,7 @@ def check_whole(option: str, value: Any, least: int, most: int, why: str = "") -
 
 
 def check_real(option: str, value: Any, least: float, most: float, *, open_below: bool = False) -> None:
-    """See that an option is a finite number within bounds.
-
-    Args:
-        option: its name, as messages call it.
-        value: what was given.
-        least: the smallest that is allowed.
-        most: the largest.
-        open_below: whether the smallest itself is not allowed.
+    """Check that an option is a finite number from ``least`` (excluded if ``open_below``) to ``most``.
 
     Raises:
         UsageError: it is not.
@@ -97,5 +83,5 @@ def check_keywords(names: Iterable[str], options: type) -> None:
 
 
 def _is(kind: type, value: Any) -> bool:
-    """Tell whether a value is such a number; True and False, which Python counts among them, are not."""
+    """Return whether a value is such a number; True and False, which Python counts as integers, are not."""
     return isinstance(value, kind) and not isinstance(value, bool)

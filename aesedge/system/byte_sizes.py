@@ -48,7 +48,7 @@ def size_text(n_bytes: float) -> str:
     """Return a size for people, with three significant digits: ``24.1 MB``; 1000 bytes to the kB."""
     value, unit = float(n_bytes), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 999.5 or unit == "TB":
+        if abs(value) < 999.5 or unit == "TB":
             break
         value /= 1000
-    return f"{value:.3g} {unit}" if value < 999.5 else f"{value:.0f} {unit}"
+    return f"{value:.3g} {unit}" if abs(value) < 999.5 else f"{value:.0f} {unit}"

@@ -15,11 +15,10 @@ NO_TELEMETRY = {
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub, and with it transformers
     "DO_NOT_TRACK": "1",  # what others of the kind respect
 }
-"""Set whatever the user has there: a process of ours is silent."""
+"""Set in any case: no process of ours sends telemetry."""
 OPENMP_WAITING = {"GOMP_SPINCOUNT": "1000"}
-"""How OpenMP's threads wait for one another, unless the user chose: so many rounds of a loop, then asleep; the thread
-that is waited for gets the core. GNU's OpenMP, with which llama.cpp is built on Linux, spins 300,000 rounds by itself.
-docs/speed.md has the figures."""
+"""How long OpenMP's threads spin before they sleep, unless the user has set it: GNU's OpenMP, with which llama.cpp is
+built on Linux, spins 300,000 rounds by default, on a core that another thread may need (docs/speed.md)."""
 _USERS_CHOICE = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _RUNTIMES = ("libgomp.so.1", "libgomp.so.1.0.0")  # a copy with another name in a wheel is that package's own
 _ours: dict[str, bool] = {}
@@ -35,19 +34,19 @@ def prepare() -> None:
 
 
 def use_openmp_defaults() -> None:
-    """Take back how OpenMP's threads wait: llama.cpp is to run as it does by itself. Before it is loaded."""
+    """Remove our OpenMP settings, so that llama.cpp runs at its own defaults. Call it before llama.cpp is loaded."""
     for name in _ours:
         os.environ.pop(name, None)
     _ours.clear()
 
 
 def without_openmp_setting() -> dict[str, str]:
-    """Return the environment for a child that calls :func:`use_openmp_defaults`: what is in it then is the user's."""
+    """Return the environment without our OpenMP settings, for a child that calls :func:`use_openmp_defaults`."""
     return {name: value for name, value in os.environ.items() if name not in _ours}
 
 
 def openmp_waiting() -> str:
-    """Return how llama.cpp's threads wait for one another, as far as the environment says it, for people to read."""
+    """Describe how llama.cpp's threads wait for one another, as far as the environment tells."""
     found = [f"{name}={os.environ[name]}" for name in _USERS_CHOICE if name in os.environ]
     if not found:
         return "OpenMP's own default"
@@ -57,7 +56,7 @@ def openmp_waiting() -> str:
 
 
 def _openmp_is_loaded() -> bool:
-    """Whether another package has loaded the OpenMP runtime that llama.cpp will share, so that it reads no more."""
+    """Return whether the OpenMP runtime is loaded already, so that it ignores new settings."""
     if sys.platform != "linux":
         return False
     try:

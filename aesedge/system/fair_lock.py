@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class FairLock:
-    """A lock that is fair: who gives it back and wants it again goes to the end of the line.
+    """A FIFO lock: a thread that releases and reacquires it queues behind the others.
 
-    Where vision tower and language model would share the same cores, they take turns: threads of native code wait for
-    one another by spinning, and two sets of them on the same cores stop each other many times a millisecond.
+    Vision tower and language model take turns with it on the same cores: native thread pools wait by spinning, and two
+    of them on the same cores would stop each other many times a millisecond.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class FairLock:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Wait for the turn, and keep it for the block."""
+        """Acquire the lock for the block."""
         mine = threading.Event()
         with self._mutex:
             self._line.append(mine)

@@ -30,7 +30,7 @@ def git_lfs_problem(name: object) -> str:
 
 
 def refuse_git_lfs_pointer(path: Path, error: type[AesedgeError]) -> None:
-    """Raise an error if a file is a pointer; a file that cannot be read, or is no regular file, is left to others.
+    """Raise an error if a file is a pointer; unreadable and non-regular files are ignored.
 
     Args:
         path: the file.

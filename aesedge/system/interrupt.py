@@ -1,7 +1,7 @@
 """Interrupt native code, by Ctrl-C or from another thread.
 
-Python handles SIGINT only between its own instructions. Inside a ctypes callback it would raise KeyboardInterrupt
-where nobody can catch it. So the signal sets a flag that native code reads, and the exception is raised afterwards.
+Python handles SIGINT only between its own instructions; inside a ctypes callback KeyboardInterrupt cannot be caught. So
+the signal sets a flag that native code reads, and the exception is raised afterwards.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ T = TypeVar("T")
 
 
 class AbortFlag:
-    """A flag that llama.cpp's abort callback reads, at every node of a graph, without Python's help.
+    """A flag that llama.cpp's abort callback reads at every node of a graph without running Python.
 
-    A callback written in Python would wait for the interpreter's lock at every node, some milliseconds each time that
-    another thread is busy. So the callback is the C library's ``strlen``, and what it measures is this flag: an empty
-    text, whose length is false, or one of one letter.
+    A Python callback would wait for the GIL at every node, some milliseconds whenever another thread is busy. So the
+    callback is the C library's ``strlen``, and the flag is a text of length 0 (false) or 1.
     """
 
     def __init__(self) -> None:
@@ -42,7 +41,7 @@ class AbortFlag:
         return self._text.raw[0] != 0
 
     def set(self) -> None:
-        """Have the running computation stop, and those after it, until the flag is cleared."""
+        """Stop the running computation, and those after it until the flag is cleared."""
         self._text[0] = b"x"
 
     def clear(self) -> None:
@@ -93,7 +92,7 @@ class Interrupt:
 
 
 def result_unless_stopped(future: Future[T], abort: AbortFlag) -> T:
-    """Return what native code on another thread comes to; Ctrl-C stops it, and is raised once it has stopped.
+    """Return the result of native code on another thread; Ctrl-C stops it, and is raised once it has stopped.
 
     Args:
         future: of the work.

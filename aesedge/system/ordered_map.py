@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 _LOOK_UP_S = 0.5
-"""Windows does not notice Ctrl-C while it waits for something that has no end."""
+"""Windows does not notice Ctrl-C during a wait without a timeout."""
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -27,10 +27,10 @@ def batched(items: Iterable[T], n: int) -> Iterator[list[T]]:
 
 
 def map_ordered(sources: Iterable[S], work: Callable[[S], T], *, at_once: int) -> Iterator[tuple[S, T | AesedgeError]]:
-    """Do something with many sources, several at a time, and yield the results in order; an error is a result too.
+    """Apply ``work`` to sources, several at a time, and yield the results in order; an error is a result too.
 
-    Nothing runs more than ``at_once`` ahead of what was taken, so memory is bounded. With one at a time everything
-    happens on the caller's thread.
+    At most ``at_once`` results are pending, so memory is bounded. With one at a time everything happens on the
+    caller's thread.
     """
     if at_once == 1:
         for source in sources:
@@ -46,7 +46,7 @@ def map_ordered(sources: Iterable[S], work: Callable[[S], T], *, at_once: int) -
         while ahead:
             yield _first(ahead)
     finally:
-        # What runs still is not waited for: whoever stops here closes the model, and that stops it.
+        # Running work is not waited for: the caller closes the model, which stops it.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -56,7 +56,7 @@ def _first(ahead: deque[tuple[S, Future[T]]]) -> tuple[S, T]:
 
 
 def wait_interruptible(future: Future[T]) -> T:
-    """Wait for a result, and let Ctrl-C through meanwhile."""
+    """Wait for a result in a way that Ctrl-C can interrupt."""
     while not wait([future], timeout=_LOOK_UP_S).done:
         pass
     return future.result()

@@ -19,7 +19,7 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-# A FIFO that nobody writes to would otherwise be waited for. Windows has no such flag and no FIFOs among its files.
+# Opening a FIFO without a writer would block. Windows has no such flag, and no FIFOs among its files.
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -28,7 +28,7 @@ class NotRegularError(OSError):
 
 
 def check_regular(path: Path, mode: int) -> None:
-    """See that a mode, as ``stat`` gives it, is a regular file's.
+    """Check that a mode from ``stat`` is a regular file's.
 
     Raises:
         NotRegularError: it is something else.

@@ -16,9 +16,9 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def sanitize(text: str, *, lines: bool = False) -> str:
-    r"""Return text that cannot steer a terminal, on one line: what it must not hold stands there as ``\n``, ``\x1b``.
+    r"""Return text on one line with control characters escaped (``\n``, ``\x1b``), so that it cannot steer a terminal.
 
-    Bytes of a file's name that are no UTF-8 stand there as ``\xe9``. Other text, in any script, is as it was.
+    Bytes of a file name that are not UTF-8 become ``\xe9``. Other text, in any script, is unchanged.
 
     Args:
         text: any text.

@@ -15,7 +15,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end, and not only what it was doing."""
+    """The whole process was asked to end, not only its current work."""
 
 
 _received: list[int] = []
@@ -30,9 +30,9 @@ def terminate(signum: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def unwound_by_signals() -> Iterator[None]:
-    """Handle the signals inside the block, where nobody else does; afterwards the process ends by what it received.
+    """Handle the signals inside the block unless the program does; then end the process by the signal it received.
 
-    Other programs see by that end which signal it was.
+    So the parent process sees which signal it was.
     """
     _received.clear()
     handled = [signum for signum in SIGNALS if signal.getsignal(signum) is signal.SIG_DFL]

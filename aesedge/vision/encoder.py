@@ -1,6 +1,6 @@
 """Encode photos to image embeddings: decode, preprocess, look in the cache, run the vision tower.
 
-Embeddings are rounded to float16 whether they are kept or not, so that a photo that is seen again is seen alike.
+Embeddings are rounded to float16 whether they are cached or not, so that cached and fresh ones are the same bits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from aesedge.cache import EmbeddingCache, Hit, embeddings_key, pixels_digest
 from aesedge.errors import AesedgeError
-from aesedge.image import preprocess, read_image, remarks_of
+from aesedge.image import preprocess, read_image, warnings_of
 from aesedge.system.fair_lock import FairLock
 
 if TYPE_CHECKING:
@@ -27,45 +27,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """What the tower saw in a photo."""
+    """A photo's image embeddings."""
 
     rows: npt.NDArray[np.float16] | npt.NDArray[np.float32]
     """Image embeddings [n_image_tokens, n_embd]; float32 only where float16 cannot hold them."""
     key: str
-    """The same for the same pixels, seen by the same tower in the same way."""
+    """Cache key: equal for equal pixels, tower and settings."""
     cached: bool
     """Whether they come from the cache."""
     decode_image_s: float
     vision_s: float
-    remarks: tuple[str, ...] = ()
-    """What is to be said of the photo's file; told anew each time it is decoded, cached or not."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about the photo's file, given each time it is decoded, cached or not."""
 
     def embeddings(self) -> npt.NDArray[np.float32]:
-        """Return the rows as the language model reads them."""
+        """Return the embeddings as float32, for the language model."""
         return self.rows.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A photo before the tower."""
+    """A preprocessed photo, and its embeddings if they are cached."""
 
     pixel_values: npt.NDArray[np.float32]
     key: str
     decode_s: float
     hit: Hit | None
-    remarks: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class ImageEncoder:
-    """One vision tower, and what it has seen. Safe for several threads.
+    """A vision tower with its preprocessing and cache. Thread-safe.
 
     Args:
         tower: the vision tower.
-        spec: how photos are prepared for it.
+        spec: preprocessing of photos.
         tower_sha256: the graph file's SHA-256.
-        cache: where embeddings are kept.
-        turns: whom to wait for before the tower runs; two photos wait for each other in any case.
-        worth_keeping_s: how long the tower must take for its rows to be kept on disk.
+        cache: the embeddings cache.
+        turns: lock to hold while the tower runs; None for one of its own.
+        worth_keeping_s: least tower time, in seconds, for which embeddings are stored on disk.
     """
 
     def __init__(
@@ -88,17 +88,17 @@ class ImageEncoder:
     def encode(
         self, source: ImageSource, n_image_tokens: int | None = None, *, name: str | None = None
     ) -> EncodedImage:
-        """Look at a photo.
+        """Encode a photo, or take its embeddings from the cache.
 
         Args:
-            source: where it is.
-            n_image_tokens: into how many rows; None makes as many as there are.
-            name: what messages call it.
+            source: the photo.
+            n_image_tokens: number of image tokens; None for all.
+            name: the photo's name in messages.
 
         Raises:
             ImageError: it cannot be read.
             InferenceError: ONNX Runtime failed.
-            UsageError: the tower cannot make so many rows.
+            UsageError: the tower cannot make this number of image tokens.
         """
         (encoded,) = self._seen([self._prepare(source, n_image_tokens, name)], n_image_tokens)
         return encoded
@@ -106,7 +106,7 @@ class ImageEncoder:
     def encode_many(
         self, sources: Sequence[ImageSource], n_image_tokens: int | None = None
     ) -> list[EncodedImage | AesedgeError]:
-        """Look at photos in one batch of the tower; one that cannot be read has its error in its place.
+        """Encode photos in one batch; a photo that cannot be read has its error in its place.
 
         Raises:
             InferenceError: ONNX Runtime failed.
@@ -121,7 +121,7 @@ class ImageEncoder:
         return [one if isinstance(one, AesedgeError) else next(seen) for one in outcomes]
 
     def _prepare(self, source: ImageSource, n_image_tokens: int | None, name: str | None = None) -> _Prepared:
-        """Read a photo, and look up what is known of it."""
+        """Read and preprocess a photo, and look it up in the cache."""
         n = n_image_tokens or self._tower.n_image_tokens
         started = time.perf_counter()
         image = read_image(source, name=name, size_hint=self._spec.size)
@@ -136,7 +136,7 @@ class ImageEncoder:
             n_image_tokens=n,
             reduction="none" if n == self._tower.n_image_tokens else self._tower.reduction,
         )
-        return _Prepared(pixel_values, key, decoded - started, self.cache.get(key), remarks_of(image))
+        return _Prepared(pixel_values, key, decoded - started, self.cache.get(key), warnings_of(image))
 
     def _seen(self, prepared: Sequence[_Prepared], n_image_tokens: int | None) -> list[EncodedImage]:
         new = [one for one in prepared if one.hit is None]
@@ -159,7 +159,7 @@ class ImageEncoder:
                     cached=not is_new,
                     decode_image_s=one.decode_s,
                     vision_s=vision_s if is_new else 0.0,
-                    remarks=one.remarks,
+                    warnings=one.warnings,
                 )
             )
         return found

@@ -31,11 +31,11 @@ Device = Literal["auto", "cpu", "cuda", "metal"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "metal": "CoreMLExecutionProvider"}
 INPUT, OUTPUT = "pixel_values", "image_embeddings"
 N_INPUT = "n_image_tokens"
-"""Second input, int64 [1], of a graph that reduces its image tokens to so many."""
+"""Second input, int64 [1], of a graph that reduces its image tokens: their number."""
 _MAX_SIDE = 1 << 16  # of any side of what goes in or comes out: a foreign graph may say anything
 ALLOW_SPINNING = "0"
-"""Whether the graph's threads wait for one another in a loop, by ONNX Runtime's own words: a core that another program
-needs is lost so, and nothing is won on an idle machine (docs/speed.md)."""
+"""ONNX Runtime's setting for spinning threads. Spinning takes cores from other programs and gains nothing on an idle
+machine (docs/speed.md)."""
 _FATAL_ONLY = 4  # onnxruntime's log severity: its errors come as exceptions, once is enough
 
 
@@ -109,18 +109,18 @@ class VisionTower(Closing):
     def encode(
         self, pixel_values: npt.NDArray[np.float32], n_image_tokens: int | None = None
     ) -> npt.NDArray[np.float32]:
-        """Turn one image into rows that the language model can read.
+        """Encode one image.
 
         Args:
             pixel_values: float32 [1, 3, image_size, image_size], normalised.
-            n_image_tokens: how many rows; None takes all of them.
+            n_image_tokens: number of image tokens; None for all.
 
         Returns:
             Image embeddings, float32 [n_image_tokens, n_embd].
 
         Raises:
-            ImageError: the shape or dtype is another one.
-            UsageError: the graph cannot make so many rows.
+            ImageError: the shape or dtype is wrong.
+            UsageError: the graph cannot make this number of image tokens.
             InferenceError: ONNX Runtime failed.
         """
         self._check_pixels(pixel_values, n_images=1)
@@ -144,11 +144,11 @@ class VisionTower(Closing):
     def encode_batch(
         self, pixel_values: npt.NDArray[np.float32], n_image_tokens: int | None = None
     ) -> npt.NDArray[np.float32]:
-        """Turn several images into rows, see :meth:`encode`.
+        """Encode several images, see :meth:`encode`.
 
         Args:
             pixel_values: float32 [n, 3, image_size, image_size], normalised; n is 1 or more.
-            n_image_tokens: how many rows each; None takes all of them.
+            n_image_tokens: number of image tokens of each; None for all.
 
         Returns:
             Image embeddings, float32 [n, n_image_tokens, n_embd].
@@ -167,11 +167,7 @@ class VisionTower(Closing):
             )
 
     def _feeds(self, pixel_values: npt.NDArray[np.float32], n_image_tokens: int | None) -> dict[str, npt.NDArray[Any]]:
-        """Return what the graph reads.
-
-        Raises:
-            UsageError: it cannot make so many rows.
-        """
+        """Return the graph's inputs by name."""
         n = self.n_image_tokens if n_image_tokens is None else n_image_tokens
         if self.reduction == "none":
             if n != self.n_image_tokens:
@@ -185,7 +181,7 @@ class VisionTower(Closing):
         return {INPUT: pixel_values, N_INPUT: np.array([n], np.int64)}
 
     def _run(self, feeds: dict[str, npt.NDArray[Any]]) -> Any:
-        """Run the graph in a thread, so that Ctrl-C reaches Python while it runs and can stop it."""
+        """Run the graph in a thread, so that Ctrl-C can stop it."""
         options, session = self._run_options(), self._session
         run = _run_on_host if self.is_on_cpu else _run_on_device
         outcome: dict[str, Any] = {}
@@ -213,7 +209,7 @@ class VisionTower(Closing):
         return outcome["rows"]
 
     def _check_rows(self, rows: Any, feeds: dict[str, npt.NDArray[Any]]) -> None:
-        """See that a graph returned what its outputs promise, whatever the shapes inside it."""
+        """Check that the output has the shape and dtype that the graph declares, and is finite."""
         n = int(feeds[N_INPUT][0]) if N_INPUT in feeds else self.n_image_tokens
         wanted = (len(feeds[INPUT]), n, self.n_embd)
         if not isinstance(rows, np.ndarray) or rows.shape != wanted or rows.dtype != np.float32:
@@ -228,7 +224,7 @@ class VisionTower(Closing):
             )
 
     def close(self) -> None:
-        """Free the graph; what runs still is stopped, with an InferenceError. Closing twice does nothing."""
+        """Free the graph; running calls are stopped with an InferenceError. Closing twice does nothing."""
         self._session = None
         for options in list(self._running):
             options.terminate = True
@@ -256,7 +252,7 @@ def vision_devices() -> list[Device]:
 
 
 class RuntimeBuild(NamedTuple):
-    """What ONNX Runtime says of itself."""
+    """Version and build of ONNX Runtime."""
 
     version: str
     providers: list[str]
@@ -266,7 +262,7 @@ class RuntimeBuild(NamedTuple):
 
 
 def runtime_build() -> RuntimeBuild:
-    """Ask ONNX Runtime what it is.
+    """Return version and build of the installed ONNX Runtime.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -328,6 +324,6 @@ def _one_line(error: Exception) -> str:
 
 
 def _short(value: object) -> str:
-    """Return what a foreign graph says, in a length that fits a message."""
+    """Return text from an untrusted graph, shortened to fit a message."""
     text = str(value)
     return text if len(text) <= 400 else f"{text[:400]}…"

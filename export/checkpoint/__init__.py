@@ -1,3 +1,3 @@
-"""Reads checkpoints: every layout of LLaVA-1.5, tensor by tensor; knows no bundles."""
+"""Read checkpoints of every LLaVA-1.5 layout, tensor by tensor."""
 
 from .. import urllib3_import  # noqa: F401 (before huggingface_hub and transformers, which import urllib3)

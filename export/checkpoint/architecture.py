@@ -1,4 +1,4 @@
-"""The shape of a LLaVA-1.5 model, from either layout's configuration; refuses what the bundle cannot express."""
+"""Read the architecture of a LLaVA-1.5 from either layout's configuration, and refuse what cannot be exported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A LLaVA-1.5 checkpoint, recognised by its content: configuration, canonical tensors, preprocessing, vocabulary."""
+"""Open a LLaVA-1.5 checkpoint: configuration, tensors by canonical name, preprocessing, vocabulary."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from aesedge.errors import CheckpointError
-from aesedge.image.image_spec import ImageSpec
+from aesedge.image.image_spec import CLIP_MEAN, CLIP_STD, ImageSpec, llava_spec
 
 from .architecture import Architecture, is_hf, read_architecture
 from .json_file import read_config, read_json_object
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from .lora import MergedTensor
     from .model_files import ModelFiles
     from .weights import StoredTensor
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
@@ -188,6 +185,4 @@ def _image_spec(path: Path, size: int) -> ImageSpec:
         mean = std = ()
     if len(mean) != 3 or len(std) != 3:
         raise CheckpointError(f"{path}: image_mean and image_std need three numbers each; download it again")
-    # LLaVA pads with the mean colour, rounded down (llava/mm_utils.py).
-    red, green, blue = (int(x * 255) for x in mean)
-    return ImageSpec(size=size, mean=mean, std=std, pad_color=(red, green, blue))
+    return llava_spec(size, mean, std)

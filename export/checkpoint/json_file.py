@@ -1,4 +1,4 @@
-"""JSON files of a checkpoint, read or refused by name; knows nothing of what they say."""
+"""Read the JSON files of a checkpoint, with errors that name the file."""
 
 from __future__ import annotations
 

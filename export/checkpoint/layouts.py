@@ -1,4 +1,4 @@
-"""Checkpoint layouts: how each spells its tensors, and which tensors a LLaVA-1.5 must have; knows names, not values.
+"""Map each checkpoint layout's tensor names to canonical ones, and list the tensors of a LLaVA-1.5.
 
 Everything behind this module uses one spelling, close to transformers' own:
 ``language_model.*``, ``lm_head.weight``, ``multi_modal_projector.linear_{1,2}.*``, ``vision_tower.*``.

@@ -1,4 +1,4 @@
-"""Where a model that a configuration names lies on this machine; looks only at folders, never at the network."""
+"""Find the local folder of a model that a configuration names; never uses the network."""
 
 from __future__ import annotations
 

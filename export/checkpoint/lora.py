@@ -1,4 +1,4 @@
-"""LoRA checkpoints: an adapter and trained tensors, merged onto a base while its rows are read; knows PEFT's files.
+"""Merge a LoRA adapter and trained tensors onto a base model while its rows are read.
 
 ``W + (alpha / r) * B @ A`` is computed in float32 and rounded once to the base's type, as PEFT's ``merge_and_unload``
 does with an adapter that it holds in float32.

@@ -1,4 +1,4 @@
-"""Where each tensor of a model is: in its own files, a base's or a CLIP folder's; knows names and files, no shapes."""
+"""Find where each tensor of a model is stored: its own files, a base model's or a CLIP folder's."""
 
 from __future__ import annotations
 

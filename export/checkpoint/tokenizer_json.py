@@ -1,4 +1,4 @@
-"""Llama's tokenizer as transformers stores it, ``tokenizer.json`` alone: the pieces and scores that llama.cpp needs.
+"""Read Llama's tokenizer from transformers' ``tokenizer.json``: the pieces and scores that llama.cpp needs.
 
 A sentencepiece BPE merges the neighbours whose joint piece has the highest score, so a list of merges stands for an
 order of pieces. That is only so if the list holds every way to put a piece together, which is checked: then llama.cpp
@@ -31,7 +31,7 @@ def read_tokenizer_json(path: Path) -> Pieces:
     """Read the pieces of a Llama tokenizer.
 
     Raises:
-        CheckpointError: it is damaged, or of another kind than Llama's, which llama.cpp would read otherwise.
+        CheckpointError: it is damaged, or not of Llama's kind, so that llama.cpp would split text differently.
     """
     try:
         return _pieces(path, read_json_object(path))

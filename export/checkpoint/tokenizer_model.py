@@ -1,4 +1,4 @@
-"""Llama's tokenizer as sentencepiece stores it, ``tokenizer.model``; knows its pieces, not the rows of an embedding."""
+"""Read Llama's tokenizer from sentencepiece's ``tokenizer.model``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_tokenizer_model(path: Path) -> Pieces:
     """Read a sentencepiece model.
 
     Raises:
-        CheckpointError: it is damaged, or splits text otherwise than llama.cpp does.
+        CheckpointError: it is damaged, or splits text differently from llama.cpp.
     """
     refuse_git_lfs_pointer(path, CheckpointError)
     model: Any = sentencepiece_model_pb2.ModelProto()

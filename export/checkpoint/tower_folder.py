@@ -1,4 +1,4 @@
-"""The CLIP folder of an original LLaVA: where it is, and when stock CLIP would be the wrong tower; knows no shapes."""
+"""Find the CLIP folder of an original LLaVA, and refuse stock CLIP where the tower was trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vocabulary that llama.cpp needs: a tokenizer's pieces and the tokens added to it, one for each embedding row."""
+"""Read the vocabulary for llama.cpp: the tokenizer's pieces and the added tokens, one per embedding row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weight files of a folder: which tensors they hold, and any rows of one; knows files, nothing of models.
+"""List the tensors in a folder's weight files, and read any rows of one.
 
 Values are read by plain file reads, never memory-mapped: mapped pages count as the process's memory, and a private
 mapping of a file larger than the memory may be refused. Pickled ``.bin`` files are opened by

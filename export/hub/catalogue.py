@@ -1,4 +1,4 @@
-"""The checkpoints that ``aesedge pull`` knows by name, and how others are named; knows no network."""
+"""List the checkpoints that ``aesedge pull`` knows by name, and parse names of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of a repository an export reads, and whether one on disk is the one that was published; no network."""
+"""Select the files of a repository that an export reads, and check their hashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloaded checkpoints on disk: where they are, which commit is pinned, how much is there; knows no export."""
+"""Store downloaded checkpoints on disk, each pinned to a commit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""The Hugging Face hub: what a repository holds, and one file of it with resume; knows no checkpoints and no bundles.
+"""Look up a repository on the Hugging Face hub, and download one file of it with resume and hash check.
 
-With hub_errors.py the only place that imports huggingface_hub.
+With hub_errors.py the only place that imports huggingface_hub. Files come one by one through its ``hf_hub_download``
+and not through ``snapshot_download``: that one's threads make Ctrl-C wait for whole files, it asks the hub again for
+files that are complete, and it returns an incomplete folder without an error when the hub cannot be reached.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ class RepositoryInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 def look_up(repository: str, revision: str = "") -> RepositoryInfo:
-    """Ask the hub what a repository holds; nothing is downloaded.
+    """Ask the hub which files a repository has; nothing is downloaded.
 
     Args:
         repository: ``owner/name``.
@@ -119,7 +121,7 @@ def _file(repository: str, sibling: RepoSibling) -> HubFile:
 
 
 def download(repository: str, commit: str, file: HubFile, folder: Path) -> None:
-    """Bring one file into a folder, going on where an earlier attempt stopped, and check its hash.
+    """Download one file into a folder, resuming an earlier attempt, and check its hash.
 
     Args:
         repository: ``owner/name``.

@@ -1,4 +1,4 @@
-"""The hub's errors in words a user can act on; they name neither tokens nor signed addresses."""
+"""Translate huggingface_hub's errors, without tokens or signed URLs in their text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (HFValidationError, "{repository!r} is not a name that a repository can have; check it"),
     (
         GatedRepoError,
-        "{repository}: not open to everybody: accept the terms on its page on {host}, then " + _LOG_IN,
+        "{repository}: a gated repository: accept the terms on its page on {host}, then " + _LOG_IN,
     ),
     (
         RepositoryNotFoundError,
@@ -58,7 +58,7 @@ _STATUS_OTHERWISE = "{repository}: {host} answers with HTTP {status}; try again 
 
 
 class UnknownRevisionError(DownloadError):
-    """The repository is there, the revision is not."""
+    """The repository has no such revision."""
 
 
 def endpoint() -> str:

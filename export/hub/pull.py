@@ -1,4 +1,4 @@
-"""From a name to a bundle: look up, licence, room, download, export, verify, tidy up; each step's work is elsewhere."""
+"""Pull a bundle by name: look up, licence, disk space, download, export, verify, clean up."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def pull(  # noqa: PLR0913 (one argument for each option of the command)
 
 
 def _check_options(name: str, out: Path, options: Export, *, overwrite: bool) -> None:
-    """See that the export will not fail, hours later, for something that can be seen now."""
+    """Check now what would otherwise make the export fail hours later."""
     packages = ("torch", "transformers", "optimum", "onnx", "gguf", "safetensors", "sentencepiece")
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
@@ -169,7 +169,7 @@ def _license(entry: CatalogueEntry, checkpoint: Download) -> str:
 
 
 def _check_space(checkpoint: Download, out: Path, options: Export) -> None:
-    """See that the rest of the download and the bundle have room at the same time."""
+    """Check that the disk has room for the rest of the download and the bundle together."""
     tower = options.vision_tower is None and checkpoint.listing.architecture != _HF_ARCHITECTURE
     download = checkpoint.n_bytes - checkpoint.n_present_bytes() + tower * catalogue().vision_tower.n_bytes
     weights = sum(file.n_bytes for file in checkpoint.files if file.is_weights)
@@ -185,7 +185,7 @@ def _check_space(checkpoint: Download, out: Path, options: Export) -> None:
 
 @contextmanager
 def _kept(checkpoint: Download, say: Say) -> Iterator[None]:
-    """Whatever goes wrong, say where the download is: it is large, and the next run uses it."""
+    """On any error, say where the download is kept: the next run resumes it."""
     try:
         yield
     except BaseException:
@@ -232,7 +232,7 @@ def _tower_repository(folder: Path) -> str:
     if "mm_projector_type" not in config or any("vision_tower." in tensor for tensor in names):
         return ""
     named = str(config.get("mm_vision_tower") or config.get("vision_tower") or "")
-    # Some configurations name a folder of whoever trained the model.
+    # Some configurations name a folder on the trainer's machine.
     return named if re.fullmatch(REPOSITORY_PATTERN, named) else catalogue().vision_tower.repository
 
 

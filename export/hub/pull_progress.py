@@ -1,4 +1,4 @@
-"""How a download looks: a bar with bytes and time left on a terminal, a line for each tenth elsewhere; knows no hub."""
+"""Display a download: a bar on a terminal, a line for every tenth elsewhere."""
 
 from __future__ import annotations
 

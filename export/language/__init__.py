@@ -1,1 +1,1 @@
-"""Writes language models as GGUF files: types, quantization, importance of inputs; knows no images but as rows."""
+"""Write language models as GGUF files: quantization types, quantization, importance matrices."""

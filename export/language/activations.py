@@ -1,4 +1,4 @@
-"""What goes into the matrix products of a running language model, column by column; knows ggml's tensors, no photos.
+"""Sum the squared inputs of a running language model's matrices, column by column.
 
 llama.cpp shows its graph through ``cb_eval`` (see :class:`aesedge.llm.Context`) as pointers to ``struct ggml_tensor``.
 Which products count follows llama.cpp's own tool (tools/imatrix/imatrix.cpp), except that batches of under 16 rows
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from aesedge.errors import InferenceError, ModelLoadError
-from aesedge.llm import binding
+from aesedge.errors import InferenceError
+from aesedge.llm.gpu_offload import ggml_function
 
 _F32 = 0  # ggml_type
 
@@ -137,31 +137,25 @@ class ColumnSums:
         return sums
 
 
+_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "ggml_backend_buffer_is_host": (ctypes.c_bool, _POINTER),
+    "ggml_backend_tensor_get": (None, _POINTER, _POINTER, _SIZE, _SIZE),
+    "ggml_init": (_POINTER, _InitParams),
+    "ggml_free": (None, _POINTER),
+    "ggml_new_tensor_2d": (_POINTER, _POINTER, ctypes.c_int, ctypes.c_int64, ctypes.c_int64),
+    "ggml_set_name": (_POINTER, _POINTER, ctypes.c_char_p),
+    "ggml_get_data": (_POINTER, _POINTER),
+    "ggml_mul_mat": (_POINTER, _POINTER, _POINTER, _POINTER),
+    "ggml_op_name": (ctypes.c_char_p, ctypes.c_int),
+}
+"""ggml's functions: type of the result, types of the arguments."""
+
+
 @cache
-def _ggml() -> Any:
-    """Return the ggml library that llama.cpp runs on, with the signatures that are used here."""
-    folder = Path(binding.load().__file__).parent / "lib"
-    endings = (".so", ".dylib", ".dll")
-    found = sorted(path for path in folder.glob("*ggml-base*") if path.suffix in endings)
-    if not found:
-        raise ModelLoadError(f"{folder}: there is no ggml-base library; install llama-cpp-python again")
-    ggml = ctypes.CDLL(str(found[0]))
-    pointer, size = ctypes.c_void_p, ctypes.c_size_t
-    signatures: dict[str, tuple[Any, list[Any]]] = {
-        "ggml_backend_buffer_is_host": (ctypes.c_bool, [pointer]),
-        "ggml_backend_tensor_get": (None, [pointer, pointer, size, size]),
-        "ggml_init": (pointer, [_InitParams]),
-        "ggml_free": (None, [pointer]),
-        "ggml_new_tensor_2d": (pointer, [pointer, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]),
-        "ggml_set_name": (pointer, [pointer, ctypes.c_char_p]),
-        "ggml_get_data": (pointer, [pointer]),
-        "ggml_mul_mat": (pointer, [pointer, pointer, pointer]),
-        "ggml_op_name": (ctypes.c_char_p, [ctypes.c_int]),
-    }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(ggml, name)
-        function.restype, function.argtypes = result, arguments
-    return ggml
+def _ggml() -> SimpleNamespace:
+    """Return the functions of the ggml library that llama.cpp runs on."""
+    return SimpleNamespace(**{name: ggml_function(name, *types) for name, types in _SIGNATURES.items()})
 
 
 @cache
@@ -190,8 +184,8 @@ def _mat_mul_op() -> int:
             wrong = "op"
         if wrong is not None:
             raise InferenceError(
-                f"the installed llama.cpp lays out its tensors otherwise ({wrong}), so an importance matrix cannot be "
-                "gathered; install the llama-cpp-python that aesedge asks for"
+                f"the installed llama.cpp lays out its tensors differently ({wrong}), so importance cannot be "
+                "measured; install the llama-cpp-python that aesedge asks for"
             )
         return op
     finally:

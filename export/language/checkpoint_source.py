@@ -1,4 +1,4 @@
-"""The language model of a checkpoint as a source for GGUF files: llama.cpp's names, key/values and order of rows."""
+"""Read a checkpoint's language model with llama.cpp's tensor names, key/values and row order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door to the installed ggml: rows of numbers to its types and back; knows no files, models or names of tensors.
+"""Quantize and dequantize rows with the installed ggml library.
 
 The library is the one that llama-cpp-python brings and that the runtime loads, so what is written here is what it will
 read. The calls release Python's lock: several threads may work on rows of their own.
@@ -7,22 +7,19 @@ read. The calls release Python's lock: several threads may work on rows of their
 from __future__ import annotations
 
 import ctypes
-import os
-import sys
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
 
 from aesedge.errors import ModelLoadError
+from aesedge.llm.gpu_offload import ggml_function
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_NAMES = {"win32": ("ggml-base.dll", "libggml-base.dll"), "darwin": ("libggml-base.dylib", "libggml-base.so")}
 _REINSTALL = "install it again with: pip install --force-reinstall llama-cpp-python"
 
 
@@ -89,54 +86,43 @@ def _number(ggml_type: str) -> int:
     return int(gguf.GGMLQuantizationType[ggml_type])
 
 
+_INT, _POINTER, _SIZE, _WIDE = ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "ggml_quantize_chunk": (_SIZE, _INT, _POINTER, _POINTER, _WIDE, _WIDE, _WIDE, _POINTER),
+    "ggml_validate_row_data": (ctypes.c_bool, _INT, _POINTER, _SIZE),
+    "ggml_type_name": (ctypes.c_char_p, _INT),
+    "ggml_type_size": (_SIZE, _INT),
+    "ggml_blck_size": (_WIDE, _INT),
+}
+"""ggml's functions: type of the result, types of the arguments."""
+
+
 @cache
-def _load() -> Any:
-    """Load ggml and declare its functions. The file is looked up without importing llama_cpp, which loads far more."""
-    path = _library()
+def _load() -> SimpleNamespace:
+    """Return ggml's functions by name.
+
+    Raises:
+        ModelLoadError: the installed ggml lacks one, or has other sizes than the package gguf.
+    """
     try:
-        lib = ctypes.CDLL(str(path))
-        quantize, validate, name = lib.ggml_quantize_chunk, lib.ggml_validate_row_data, lib.ggml_type_name
-        type_size, block_size = lib.ggml_type_size, lib.ggml_blck_size
-    except (OSError, AttributeError) as error:
-        raise ModelLoadError(f"{path}: cannot be used to quantize ({error}); {_REINSTALL}") from None
-    pointer, size, wide = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
-    quantize.argtypes, quantize.restype = [ctypes.c_int, pointer, pointer, wide, wide, wide, pointer], size
-    validate.argtypes, validate.restype = [ctypes.c_int, pointer, size], ctypes.c_bool
-    name.argtypes, name.restype = [ctypes.c_int], ctypes.c_char_p
-    type_size.argtypes, type_size.restype = [ctypes.c_int], size
-    block_size.argtypes, block_size.restype = [ctypes.c_int], wide
+        lib = SimpleNamespace(**{name: ggml_function(name, *types) for name, types in _SIGNATURES.items()})
+    except AttributeError as error:
+        raise ModelLoadError(f"the installed llama.cpp cannot quantize ({error} is missing); {_REINSTALL}") from None
     # Buffers are sized by gguf's table, so it must be this library's too.
     for ggml_type in ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q4_K", "Q3_K", "Q2_K", "IQ4_NL"):
         number = _number(ggml_type)
-        sizes = (block_size(number), type_size(number))
-        if name(number).decode().upper() != ggml_type or sizes != gguf.GGML_QUANT_SIZES[number]:
-            raise ModelLoadError(f"{path}: has another {ggml_type} than the package gguf; {_REINSTALL} gguf")
+        sizes = (lib.ggml_blck_size(number), lib.ggml_type_size(number))
+        if lib.ggml_type_name(number).decode().upper() != ggml_type or sizes != gguf.GGML_QUANT_SIZES[number]:
+            raise ModelLoadError(f"llama.cpp has another {ggml_type} than the package gguf; {_REINSTALL} gguf")
     return lib
-
-
-def _library() -> Path:
-    spec = find_spec("llama_cpp")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModelLoadError(f"llama-cpp-python is not installed; {_REINSTALL}")
-    folder = Path(next(iter(spec.submodule_search_locations))) / "lib"
-    names = _NAMES.get(sys.platform, ("libggml-base.so",))
-    found = next((folder / name for name in names if (folder / name).is_file()), None)
-    if found is None:
-        raise ModelLoadError(f"{folder}: there is no {' or '.join(names)} in it; {_REINSTALL}")
-    if sys.platform == "win32":
-        os.add_dll_directory(str(folder))
-    return found
 
 
 @cache
 def _dequantizer(ggml_type: str) -> Any:
-    lib = _load()
     rows = {"F16": "ggml_fp16_to_fp32_row", "BF16": "ggml_bf16_to_fp32_row"}
     # Functions are called by the type's own spelling: dequantize_row_q4_K.
-    symbol = rows.get(ggml_type) or f"dequantize_row_{lib.ggml_type_name(_number(ggml_type)).decode()}"
+    symbol = rows.get(ggml_type) or f"dequantize_row_{_load().ggml_type_name(_number(ggml_type)).decode()}"
     try:
-        function = getattr(lib, symbol)
+        return ggml_function(symbol, None, _POINTER, _POINTER, _WIDE)
     except AttributeError:
         raise ModelLoadError(f"the installed ggml cannot read {ggml_type} ({symbol} is missing)") from None
-    function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64], None
-    return function

@@ -1,4 +1,4 @@
-"""One GGUF file of a language model: which type each tensor has in it, its header, its bytes in order; no values.
+"""Write one GGUF file of a language model: tensor types, header, then the bytes in order.
 
 The header is written first, so what follows can be written piece by piece and nothing is kept in memory.
 """
@@ -16,10 +16,12 @@ import gguf
 import numpy as np
 from gguf.gguf_writer import WriterState
 
+from aesedge.bundle.gguf_types import GGUF_TYPES
 from aesedge.errors import BundleError
+from aesedge.system.byte_sizes import size_text
 
 from .ggml import row_bytes
-from .tensor_types import FILE_TYPES, Mix, fitting_type, is_quantized, wanted_type
+from .tensor_types import Mix, fitting_type, is_quantized, wanted_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +52,7 @@ def plan_layout(source: LanguageSource, file_type: str, *, weighted: bool) -> Gg
 
     Args:
         source: the model.
-        file_type: a key of ``FILE_TYPES``.
+        file_type: a key of ``GGUF_TYPES``.
         weighted: whether an importance matrix is used.
     """
     mix = _mix(source, weighted=weighted)
@@ -142,7 +144,7 @@ class GgufOutput:
             n_bytes = len(self._header) + self.layout.n_bytes
             raise BundleError(
                 f"{self.path}: cannot be written: {error.strerror or error}; the file needs {n_bytes} bytes "
-                f"({n_bytes / 1e9:.2f} GB), make room or give another folder"
+                f"({size_text(n_bytes)}), make room or give another folder"
             ) from error
 
 
@@ -152,7 +154,7 @@ def header(source: LanguageSource, layout: GgufLayout) -> bytes:
     for key, field in source.fields.items():
         if key != "general.architecture":  # the writer has it already
             writer.add_key_value(key, field.value, field.type, field.sub_type)
-    writer.add_file_type(FILE_TYPES[layout.file_type])
+    writer.add_file_type(GGUF_TYPES[layout.file_type].ftype)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     for name, shape in source.shapes.items():
         n_rows, n_in = as_matrix(shape)

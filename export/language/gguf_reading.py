@@ -1,4 +1,4 @@
-"""One GGUF file, read without llama.cpp: typed key/values, tensors as float32; knows the container, not any model."""
+"""Read a GGUF file without llama.cpp: typed key/values, tensors as float32."""
 
 from __future__ import annotations
 

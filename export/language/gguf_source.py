@@ -1,4 +1,4 @@
-"""A language model that lies in a GGUF file, as a source for other types; reads by ranges, needs no PyTorch."""
+"""Read a GGUF file's language model by rows, to make other quantization types from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importance matrices in llama.cpp's own file format, so that its tools and ours read each other's; runs no model.
+"""Read and write importance matrices in llama.cpp's file format.
 
 The format (tools/imatrix/imatrix.cpp): a GGUF file with ``general.type`` "imatrix"; for every weight NAME a tensor
 ``NAME.in_sum2`` with the sums of squares and a tensor ``NAME.counts`` with the number of rows.

@@ -1,4 +1,4 @@
-"""Importance of each input of a language model's matrices, measured on photos; knows prompts, writes no files.
+"""Measure on photos how important each input of a language model's matrices is.
 
 A quantizer that knows how large a column's inputs are rounds the weights of the large ones with more care. llama.cpp's
 own tool measures that on text. Here the model sees what it will see: photos through the vision tower, its own
@@ -40,7 +40,7 @@ _PARTS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ff
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the language model is watched on."""
+    """Photos and questions that importance is measured on."""
 
     photos: Sequence[tuple[str, Image.Image]]
     """Names and RGB images."""
@@ -94,10 +94,10 @@ def gather(
     with_output: bool = False,
     progress: Progress | None = None,
 ) -> Importance:
-    """Let a language model look at photos, and note what its matrices are multiplied with.
+    """Run a language model on photos and sum the squared inputs of its matrices.
 
-    Every photo is looked at once, with the rating questions, the critique question and the model's own greedy answer
-    to that behind it; the questions share the image's rows, which count once. Runs on the CPU; Ctrl-C stops it.
+    Every photo is prefilled once, followed by the rating questions, the critique question and the model's own greedy
+    critique; the questions share the image's rows, which count once. Runs on the CPU; Ctrl-C stops it.
 
     Args:
         llm: GGUF file, best in F16 or Q8_0. It is mapped into memory, not copied.

@@ -1,4 +1,4 @@
-"""The language model's files of one bundle, with an importance matrix where photos were given; reads no checkpoints."""
+"""Write the language model files of a bundle, with an importance matrix if photos were given."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from aesedge.bundle.gguf_types import PRECISE_TYPES
 from aesedge.system.byte_sizes import size_text
 
 from .imatrix_file import write_imatrix
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     Gather = Callable[[Path], Importance]
     """Watches a language file at work."""
 
-UNWEIGHTED = ("F32", "F16", "BF16", "Q8_0")
-"""Types that are the same with and without an importance matrix."""
+
 CALIBRATION_TYPE = "Q8_0"
 """What is watched where none of these was asked for: half the size of F16, and its inputs are F16's within noise."""
 IMATRIX_NAME = "importance.gguf"
@@ -71,14 +71,14 @@ def language_files(
         CheckpointError, BundleError: see :func:`.language_gguf.write_language`.
     """
     paths = {t: folder / f"llm-{t.lower()}.gguf" for t in types}
-    weighted = [t for t in types if t not in UNWEIGHTED]
+    weighted = [t for t in types if t not in PRECISE_TYPES]
     if gather is None or not weighted:
         otherwise = write_language(source, paths, n_threads=n_threads, progress=report_pass(report, "language model"))
         yield LanguageFiles(paths, otherwise)
         return
     plain = {t: folder / f"without-importance-{t.lower()}.gguf" for t in weighted}
     first = {t: plain.get(t, path) for t, path in paths.items()}
-    watched = next((t for t in UNWEIGHTED[1:] if t in paths), None)
+    watched = next((t for t in PRECISE_TYPES[1:] if t in paths), None)
     if watched is None:
         watched, first[CALIBRATION_TYPE] = CALIBRATION_TYPE, folder / "calibration.gguf"
     otherwise = write_language(source, first, n_threads=n_threads, progress=report_pass(report, "language model"))
@@ -125,8 +125,8 @@ def work_bytes(source: LanguageSource, types: Sequence[str], *, calibrated: bool
     sizes = language_bytes(source, types)
     if not calibrated:
         return sum(sizes.values())
-    weighted = sum(size for t, size in sizes.items() if t not in UNWEIGHTED)
-    is_extra = not any(t in UNWEIGHTED for t in types)
+    weighted = sum(size for t, size in sizes.items() if t not in PRECISE_TYPES)
+    is_extra = not any(t in PRECISE_TYPES for t in types)
     calibration = language_bytes(source, [CALIBRATION_TYPE])[CALIBRATION_TYPE] if is_extra else 0
     return sum(sizes.values()) + max(weighted, calibration)
 

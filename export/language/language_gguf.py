@@ -1,4 +1,4 @@
-"""The language model as GGUF files, in one pass from its source to all the asked types; knows no checkpoint layouts.
+"""Write a language model as GGUF files of several types in one pass over its source.
 
 Chunks of rows are read, quantized to every type by several threads, and written: memory stays small whatever the size
 of a tensor, and no file in half precision is needed in between. Every tensor gets the type and the bytes that
@@ -71,7 +71,7 @@ def write_language(
 
     Args:
         source: the model.
-        targets: file type (a key of ``FILE_TYPES``) to the file to write.
+        targets: file type (a key of ``GGUF_TYPES``) to the file to write.
         importance: llama.cpp's name of a matrix to float32 [n_in], how much each of its inputs matters.
         n_threads: threads that quantize.
         progress: called in this thread after every chunk.

@@ -1,4 +1,4 @@
-"""What ``aesedge quantize`` does; the options are declared where the other commands are."""
+"""Implement ``aesedge quantize``; its options are declared in aesedge/cli."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More quantization types for a bundle that is there, made of its most precise language file; needs no PyTorch.
+"""Add quantization types to a bundle from its most precise language model file.
 
 The bundle is valid at every moment: new files are written under other names, moved into place when they are whole, and
 the manifest, which is what makes them part of the bundle, is replaced last.
@@ -19,6 +19,7 @@ import psutil
 import aesedge
 from aesedge.bundle.bundle import Bundle, open_bundle
 from aesedge.bundle.checksums import sha256
+from aesedge.bundle.gguf_types import PRECISE_TYPES
 from aesedge.bundle.manifest import MANIFEST_NAME, NAME_PATTERN, BundleFile, Manifest, format_manifest, parse_manifest
 from aesedge.errors import AesedgeError, BundleError, UsageError
 from aesedge.system.machine import default_n_threads
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
 
     Measure = Callable[[tuple[str, Path], Mapping[str, Path]], Mapping[str, dict[str, Any]]]
 
-SOURCE_TYPES = ("F32", "F16", "BF16", "Q8_0")
-"""What other types may be made of, the most precise first."""
+
 _PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
 
 
@@ -146,13 +146,13 @@ def _checked_source(bundle: Bundle, asked: str | None) -> str:
         found = next((t for t in have if t.lower() == asked.strip().lower()), None)
         if found is None:
             raise UsageError(f"bundle {bundle.name!r} has no type {asked!r} to begin from; it has: {listed}")
-        if found.upper() not in SOURCE_TYPES:
+        if found.upper() not in PRECISE_TYPES:
             raise UsageError(
                 f"{found.lower()} is too coarse to begin from: its errors would add to the new type's; "
-                f"begin from {', '.join(t.lower() for t in SOURCE_TYPES)}"
+                f"begin from {', '.join(t.lower() for t in PRECISE_TYPES)}"
             )
         return found
-    for precise in SOURCE_TYPES:
+    for precise in PRECISE_TYPES:
         file = bundle.manifest.file("llm", precise)
         if file is not None:
             return file.type

@@ -1,4 +1,4 @@
-"""Which type each tensor gets in each type of file, as llama.cpp decides for Llama models; knows names, no values.
+"""Choose the type of each tensor in each type of file, as llama.cpp does for Llama models.
 
 A file type such as Q4_K_M is a mix: most matrices get one tensor type, those that suffer most a larger one. The rules
 are llama.cpp's (``llama-quant.cpp`` at 0c1e57098); the tests hold them against its quantizer.
@@ -12,31 +12,11 @@ from dataclasses import dataclass
 
 import gguf
 
+from aesedge.bundle.gguf_types import FLOAT_TYPES, GGUF_TYPES
 from aesedge.errors import UsageError
 
-_MOST = {
-    "F32": "F32",
-    "F16": "F16",
-    "BF16": "BF16",
-    "Q8_0": "Q8_0",
-    "Q6_K": "Q6_K",
-    "Q5_K_M": "Q5_K",
-    "Q5_K_S": "Q5_K",
-    "Q5_0": "Q5_0",
-    "Q4_K_M": "Q4_K",
-    "Q4_K_S": "Q4_K",
-    "Q4_0": "Q4_0",
-    "Q3_K_M": "Q3_K",
-    "IQ4_NL": "IQ4_NL",
-    "Q2_K": "Q2_K",
-}
-"""File type to the tensor type that most of its matrices get."""
-
-FLOAT_TYPES = ("F32", "F16", "BF16")
-GGUF_TYPES = tuple(name for name in _MOST if name != "F32")
+ASKED_TYPES = tuple(name for name in GGUF_TYPES if name != "F32")
 """What users may ask for, the most precise first; F32 is written for comparisons only."""
-FILE_TYPES = {"F32": 0} | {name: int(gguf.LlamaFileType[f"MOSTLY_{name}"]) for name in GGUF_TYPES}
-"""File type to the number that stands in the file as ``general.file_type``."""
 
 _SMALLER_BLOCKS = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 """What a type of blocks of 256 gives way to where a row is not a multiple of 256."""
@@ -122,8 +102,8 @@ def parse_type(text: str) -> str:
         UsageError: export cannot make it.
     """
     name = text.strip().upper()
-    if name not in GGUF_TYPES:
-        raise UsageError(f"unknown quantization type {text!r}; there are {', '.join(GGUF_TYPES)}")
+    if name not in ASKED_TYPES:
+        raise UsageError(f"unknown quantization type {text!r}; there are {', '.join(ASKED_TYPES)}")
     return name
 
 
@@ -136,12 +116,12 @@ def wanted_type(file_type: str, name: str, n_in: int, mix: Mix) -> str:
     """Return the tensor type of a matrix before it is known whether its rows fit.
 
     Args:
-        file_type: one of ``FILE_TYPES``.
+        file_type: one of ``GGUF_TYPES``.
         name: llama.cpp's name of the tensor, e.g. ``blk.0.attn_q.weight``.
         n_in: values in a row.
         mix: what else decides.
     """
-    most = _MOST[file_type]
+    most = GGUF_TYPES[file_type].tensor_type
     if file_type in FLOAT_TYPES:
         return most
     if name == "output.weight" or (name == "token_embd.weight" and mix.tied):

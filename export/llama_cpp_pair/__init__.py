@@ -1,1 +1,1 @@
-"""Makes a bundle of a llama.cpp pair, GGUF and mmproj, without PyTorch."""
+"""Import a llama.cpp pair (GGUF and mmproj) as a bundle, without PyTorch."""

@@ -1,4 +1,4 @@
-"""A large file put into another place: shared where the file system can, else copied; knows bytes, not contents."""
+"""Copy a large file, sharing its blocks where the file system can."""
 
 from __future__ import annotations
 

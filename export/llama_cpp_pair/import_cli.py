@@ -1,4 +1,4 @@
-"""What ``aesedge import`` does; its options are declared in ``aesedge.cli.import_pair``."""
+"""Implement ``aesedge import``; its options are declared in aesedge/cli."""
 
 from __future__ import annotations
 

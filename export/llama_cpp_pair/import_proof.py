@@ -1,4 +1,4 @@
-"""The proof of imported vision graphs: against libmtmd on the user's own mmproj; knows rows, not language models."""
+"""Compare imported vision graphs with libmtmd on the user's own mmproj file."""
 
 from __future__ import annotations
 

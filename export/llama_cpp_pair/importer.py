@@ -1,4 +1,4 @@
-"""From a llama.cpp pair to a bundle: the order of the steps; each step's work is in the module that it calls."""
+"""Import a llama.cpp pair as a bundle, step by step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A LLaVA-1.5 mmproj file: its shape, its preprocessing, its tensors under canonical names; runs nothing.
+"""Read a LLaVA-1.5 mmproj file: shape, preprocessing, tensors by canonical name.
 
 Two readings of one file are offered, because they differ. ``trained`` is what the projector was trained behind, and
 what PyTorch computes. ``llama.cpp`` is what the libmtmd of llama-cpp-python 0.3.36 computes (tools/mtmd/clip.cpp and
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from aesedge.errors import CheckpointError
-from aesedge.image.image_spec import ImageSpec
+from aesedge.image.image_spec import ImageSpec, llava_spec
 
 from ..vision.vision_builder import VisionShape
 
@@ -200,14 +200,11 @@ def _image_spec(file: GgufFile, size: int) -> ImageSpec:
         if len(values) != 3 or not all(isinstance(v, float) and 0 <= v < 1 for v in values):
             raise CheckpointError(f"{file.path}: the key 'clip.vision.{key}' is {values}; {_AGAIN}")
         # The file holds float32: not more digits than it has.
-        r, g, b = (float(str(np.float32(v))) for v in values)
-        triples.append((r, g, b))
+        triples.append([float(str(np.float32(v))) for v in values])
     mean, std = triples
     if min(std) <= 0:
-        raise CheckpointError(f"{file.path}: the key 'clip.vision.image_std' is {list(std)}; {_AGAIN}")
-    return ImageSpec(
-        size=size, mean=mean, std=std, pad_color=(int(mean[0] * 255), int(mean[1] * 255), int(mean[2] * 255))
-    )
+        raise CheckpointError(f"{file.path}: the key 'clip.vision.image_std' is {std}; {_AGAIN}")
+    return llava_spec(size, mean, std)
 
 
 def _check_tensors(file: GgufFile, shape: VisionShape) -> None:

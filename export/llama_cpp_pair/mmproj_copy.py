@@ -1,4 +1,4 @@
-"""A copy of an mmproj file that makes llama.cpp compute what the model was trained with, all but one row of it.
+"""Write a copy of an mmproj file with which llama.cpp computes what the model was trained with, but for one row.
 
 llama.cpp's two deviations (see :mod:`.mmproj`) can be undone from within the file: a feature layer is named, and the
 positions are turned round by one, so that each patch finds its own behind the class token that stands last. What

@@ -1,4 +1,4 @@
-"""Run llama.cpp by itself, from a picture to the next token (libmtmd), to compare with.
+"""Run llama.cpp's own image path (libmtmd) in a process, from a picture to the next token, to compare with.
 
 It runs in a process of its own: it aborts on what it does not expect, prints as it likes, and cannot be interrupted.
 The process stays, so that both sides of a comparison can take turns.
@@ -31,7 +31,7 @@ N_CTX = 2048
 
 
 class Prompted(NamedTuple):
-    """What a prompt with an image took, in seconds, and what came of it."""
+    """Seconds that a prompt with an image took, and the next token."""
 
     decode_image_s: float
     """Reading, decoding, resizing and normalising the file."""
@@ -49,7 +49,7 @@ class Prompted(NamedTuple):
 
 
 class Generated(NamedTuple):
-    """What writing on took."""
+    """Seconds that generation took, and the tokens."""
 
     decode_s: float
     tokens: list[int]
@@ -151,7 +151,7 @@ class MtmdProcess(Closing):
             return rows
 
     def prompt(self, photo: Path, text: str) -> Prompted:
-        """Forget everything, and read a prompt with a photo.
+        """Clear the KV cache and prefill a prompt with a photo.
 
         Args:
             photo: a file that libmtmd reads (JPEG, PNG, BMP).
@@ -160,7 +160,7 @@ class MtmdProcess(Closing):
         return Prompted(**self._ask("prompt", photo=str(photo), text=text))
 
     def generate(self, n_tokens: int) -> Generated:
-        """Write on after the prompt: so many of the likeliest tokens, whatever they are."""
+        """Generate ``n_tokens`` greedily after the prompt, end tokens included."""
         return Generated(**self._ask("generate", n_tokens=n_tokens))
 
     def llama_bench(self, n_prompt: int, n_generate: int, n_depth: int = 0) -> Rates:

@@ -1,6 +1,6 @@
-"""The process behind ``mtmd_process``: calls of libmtmd and llama.cpp, one JSON object a line in and out.
+"""Serve ``mtmd_process``: calls of libmtmd and llama.cpp, one JSON object per line in and out.
 
-What nobody asks otherwise is at llama.cpp's defaults: this is what others run.
+Whatever is not asked for is at llama.cpp's defaults: this is what its users run.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class _Worker:
         return time.perf_counter() - before
 
     def generate(self, *, n_tokens: int) -> dict[str, Any]:
-        """Append the likeliest token, again and again."""
+        """Generate greedily."""
         tokens: list[int] = []
         started = time.perf_counter()
         for _ in range(n_tokens):
@@ -166,7 +166,7 @@ class _Worker:
         return {"decode_s": time.perf_counter() - started, "tokens": tokens}
 
     def llama_bench(self, *, n_prompt: int, n_generate: int, n_depth: int) -> dict[str, Any]:
-        """Prefill random tokens into an empty cache, and decode random tokens behind so many positions."""
+        """Time prefill of random tokens into an empty cache, and decode behind ``n_depth`` positions."""
         took = {"prompt_s": 0.0, "generate_s": 0.0}
         if n_prompt:
             self._hold(0)
@@ -177,7 +177,7 @@ class _Worker:
         return took
 
     def _hold(self, n_positions: int) -> None:
-        """Let the cache hold so many positions."""
+        """Fill or truncate the cache to ``n_positions``."""
         lib = self._llama
         memory = lib.llama_get_memory(self._context)
         n_held = lib.llama_memory_seq_pos_max(memory, 0) + 1

@@ -1,4 +1,4 @@
-"""Which of some GGUF files is the eye and which the words, and whether they belong together; reads headers only."""
+"""Tell mmproj and language model files apart by their headers, and check that they belong together."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def read_pair(paths: Sequence[Path]) -> GgufPair:
 def _check_numbers(mmprojs: Sequence[GgufFile], llms: Sequence[GgufFile]) -> None:
     if not mmprojs:
         raise UsageError(
-            f"{llms[0].path if llms else 'import'}: no mmproj file was given, so the model has no eyes; give the file "
+            f"{llms[0].path if llms else 'import'}: no mmproj file was given, so the model cannot see; give the file "
             "that llama.cpp takes as --mmproj too"
         )
     if len(mmprojs) > 1:

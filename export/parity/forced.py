@@ -1,8 +1,8 @@
-"""What the proof asks and how scores are read from the answers; knows token ids and logits, runs no model.
+"""Define the questions of the parity proof and read scores from the answers' logits.
 
-Teacher forcing: the bundle's most precise language file writes a continuation, and everybody else is asked, in one
-pass, what they would have said at each of its positions. Up to the first difference that is what they write by
-themselves; behind it their distributions are still comparable.
+Teacher forcing: the bundle's most precise language file generates a continuation, and every other model computes, in
+one pass, its logits at each position of it. Up to the first difference that is what it would generate by itself; after
+it the distributions are still comparable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A GGUF file as users run it, answering for the proof: greedily, and about given sequences; compares nothing."""
+"""Run a GGUF file for the parity proof: greedily, and over given sequences."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class GgufRuntime(Closing):
         return found
 
     def _see(self, before: list[int], rows: FloatArray, n_more: int, n_questions: int) -> Context:
-        """Return a context that holds the image, with room for so many more positions and questions."""
+        """Return a context that holds the image, with room for ``n_more`` positions and ``n_questions`` sequences."""
         n_ctx = len(before) + len(rows) + n_more
         context = self._context
         if context is None or context.n_ctx < n_ctx or context.n_seq_max < 1 + n_questions:

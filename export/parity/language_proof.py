@@ -1,4 +1,4 @@
-"""Language files against a reference, on given photos: distributions, likeliest tokens, scores; needs no PyTorch."""
+"""Compare language model files with a reference on photos: distributions, top-1 tokens, scores."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aesedge.bundle.gguf_types import FLOAT_TYPES
 from aesedge.errors import ParityError
 
 from .gguf_runtime import GgufRuntime
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .forced import ForcedSequence, Prompts
     from .stages import FloatArray
 
-_PRECISE = ("F32", "F16", "BF16")
+
 N_ANSWERS = 2  # the rating and the critique
 
 
@@ -74,7 +75,7 @@ def most_precise(files: Mapping[str, Path]) -> str:
     """Return the type of the most precise of some language files: by kind, and below half precision by size."""
 
     def rank(gguf_type: str) -> tuple[int, int]:
-        kind = len(_PRECISE) - _PRECISE.index(gguf_type) if gguf_type in _PRECISE else 0
+        kind = len(FLOAT_TYPES) - FLOAT_TYPES.index(gguf_type) if gguf_type in FLOAT_TYPES else 0
         return kind, files[gguf_type].stat().st_size
 
     return max(files, key=rank)

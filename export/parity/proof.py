@@ -1,4 +1,4 @@
-"""The proof of a bundle, stage by stage: against PyTorch, or against its own most precise file where there is none.
+"""Prove a bundle stage by stage against PyTorch.
 
 Every stage runs the parts that users run (:mod:`aesedge.image`, :mod:`aesedge.vision.tower`, :mod:`aesedge.llm`).
 Language files are asked with the reference's own image embeddings, so that each stage shows one part's error; the
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .forced import Prompts
     from .language_proof import FileComparison
     from .proof_inputs import BundleFiles, Inputs, OnProgress
-    from .reference import Reference, ReferenceMode
+    from .reference import Reference
     from .stages import FloatArray
 
 PYTORCH = "PyTorch"
@@ -46,7 +46,7 @@ def prove(
     files: BundleFiles,
     inputs: Inputs,
     *,
-    reference: ReferenceMode | Callable[[], Reference] = "auto",
+    open_reference: Callable[[], Reference] | None = None,
     vision_limits: Mapping[str, Mapping[str, float]] | None = None,
     n_threads: int,
     progress: OnProgress | None = None,
@@ -57,7 +57,7 @@ def prove(
         checkpoint: what was exported.
         files: what it became.
         inputs: photos, and the questions of the manifest.
-        reference: how PyTorch holds the model, see :func:`.reference.open_reference`; or what opens another model.
+        open_reference: opens another model than the checkpoint's in PyTorch.
         vision_limits: stricter limits of some vision precisions.
         n_threads: CPU threads.
         progress: called with the name of a step and the share of it that is done.
@@ -69,12 +69,11 @@ def prove(
         ParityError: a stage is beyond its limit. Of language files only the most precise one has limits, and only where
             it is F32, F16, BF16 or Q8_0; the others have a verdict.
     """
-    from .reference import open_reference  # loads PyTorch
+    from .reference import Reference  # loads PyTorch
 
     report = progress or silent
     base = most_precise(files.llm)
-    opened = reference() if callable(reference) else open_reference(checkpoint, reference, n_threads=n_threads)
-    with opened as torch_model:
+    with open_reference() if open_reference else Reference(checkpoint, n_threads) as torch_model:
         pixels, pixels_stage = _pixels(inputs, torch_model.pixels)
         images = torch_model.encode_images(pixels, part_of(report, "parity: PyTorch, images"))
         towers = encode_files(files.vision, pixels, n_threads, report)

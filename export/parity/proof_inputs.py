@@ -1,4 +1,4 @@
-"""What a proof is given: photos, the questions of the manifest, the files of one bundle; measures nothing."""
+"""Collect what a parity proof needs: photos, the manifest's questions, the files of one bundle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OnProgress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a bundle is proven on."""
+    """Photos, preprocessing and questions that a bundle is proven on."""
 
     photos: Sequence[tuple[str, Image.Image]]
     """Name and RGB image, one at least."""
@@ -39,7 +39,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class BundleFiles:
-    """What is proven: the parts of one bundle."""
+    """The files of one bundle that are proven."""
 
     llm: Mapping[str, Path]
     """Quantization type to GGUF file."""
@@ -50,11 +50,11 @@ class BundleFiles:
 
 
 def silent(_step: str, _share: float) -> None:
-    """Report to nobody."""
+    """Show nothing."""
 
 
 def part_of(report: OnProgress, step: str) -> Callable[[float], None]:
-    """Return what reports the share of one step, and report that it begins."""
+    """Report that a step begins, and return a callback for its share."""
     report(step, 0.0)
     return lambda share: report(step, share)
 

@@ -1,4 +1,4 @@
-"""LLaVA's pixels as its authors make them: transformers' CLIP processor on a padded square; uses no code of aesedge."""
+"""Preprocess photos as LLaVA's authors do: transformers' CLIP processor on a padded square, no code of aesedge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle's files against its own most precise ones, where no checkpoint is at hand; never loads PyTorch."""
+"""Compare a bundle's files with its own most precise ones, where there is no checkpoint."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def expect(
     Args:
         base: its type and the file.
         images: image embeddings, float32 [n_image_tokens, n_embd] of each photo.
-        inputs: the questions of the manifest; its photos are not looked at.
+        inputs: the questions of the manifest; its photos are not used.
         n_threads: CPU threads.
         progress: called with the name of a step and the share of it that is done.
     """

@@ -1,4 +1,4 @@
-"""What the proof compares and what it allows: figures of two answers, limits beside each stage; runs no model."""
+"""Define the stages of the parity proof: figures of two answers, and their limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many CPU threads PyTorch takes, of the whole process, while something of it is open; knows no model."""
+"""Set PyTorch's number of CPU threads while a model is open."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class OnTorchThreads:
-    """What is open on so many CPU threads and gives the process its earlier number back when it is closed."""
+    """Set PyTorch's number of CPU threads, and restore the previous number on close."""
 
     def __init__(self, n_threads: int) -> None:
         self._n_threads_before = torch.get_num_threads()
         torch.set_num_threads(n_threads)
 
     def close(self) -> None:
-        """Give the process its threads back."""
+        """Restore the previous number of threads."""
         torch.set_num_threads(self._n_threads_before)
 
     def __enter__(self) -> Self:

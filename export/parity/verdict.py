@@ -1,10 +1,10 @@
-"""What a language file is good for, in one phrase, from how far it is from its reference; knows figures, not models.
+"""Grade a language model file in one phrase by its distance from the reference.
 
 Mean KL divergence, in nats: llama.cpp publishes, for Llama-2-7B (the base of LLaVA-1.5) on Wikitext-2 against F16
 (tools/perplexity/README.md), 0.0004 for Q8_0, 0.0021 for Q6_K, 0.0127 for Q4_K_M and 0.109 for Q2_K. Scaled by its
 table for Llama-3-8B, which lists every type, Q5_K_M lies near 0.004, Q4_0 near 0.029 and Q3_K_M near 0.041. The limits
 stand in the gaps: Q6_K and larger answer as the original, the 4-bit and 5-bit types are the ones people settle on,
-below them the loss shows, and what is worse than 2 bits nobody has a use for. A layout that was read wrongly gives 0.1
+below them the loss shows, and anything worse than 2 bits is of no use. A layout that was read wrongly gives 0.1
 and more, whatever the type.
 
 Score drift, in points of 0..10: scores are shown with one decimal, so 0.05 does not show; 0.3 reorders only photos that

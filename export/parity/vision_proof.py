@@ -1,4 +1,4 @@
-"""Vision graphs against a reference: their image embeddings, and what the difference does to the score; no PyTorch."""
+"""Compare vision graphs with a reference: image embeddings, and the effect of the difference on scores."""
 
 from __future__ import annotations
 

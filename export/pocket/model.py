@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import transformers
 from aesedge_export.checkpoint.vocabulary import open_tokenizer, read_vocabulary
-from aesedge_export.parity.reference import Reference
 from aesedge_export.parity.torch_threads import OnTorchThreads
 from safetensors.torch import load_file, save_file
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from aesedge_export.parity.forced import ForcedSequence
     from aesedge_export.parity.stages import FloatArray
     from PIL import Image
 
@@ -91,7 +91,7 @@ class PocketCheckpoint:
         return self.tensor(name).dtype
 
 
-class PocketReference(Reference):
+class PocketReference(OnTorchThreads):
     """Pocket in PyTorch: the same tower, transformers' Llama."""
 
     def __init__(self, tower: Tower, mouth: Mouth, n_threads: int) -> None:
@@ -99,7 +99,7 @@ class PocketReference(Reference):
         self.description = (
             f"PyTorch {torch.__version__}, transformers {transformers.__version__} LlamaForCausalLM, float32"
         )
-        OnTorchThreads.__init__(self, n_threads)
+        super().__init__(n_threads)
 
     def pixels(self, image: Image.Image) -> FloatArray:
         """Return the tower's input, by its own steps."""
@@ -114,3 +114,20 @@ class PocketReference(Reference):
         if progress is not None:
             progress(1.0)
         return [np.repeat(row.numpy(), N_IMAGE_TOKENS, 0) for row in rows]
+
+    @torch.inference_mode()
+    def logits(
+        self, sequences: Sequence[ForcedSequence], progress: Callable[[float], None] | None = None
+    ) -> list[FloatArray]:
+        """Implement :class:`aesedge_export.parity.forced.LogitSource`."""
+        embed = self._model.get_input_embeddings()
+        found: list[FloatArray] = []
+        for i, sequence in enumerate(sequences):
+            text = torch.tensor(sequence.after + sequence.continuation)
+            parts = [embed(torch.tensor(sequence.before)), torch.from_numpy(sequence.rows), embed(text)]
+            n_last = 1 + len(sequence.continuation)
+            out = self._model(inputs_embeds=torch.cat(parts)[None], logits_to_keep=n_last)
+            found.append(np.array(out.logits[0].numpy(), np.float32))
+            if progress is not None:
+                progress((i + 1) / len(sequences))
+        return found

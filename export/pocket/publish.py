@@ -84,7 +84,7 @@ def publish(
         with language_files(language, types, folder, n_threads=n_threads, report=silent) as llm:
             fidelity = prove(
                 cast("Any", source), BundleFiles(llm=llm.llm, vision=vision), Inputs(photos, image, prompt, rating),
-                reference=partial(PocketReference, tower, mouth, n_threads), vision_limits=INT8_LIMITS,
+                open_reference=partial(PocketReference, tower, mouth, n_threads), vision_limits=INT8_LIMITS,
                 n_threads=n_threads,
             )  # fmt: skip
         files: list[tuple[Role, str, Path]] = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import torch
-from aesedge_export.vision.vision_precision import write_int8_convolutions
+from aesedge_export.vision.vision_calibration import write_int8_convolutions
 from onnx import TensorProto, helper, numpy_helper
 
 from aesedge.image import preprocess

@@ -1,4 +1,4 @@
-"""Bundles of an exact shape and precision with random weights, for benchmarks; knows no checkpoints, needs no PyTorch.
+"""Make bundles of an exact shape and precision with random weights, for benchmarks, without PyTorch.
 
 Importing this package loads nothing heavy: :func:`write_shape` is looked up when it is first asked for.
 """

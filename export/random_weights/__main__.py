@@ -1,8 +1,8 @@
-"""The command that makes a bundle of random weights; knows options, not how anything is made.
+"""Make a bundle of random weights from the command line.
 
     python -m aesedge_export.random_weights OUT --shape llava-1.5-7b --gguf q4_k_m --vision int8,fp32 [--mmproj]
 
-A shape of one's own is given as ``name:n_embd=2048,n_ff=5632,n_head=32,n_layer=22,tower.n_layers=11``; what is not
+A custom shape is given as ``name:n_embd=2048,n_ff=5632,n_head=32,n_layer=22,tower.n_layers=11``; what is not
 stated is as in LLaVA-1.5 7B.
 """
 

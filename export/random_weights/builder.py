@@ -1,4 +1,4 @@
-"""From a shape to a bundle of random weights: the order of the steps; each step's work is in the module it calls."""
+"""Make a bundle of random weights from a shape, step by step."""
 
 from __future__ import annotations
 

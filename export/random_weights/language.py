@@ -1,4 +1,4 @@
-"""A Llama with random weights as GGUF files of any type, written as fast as the disk takes them; knows no vision.
+"""Write a Llama with random weights as GGUF files of any type, as fast as the disk takes them.
 
 Of each matrix a few rows are drawn and quantized; the file's rows are made of them. The layers' matrices repeat them.
 Token embeddings and head are put together from parts of them, a row of each token's own: the head's row for the token
@@ -113,7 +113,7 @@ class RandomLanguage:
         n_drawn = self._n_drawn(name)
         if name == _HEAD:
             wanted = self._before[wanted]
-        turn, place = np.divmod(wanted, n_drawn)  # in each turn through the drawn rows the parts are shifted otherwise
+        turn, place = np.divmod(wanted, n_drawn)  # each pass through the drawn rows shifts the parts by another amount
         found: npt.NDArray[np.int64] = (place[:, None] + turn[:, None] * np.arange(self._n_parts(name))) % n_drawn
         return found
 
@@ -125,7 +125,7 @@ def write_random(
 
     Args:
         source: the model.
-        file_type: a key of ``FILE_TYPES``.
+        file_type: a key of ``GGUF_TYPES``.
         path: the file.
         progress: called after every chunk.
 

@@ -1,4 +1,4 @@
-"""A random tower and projector as the mmproj file that llama.cpp takes beside a language model; knows GGUF, no ONNX.
+"""Write a random tower and projector as the mmproj file that llama.cpp takes.
 
 The tensors are called as llama.cpp's present converter calls them. The file names the layer whose output is read:
 without that llama.cpp runs one layer less than is stored, and a comparison of speed would not be fair.

@@ -1,4 +1,4 @@
-"""Small language models as wide as a large one, to time what a type costs a layer; knows files, times nothing.
+"""Write small language models as wide as a large one, to time what a quantization type costs per layer.
 
 Few layers, and still more weights than a processor's cache holds, or decoding would not read memory. Of the types that
 are mixtures (Q4_K_M) llama.cpp's quantizer gives half of the layers more bits in a model of 2, 4, 8 or 16 layers, as in

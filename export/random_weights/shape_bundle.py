@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aesedge.bundle.gguf_types import COMMON_TYPES
 from aesedge.config.memory import fit
 from aesedge.errors import MemoryFitError, UsageError
 from aesedge.system.byte_sizes import size_text
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from aesedge.bundle.bundle import Bundle
 
 DEFAULT_GGUF, DEFAULT_VISION = "q4_k_m", "int8"
-_SMALLER = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k")
-"""What is proposed where a type does not fit, the largest first."""
 
 
 def bundle_of_shape(
@@ -105,5 +104,5 @@ def _first_that_fits(
     kind: str, parts_of: Callable[[str], Mapping[str, int]], lacks: Callable[[Mapping[str, int]], bool]
 ) -> str:
     """Return the largest common type that fits, or an empty text."""
-    candidates: Sequence[str] = [t for t in _SMALLER if t != kind.lower()]
+    candidates: Sequence[str] = [t for t in COMMON_TYPES if t != kind.lower()]
     return next((t for t in candidates if not lacks(parts_of(t.upper()))), "")

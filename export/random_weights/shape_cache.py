@@ -1,4 +1,4 @@
-"""Bundles of shapes that stay in a folder for the next time; knows names and what may be taken, not how one is made."""
+"""Cache bundles of random weights in a folder."""
 
 from __future__ import annotations
 

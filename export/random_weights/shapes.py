@@ -1,4 +1,4 @@
-"""The shape of a LLaVA-1.5 as numbers, by name or from a text; knows sizes, not what is made of them."""
+"""Define the shape of a LLaVA-1.5 as numbers, by name or parsed from text."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SHAPES = {
 
 
 def parse_shape(text: str) -> ModelShape:
-    """Return a shape by name, or one of one's own: ``name:n_embd=2048,n_layer=22,tower.n_layers=11``.
+    """Return a shape by name, or a custom one: ``name:n_embd=2048,n_layer=22,tower.n_layers=11``.
 
     What is not stated is as in LLaVA-1.5 7B; ``n_head_kv`` is ``n_head`` then.
 

@@ -1,4 +1,4 @@
-"""What a bundle of a shape takes, on the disk and in memory, before anything of it is made; knows sizes, no machine.
+"""Estimate the disk space and memory that a bundle of a shape takes before it is made.
 
 A bundle that is there is estimated by :mod:`aesedge.config.memory` from its files; this is for shapes that have none.
 """

@@ -1,4 +1,4 @@
-"""A CLIP tower and a projector with random weights: their shape, their tensors, their preprocessing; writes nothing."""
+"""Draw the tensors of a CLIP tower and projector with random weights."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from zlib import crc32
 
 import numpy as np
 
-from aesedge.image.image_spec import ImageSpec
+from aesedge.image.image_spec import llava_spec
 
 from ..vision.vision_builder import VisionShape
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from aesedge.image.image_spec import ImageSpec
+
     from .shapes import ModelShape
 
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
 _SPREAD = 0.1  # of gains and biases
 
 
@@ -51,8 +53,7 @@ class RandomTower:
     @property
     def image(self) -> ImageSpec:
         """LLaVA-1.5's preprocessing, for this tower's image."""
-        r, g, b = (int(channel * 255) for channel in _MEAN)
-        return ImageSpec(size=self.shape.image_size, mean=_MEAN, std=_STD, pad_color=(r, g, b))
+        return llava_spec(self.shape.image_size)
 
     def tensor(self, canonical: str) -> npt.NDArray[np.float32]:
         """Return a tensor by its canonical name, float32: gains near 1, matrices that keep the scale of their input."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from aesedge.bundle.gguf_tensors import read_weights
+from aesedge.bundle.gguf_types import COMMON_TYPES
 from aesedge.config.planning import repacking_pays
 from aesedge.errors import BundleError
 from aesedge.llm import Context, LanguageModel
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
     """Writes a small model of a type; returns the bytes that decoding a token reads in the large one of that type."""
     Submit = Callable[[Callable[[], int]], Future[int]]
 
-TYPES = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q3_k_m", "q2_k")
-"""What is tried where nobody says otherwise, the most precise first."""
+
 _N_TURNS, _N_DECODED = 3, 16
 _NO_TIME = "there was no time for it"
 _SECONDS = 45.0
@@ -181,7 +181,7 @@ def predict_types(measured: Measured, costs: Iterable[TypeCost]) -> list[Predict
 def measure_types(
     maker: ProbeMaker,
     *,
-    types: Sequence[str] = TYPES,
+    types: Sequence[str] = COMMON_TYPES,
     seconds: float,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> TypeCosts:

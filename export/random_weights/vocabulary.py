@@ -1,4 +1,4 @@
-"""A vocabulary of an exact size for llama.cpp's SentencePiece tokenizer, made in code; knows text, not models.
+"""Make a vocabulary of an exact size for llama.cpp's SentencePiece tokenizer.
 
 llama.cpp merges the neighbours whose joint piece has the highest score. A piece is reached through its beginnings, so
 all of them are pieces too. Beginnings of words outrank what words go on with: a word is first the longest beginning

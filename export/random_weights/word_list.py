@@ -1,4 +1,4 @@
-"""English for a vocabulary: how Llama's own splits the words of our questions, common words, endings; lists alone."""
+"""List English words for a vocabulary: Llama's own splits of our questions, common words, endings."""
 
 from __future__ import annotations
 

@@ -1,11 +1,15 @@
-"""ONNX files whose large weights stay on disk: read as views of the file, written one at a time; knows no operators.
+"""Read ONNX files with large weights as views of the file, and write them one weight in memory at a time.
 
-onnx's own reader and writer hold all weights twice, 2.5 GB for a ViT-L in float32.
+onnx's own reader and writer hold all weights twice, 2.5 GB for a ViT-L in float32. Here the lengths, which protobuf
+writes first, follow from the shapes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +19,8 @@ from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from aesedge.errors import ModelLoadError
 
-from .onnx_writing import field_start
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     Array = npt.NDArray[Any]
@@ -112,31 +114,63 @@ def _varint(data: np.memmap[Any, Any], at: int) -> tuple[int, int]:
             return value, at
 
 
-def write_model(path: Path, model: onnx.ModelProto, weights: Mapping[str, Array]) -> None:
+class LazyWeight(NamedTuple):
+    """A tensor of a graph that is computed when it is written."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    values: Callable[[], Array]
+    """Returns the values, of this dtype and shape."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of its values."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    def header(self) -> bytes:
+        """Return the bytes of its field in the graph that come before its values."""
+        kind = helper.np_dtype_to_tensor_dtype(self.dtype)
+        tensor = TensorProto(name=self.name, data_type=kind, dims=self.shape)
+        inner = tensor.SerializeToString() + _field_start(_RAW_DATA, self.n_bytes)
+        return _field_start(_INITIALIZER, len(inner) + self.n_bytes) + inner
+
+
+def write_model(path: Path, model: onnx.ModelProto, weights: Mapping[str, Array] | Sequence[LazyWeight]) -> None:
     """Write a model and its weights.
 
     Args:
         path: the file.
-        model: everything but the weights; changed.
-        weights: by name; one at a time is in memory.
+        model: everything but the weights.
+        weights: arrays by name, or tensors that are computed one at a time.
     """
-    heads = []
-    for name, values in weights.items():
-        tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(values.dtype), dims=values.shape)
-        inner = tensor.SerializeToString() + field_start(TensorProto, "raw_data", values.nbytes)
-        heads.append(field_start(GraphProto, "initializer", len(inner) + values.nbytes) + inner)
+    if isinstance(weights, Mapping):
+        weights = [LazyWeight(name, a.dtype, a.shape, partial(np.asarray, a)) for name, a in weights.items()]
+    headers = [weight.header() for weight in weights]
     graph = model.graph.SerializeToString()
-    n_bytes = len(graph) + sum(map(len, heads)) + sum(values.nbytes for values in weights.values())
-    model.ClearField("graph")
+    n_bytes = len(graph) + sum(len(h) + w.n_bytes for h, w in zip(headers, weights, strict=True))
+    shell = ModelProto()
+    shell.CopyFrom(model)
+    shell.ClearField("graph")
     with path.open("wb") as file:
-        file.write(model.SerializeToString() + field_start(ModelProto, "graph", n_bytes) + graph)
-        for head, values in zip(heads, weights.values(), strict=True):
-            file.write(head)
-            file.write(np.ascontiguousarray(values).tobytes())
+        file.write(shell.SerializeToString() + _field_start(_GRAPH, n_bytes) + graph)
+        for header, weight in zip(headers, weights, strict=True):
+            file.write(header)
+            file.write(np.ascontiguousarray(weight.values()).tobytes())
+
+
+def _field_start(number: int, n_bytes: int) -> bytes:
+    """Return the protobuf bytes before a field's content: its number, its wire type, its length."""
+    return _as_varint(number << 3 | _BYTES) + _as_varint(n_bytes)
+
+
+def _as_varint(value: int) -> bytes:
+    low = value & 0x7F
+    return bytes([low]) if value < 0x80 else bytes([low | 0x80]) + _as_varint(value >> 7)
 
 
 def reference_to(path: Path, name: str, values: Array) -> onnx.TensorProto:
-    """Return a tensor that points into a file where the values are a view of it, and holds them otherwise."""
+    """Return a tensor that points into the file if the values are a view of it, and else holds them."""
     tensor = numpy_helper.from_array(np.zeros(0, values.dtype), name)
     source = values
     while isinstance(source.base, np.memmap):

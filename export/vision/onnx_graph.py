@@ -1,4 +1,4 @@
-"""One ONNX graph in memory, with the questions that rewriting asks of it; knows nodes and tensors, no models.
+"""Edit an ONNX graph in memory: look up, replace and drop nodes and constants.
 
 Needs the extra [convert]; no torch.
 """

@@ -1,4 +1,4 @@
-"""Fewer image tokens inside the vision graph, as many as are asked for at run time; knows graphs, not what they see.
+"""Reduce image tokens inside the vision graph, to a number that is chosen at run time.
 
     pixel_values ──▶ tower ──▶ rows [batch, all, hidden] ──reduction──▶ [batch, N, hidden] ──▶ projector
     n_image_tokens ────────────────────────────▲

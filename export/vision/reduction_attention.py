@@ -1,4 +1,4 @@
-"""Reductions that go by the class token's attention, or by chance; knows rows in raster order, no cells of an image.
+"""Reduce image tokens by the class token's attention, or by chance.
 
 Rows leave in raster order. Where several patches make one row, it stands where the patch stood that it is made around.
 """
@@ -57,10 +57,10 @@ def visionzip(nodes: Nodes, tower: TowerTensors) -> None:
     """Take the patches that the class token attends to most, and merge the rest into a few by their keys.
 
     VisionZip (Yang et al. 2024, "VisionZip: Longer is Better but Not Necessary in Vision Language Models"): of the
-    rest, every so many-th is a target, and each other one joins the target whose key, averaged over heads, has the
-    greatest cosine to its own. Otherwise than there a merged row is the average of its patches, where the original
-    adds their average to the target; rows stay in raster order; and the class token is left out, as LLaVA does, so
-    that all n rows are the original ones.
+    rest, targets are taken at equal distances, and each other patch joins the target whose key, averaged over heads,
+    has the greatest cosine to its own. Different from the paper: a merged row is the average of its patches, where
+    the original adds their average to the target; rows stay in raster order; and the class token is left out, as in
+    LLaVA, so that all n rows are the original ones.
     """
     n_merged = nodes.add("Div", nodes.add("Mul", nodes.n, nodes.ints(CONTEXTUAL[0])), nodes.ints(CONTEXTUAL[1]))
     dominant, rest = _dominant_and_rest(nodes, tower, nodes.add("Sub", nodes.n, n_merged))

@@ -1,4 +1,4 @@
-"""Reductions that divide the image into N cells and take one row for each; knows where patches lie, not how graphs run.
+"""Reduce image tokens by dividing the image into N cells, one row per cell.
 
 Any N is an exact partition: the image is cut into bands, and each band into cells, so that every patch is in one cell
 and no cell is empty. With as many cells as patches every patch is its own. Composition needs what these keep: every

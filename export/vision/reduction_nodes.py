@@ -1,4 +1,4 @@
-"""Nodes that a reduction of image tokens is written with, named and numbered; knows ONNX, no method of choosing."""
+"""Add the ONNX nodes that a reduction of image tokens is made of."""
 
 from __future__ import annotations
 
@@ -125,6 +125,6 @@ class Nodes:
         """End with averages of rows, by weights [n, n_rows] or [batch, n, n_rows] that add up to one.
 
         Rows that are picked have the weight 1: the product gives them bit for bit, as a Gather would. But a Gather in
-        float16 would make ONNX Runtime round rows on the CPU where it otherwise keeps them in float32.
+        float16 would make ONNX Runtime round rows on the CPU that it keeps in float32 without it.
         """
         self.add("MatMul", self.add("CastLike", weights, rows), rows, output=self._output)

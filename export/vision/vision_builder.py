@@ -1,4 +1,4 @@
-"""The vision graph written node by node from float32 tensors; knows ONNX and numpy, not where the tensors come from.
+"""Write the float32 vision graph node by node from tensors, without PyTorch.
 
 The same graph as :mod:`.vision_graph` exports, for where there is no PyTorch: the same input, output, metadata and
 opset, the same names of nodes, and the same patterns of operators, so that ONNX Runtime fuses both alike. What the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,16 +18,20 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from aesedge.errors import CheckpointError
+from aesedge.system.byte_sizes import size_text
 from aesedge.vision.tower import INPUT, OUTPUT
 
 from ..checkpoint import layouts
-from .onnx_writing import Weight, check, write
+from .onnx_file import LazyWeight, write_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from .onnx_writing import Tensors
+    import numpy.typing as npt
+
+    Tensors = Callable[[str], npt.NDArray[np.float32]]
+    """Canonical name (see :mod:`.layouts`) to the tensor, in PyTorch's order of axes."""
 
 OPSET = 17
 _IR_VERSION = 8  # what torch writes for this opset
@@ -104,14 +109,35 @@ def write_from_tensors(shape: VisionShape, tensor: Tensors, path: Path, *, facts
     """
     if shape.n_bytes > _MAX_BYTES:
         raise CheckpointError(
-            f"the vision tower takes {shape.n_bytes / 2**30:.1f} GiB in float32, one ONNX file holds 2 GiB; "
-            "this cannot be exported"
+            f"the vision tower takes {size_text(shape.n_bytes)} in float32, one ONNX file holds "
+            f"{size_text(_MAX_BYTES)}; this cannot be exported"
         )
-    graph = _Graph(shape)
+    graph = _Graph(shape, tensor)
     graph.build()
     model = _model(graph, shape, facts)
-    check(model, graph.weights)
-    write(path, model, graph.weights, tensor)
+    bare = onnx.ModelProto()  # for the checker the weights are inputs: their values say nothing about types and shapes
+    bare.CopyFrom(model)
+    for weight in graph.weights:
+        bare.graph.input.append(helper.make_tensor_value_info(weight.name, TensorProto.FLOAT, weight.shape))
+    onnx.checker.check_model(bare, full_check=True)
+    write_model(path, model, graph.weights)
+
+
+def _values(tensor: Tensors, canonical: str, shape: tuple[int, ...], *, transposed: bool) -> npt.NDArray[np.float32]:
+    """Return a weight as the graph holds it, little-endian.
+
+    Raises:
+        CheckpointError: the shape is wrong, or a value is not finite.
+    """
+    array = tensor(canonical)
+    if array.dtype != np.float32 or array.shape != shape:
+        raise CheckpointError(
+            f"'{canonical}' is {array.dtype} {list(array.shape)}, the tower has float32 {list(shape)}; "
+            "use the files as they were published together"
+        )
+    if not np.isfinite(array).all():
+        raise CheckpointError(f"'{canonical}' holds values that are not finite; download the file again")
+    return (array.T if transposed else array).astype("<f4", copy=False)
 
 
 def _model(graph: _Graph, shape: VisionShape, facts: Mapping[str, object]) -> onnx.ModelProto:
@@ -140,10 +166,11 @@ def _model(graph: _Graph, shape: VisionShape, facts: Mapping[str, object]) -> on
 class _Graph:
     """Nodes and weights as they are added; a value is called after the node that makes it, as torch does."""
 
-    def __init__(self, shape: VisionShape) -> None:
+    def __init__(self, shape: VisionShape, tensor: Tensors) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        self.weights: list[Weight] = []
+        self.weights: list[LazyWeight] = []
+        self._tensor = tensor
         self._shape = shape
         self._shapes = shape.tensor_shapes()
 
@@ -247,7 +274,9 @@ class _Graph:
         """Add a tensor of a part (``/encoder/layers.0/mlp/fc1``); return its name. MatMul reads it transposed."""
         name = f"{at[1:].replace('/', '.')}.{kind}"
         canonical = f"multi_modal_{name}" if name.startswith("projector.") else f"vision_tower.{name}"
-        self.weights.append(Weight(name, canonical, self._shapes[canonical], transposed))
+        shape = self._shapes[canonical]
+        values = partial(_values, self._tensor, canonical, shape, transposed=transposed)
+        self.weights.append(LazyWeight(name, np.dtype(np.float32), shape[::-1] if transposed else shape, values))
         return name
 
     def _ints(self, name: str, values: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""The vision graphs of one bundle, in the precisions that were asked for; knows no checkpoints and no mmproj files."""
+"""Write the vision graphs of a bundle in the precisions that were asked for."""
 
 from __future__ import annotations
 

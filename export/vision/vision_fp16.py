@@ -1,4 +1,4 @@
-"""A vision graph in half precision: float16 weights and sums of float16, float32 at both ends; runs nothing.
+"""Convert a vision graph to half precision: float16 inside, float32 inputs and outputs.
 
 float16 ends at 65504. A node one of whose tensors came near that on photos stays in float32, with casts around it.
 LayerNormalization, Softmax inside MultiHeadAttention and the sums of products are computed in float32 by ONNX Runtime's

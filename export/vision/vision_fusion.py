@@ -1,4 +1,4 @@
-"""A vision graph with ONNX Runtime's fused operators: attention, QuickGelu, Gelu; knows patterns, not their writer.
+"""Fuse a vision graph's nodes into ONNX Runtime's operators: attention, QuickGelu, Gelu.
 
 What is left out on purpose, by measurement on ViT-L/336 (2 threads, CPU): SkipLayerNormalization takes 4 ms where Add
 and LayerNormalization take 0.6 ms; Attention, which has the three projections inside, is not faster than
@@ -84,7 +84,7 @@ def attention_linears(graph: Graph) -> list[list[onnx.NodeProto]]:
 
 
 def name_linears(graph: Graph) -> None:
-    """Call linears and their weights as checkpoints do (``encoder.layers.3.mlp.fc2``), whoever wrote the graph.
+    """Name linears and their weights as checkpoints do (``encoder.layers.3.mlp.fc2``).
 
     Raises:
         ParityError: they are not those of a tower and a projector.

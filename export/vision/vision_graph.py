@@ -1,4 +1,4 @@
-"""The vision tower and the projector as one ONNX graph, exported and validated by optimum.
+"""Export the vision tower and projector as one ONNX graph with optimum, and validate it against PyTorch.
 
 Input ``pixel_values`` float32 [batch, 3, image_size, image_size]; output ``image_embeddings`` float32
 [batch, n_image_tokens, n_embd]. Layers after the selected one, the last layer norm and the class token's row are
@@ -22,6 +22,7 @@ from torch import nn
 from transformers import CLIPVisionModel
 
 from aesedge.errors import CheckpointError, ParityError
+from aesedge.system.byte_sizes import size_text
 from aesedge.vision.tower import INPUT, OUTPUT
 
 from .onnx_file import read_model, write_model
@@ -108,14 +109,14 @@ def write_fp32(checkpoint: Checkpoint, path: Path) -> None:
 
     Raises:
         CheckpointError: the graph is larger than one ONNX file can be.
-        ParityError: the graph answers otherwise than PyTorch.
+        ParityError: the graph's output differs from PyTorch's.
     """
     tower = ProjectedTower(checkpoint)
     n_bytes = sum(p.numel() * 4 for p in tower.parameters())
     if n_bytes > _MAX_BYTES:
         raise CheckpointError(
-            f"{checkpoint.folder}: the vision tower takes {n_bytes / 2**30:.1f} GiB in float32, one ONNX file holds "
-            "2 GiB; this cannot be exported"
+            f"{checkpoint.folder}: the vision tower takes {size_text(n_bytes)} in float32, one ONNX file holds "
+            f"{size_text(_MAX_BYTES)}; this cannot be exported"
         )
     config = VisionTowerOnnxConfig(tower.config)
     with _without_known_warnings():
@@ -145,7 +146,7 @@ def _describe(checkpoint: Checkpoint, path: Path) -> None:
     shape[1].dim_value, shape[2].dim_value = architecture.n_image_tokens, architecture.text.hidden_size
     described = path.with_name(f"{path.name}.described")
     write_model(described, model, weights)
-    del weights  # views of the file, which some systems do not replace while it is looked at
+    del weights  # views of the file: some systems do not replace a file that is mapped
     described.replace(path)
     onnx.checker.check_model(path, full_check=True)
 

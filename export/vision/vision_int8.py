@@ -1,4 +1,4 @@
-"""The linears of a vision graph in 8 bits: how outliers move into the weights, the rewritten graph; runs nothing.
+"""Quantize the linears of a vision graph to 8 bits, with outliers moved into the weights (SmoothQuant).
 
 Activations are quantized while running (one scale a tensor, unsigned 8 bits), weights beforehand (one scale an output
 channel). A few input channels far above the rest would leave the others few steps. SmoothQuant (Xiao et al. 2023)

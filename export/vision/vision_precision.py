@@ -1,35 +1,33 @@
-"""Vision graphs in fp32 (fused), fp16 and int8, each measured on photos; needs no PyTorch.
+"""Write vision graphs in fp32 (fused), fp16 and int8, each measured on photos.
 
     raw fp32 ──optimize──▶ fp32 ──write_fp16──▶ fp16
                              └────write_int8──▶ int8
 
 A reduction of image tokens is added to what is written; calibration sees the graph without it.
 
-The only module of export that imports onnxruntime: graphs with taps run here. How they are rewritten stands in
-``vision_fusion``, ``vision_fp16``, ``vision_int8`` and ``reduction``.
+How graphs are rewritten stands in ``vision_fusion``, ``vision_fp16``, ``vision_int8`` and ``reduction``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
-from onnx import helper
 
-from aesedge.errors import ParityError, UsageError
+from aesedge.errors import ParityError
 from aesedge.system.machine import default_n_threads
-from aesedge.vision.tower import INPUT, OUTPUT, VisionTower
+from aesedge.vision.tower import VisionTower
 
 from . import vision_fp16, vision_int8
 from .onnx_graph import Graph
 from .reduction import NONE, add_reduction
+from .vision_calibration import largest_tap, run_with_taps, site_taps
 from .vision_fusion import optimize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     FloatArray = npt.NDArray[np.float32]
@@ -43,14 +41,12 @@ __all__ = [
     "variations",
     "write_fp16",
     "write_int8",
-    "write_int8_convolutions",
     "write_int8_unseen",
 ]
 
 FP16_MIN_COSINE = 0.9999
 INT8_MIN_COSINE = 0.99
 """Least cosine of any row of image embeddings, of any photo, to its row in fp32."""
-_N_ROWS = 64  # rows of all photos together that smoothing is chosen by
 _N_IMAGES = 24  # with fewer photos, int8 is also measured on variations of them
 
 
@@ -104,8 +100,8 @@ def write_fp16(
     """
     graph = Graph(fp32)
     names = vision_fp16.float_tensors(graph)
-    taps = [_largest(graph, name) for name in names]
-    values, expected = _run_with_taps(graph, fp32, taps, pixels)
+    taps = [largest_tap(graph, name) for name in names]
+    values, expected = run_with_taps(graph, fp32, taps, pixels)
     ranges = {name: max(float(of_one[tap]) for of_one in values) for name, tap in zip(names, taps, strict=True)}
     del graph
     graph = Graph(fp32)
@@ -169,7 +165,7 @@ def write_int8_unseen(fp32: Path, path: Path, *, reduction: str = NONE) -> None:
 
     For weights that mean nothing: speed depends on operators and sizes, and these are what :func:`write_int8` writes
     where every linear holds the limit and no division needs a Mul, as it finds with random weights at ViT-L/336 size.
-    What folds into norms and values changes numbers alone. How near the rows are to fp32 nobody has measured.
+    What folds into norms and values changes numbers alone. Parity with fp32 is not measured.
 
     Args:
         fp32: an optimised graph without reduction.
@@ -271,8 +267,8 @@ def _calibrate(fp32: Path, pixels: Sequence[FloatArray]) -> tuple[vision_int8.In
     graph = Graph(fp32)
     plan = vision_int8.find_linears(graph)
     names = plan.sites()
-    taps = [_site_taps(graph, name) for name in names]
-    values, expected = _run_with_taps(graph, fp32, [tap for of_site in taps for tap in of_site], pixels)
+    taps = [site_taps(graph, name) for name in names]
+    values, expected = run_with_taps(graph, fp32, [tap for of_site in taps for tap in of_site], pixels)
     sites = {
         name: vision_int8.Site(
             np.min([of_one[low] for of_one in values], axis=0),
@@ -285,64 +281,6 @@ def _calibrate(fp32: Path, pixels: Sequence[FloatArray]) -> tuple[vision_int8.In
     return plan, expected
 
 
-def _site_taps(graph: Graph, name: str) -> tuple[str, str, str]:
-    """Add outputs for each channel's least and largest value, and for some rows."""
-    return (
-        _tap(graph, name, "ReduceMin", ["n"], axes=[0, 1], keepdims=0),
-        _tap(graph, name, "ReduceMax", ["n"], axes=[0, 1], keepdims=0),
-        _tap(graph, name, "Slice", ["batch", "rows", "n"], inputs=("row_first", "row_end", "row_axis", "row_step")),
-    )
-
-
-def _largest(graph: Graph, name: str) -> str:
-    """Add an output for a tensor's largest absolute value."""
-    graph.insert_behind(name, helper.make_node("Abs", [name], [f"{name}.abs"]))
-    return _tap(graph, f"{name}.abs", "ReduceMax", [], keepdims=0)
-
-
-def _tap(
-    graph: Graph, name: str, kind: str, shape: Sequence[str], *, inputs: Sequence[str] = (), **attributes: Any
-) -> str:
-    output = f"{name}.{kind}"
-    graph.insert_behind(name, helper.make_node(kind, [name, *inputs], [output], **attributes))
-    graph.add_output(output, shape)
-    return output
-
-
-def _run_with_taps(
-    graph: Graph, fp32: Path, taps: Sequence[str], pixels: Sequence[FloatArray]
-) -> tuple[list[dict[str, Any]], list[FloatArray]]:
-    """Run a graph on photos; return what the taps gave and the image embeddings, of each photo.
-
-    Raises:
-        UsageError: there is no photo.
-    """
-    if not pixels:
-        raise UsageError("there are no photos to calibrate the vision graph on; give one at least")
-    n_rows = int(graph.dims(OUTPUT)[1])
-    step = max(1, n_rows * len(pixels) // _N_ROWS)
-    slices = {"row_first": min(step, n_rows) // 2, "row_end": n_rows, "row_axis": 1, "row_step": step}
-    for name, number in slices.items():
-        graph.add_weight(name, np.array([number], np.int64))
-    path = fp32.with_name(f".{fp32.name}.calibration")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = default_n_threads(fp32.stat().st_size)
-    options.log_severity_level = 4
-    # By default all taps run at the end, and keep every tensor alive until then: 4.4 GB for a ViT-L instead of 1.6.
-    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-    try:
-        graph.save_beside(path)
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    finally:
-        path.unlink(missing_ok=True)
-    values, rows = [], []
-    for of_one in pixels:
-        embeddings, *found = session.run([OUTPUT, *taps], {INPUT: of_one})
-        rows.append(embeddings[0])
-        values.append(dict(zip(taps, found, strict=True)))
-    return values, rows
-
-
 def _cosines(path: Path, pixels: Sequence[FloatArray], expected: Sequence[FloatArray]) -> tuple[float, float]:
     """Return the least and the mean cosine of a graph's rows to those expected."""
     found = []
@@ -352,27 +290,3 @@ def _cosines(path: Path, pixels: Sequence[FloatArray], expected: Sequence[FloatA
             found.append((a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)))
     cosines = np.concatenate(found)
     return float(cosines.min()), float(cosines.mean())
-
-
-def write_int8_convolutions(
-    fp32: Path, path: Path, nodes: Sequence[str], inputs: Iterator[dict[str, npt.NDArray[Any]]]
-) -> None:
-    """Write a graph of a convolutional network with some of its nodes in 8 bits.
-
-    Args:
-        fp32: the graph.
-        path: the file to write.
-        nodes: names of those that are quantized; all others stay in float32.
-        inputs: of the graph, by which the range of every tensor is measured.
-    """
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
-        def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
-            return next(inputs, None)
-
-    quantize_static(
-        fp32, path, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, nodes_to_quantize=list(nodes),
-        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-        reduce_range=True,  # 7 bits of weight: processors without VNNI add two products in 16 bits
-    )  # fmt: skip

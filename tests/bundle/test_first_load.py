@@ -308,7 +308,7 @@ ENDS = {
     "a library that prints": ("print('Some library: x'); print('[]'); raise SystemExit(5)", "exit code 5"),
     "a traceback": ("raise MemoryError('so much')", "MemoryError: so much"),
     "without end": ("import time; time.sleep(60)", "not over after"),
-    "all memory": ("x = bytearray(400_000_000)\nfor i in range(0, len(x), 4096): x[i] = 1\nwhile True: pass", "GB of"),
+    "all memory": ("x = bytearray(400_000_000)\nfor i in range(0, len(x), 4096): x[i] = 1\nwhile True: pass", "MB of"),
 }
 
 

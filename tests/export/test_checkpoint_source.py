@@ -16,9 +16,10 @@ from aesedge_export.checkpoint.checkpoint import open_checkpoint
 from aesedge_export.language import language_gguf
 from aesedge_export.language.checkpoint_source import CheckpointSource
 from aesedge_export.language.language_gguf import write_language
-from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
+from aesedge_export.language.tensor_types import ASKED_TYPES
 from safetensors.torch import load_file, save_file
 
+from aesedge.bundle.gguf_types import GGUF_TYPES
 from aesedge.errors import CheckpointError
 from aesedge.llm import LanguageModel
 
@@ -52,11 +53,11 @@ def stored_as(folder: Path, precision: str) -> CheckpointSource:
 def test_every_type_is_what_llama_cpp_makes_of_the_unquantized_file(tmp_path: Path, precision: str) -> None:
     source = stored_as(tiny_llava.write_hf(tmp_path / "hf", num_key_value_heads=2), precision)
     assert source.precision == precision
-    targets = {t: tmp_path / f"{t}.gguf" for t in FILE_TYPES}
+    targets = {t: tmp_path / f"{t}.gguf" for t in GGUF_TYPES}
     write_language(source, targets, n_threads=2)
-    jobs = [llama_quantize.Job(targets[precision], tmp_path / t, FILE_TYPES[t]) for t in GGUF_TYPES]
+    jobs = [llama_quantize.Job(targets[precision], tmp_path / t, GGUF_TYPES[t].ftype) for t in ASKED_TYPES]
     llama_quantize.quantize_with_llama(jobs)
-    for file_type in GGUF_TYPES:
+    for file_type in ASKED_TYPES:
         ours, theirs = (llama_quantize.tensors(path) for path in (targets[file_type], tmp_path / file_type))
         assert ours == theirs, file_type
 

@@ -49,14 +49,3 @@ def test_a_layout_becomes_a_proven_bundle(
     ours, theirs = tmp_path / "out", tmp_path / "same"
     assert (ours / "llm-f16.gguf").read_bytes() == (theirs / "llm-f16.gguf").read_bytes()
     assert graph(ours / "vision-fp32.onnx") == graph(theirs / "vision-fp32.onnx")
-
-
-def test_a_reference_that_is_read_layer_by_layer(hf: Path, photo: Path, tmp_path: Path) -> None:
-    options = {"photos": [photo], "gguf_types": ["F16"], "vision_types": ["fp32"]}
-    figures = []
-    for reference in ("memory", "layers"):
-        manifest = export_checkpoint(hf, tmp_path / reference, reference=reference, **options)
-        figures.append(plain(manifest.fidelity)["types"]["F16"])
-        assert ("layer by layer" in plain(manifest.fidelity)["reference"]) == (reference == "layers")
-    in_memory, by_layers = figures
-    assert by_layers["mean_kl"] == pytest.approx(in_memory["mean_kl"], rel=0.02)

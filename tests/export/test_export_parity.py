@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,13 +26,14 @@ from aesedge_export.parity.stages import N_GREEDY, TIE_MAX_RELATIVE, Stage, comp
 from aesedge_export.questions import default_prompt, default_rating
 from aesedge_export.vision import vision_graph
 from aesedge_export.vision.vision_graph import write_fp32
+from whole_reference import WholeReference
 
 from aesedge.errors import ParityError
 from aesedge.image import read_image
 from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -62,13 +65,16 @@ def write_llm(source: Checkpoint, folder: Path, *types: str) -> dict[str, Path]:
     return paths
 
 
-def alter(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Tensor], Tensor]) -> None:
-    """Let export read one tensor wrongly; the reference of a Hugging Face checkpoint is read by transformers itself."""
+@contextmanager
+def altered(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let what is written in the block have one wrong tensor; the reference reads the checkpoint after it."""
     read, rows = Checkpoint.tensor, Checkpoint.rows
-    monkeypatch.setattr(Checkpoint, "tensor", lambda self, n: change(read(self, n)) if n == name else read(self, n))
-    monkeypatch.setattr(
-        Checkpoint, "rows", lambda self, n, a, b: change(read(self, n))[a:b] if n == name else rows(self, n, a, b)
-    )
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "tensor", lambda self, n: change(read(self, n)) if n == name else read(self, n))
+        patched.setattr(
+            Checkpoint, "rows", lambda self, n, a, b: change(read(self, n))[a:b] if n == name else rows(self, n, a, b)
+        )
+        yield
 
 
 def measure(source: Checkpoint, files: BundleFiles, *types: str, **options: Any) -> dict[str, Any]:
@@ -77,14 +83,15 @@ def measure(source: Checkpoint, files: BundleFiles, *types: str, **options: Any)
     return prove(source, wanted, inputs, n_threads=1, **options)
 
 
-@pytest.mark.parametrize("reference", ["memory", "layers"])
-def test_nothing_wrong_is_found_where_nothing_is_wrong(source: Checkpoint, good: BundleFiles, reference: str) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_nothing_wrong_is_found_where_nothing_is_wrong(source: Checkpoint, good: BundleFiles, whole: bool) -> None:
     steps: list[tuple[str, float]] = []
-    fidelity = measure(source, good, reference=reference, progress=lambda *step: steps.append(step))
+    opened = partial(WholeReference, source, 1) if whole else None
+    fidelity = measure(source, good, open_reference=opened, progress=lambda *step: steps.append(step))
     figures = {stage["stage"]: stage["figures"] for stage in fidelity["stages"]}
     assert list(figures)[-3:] == LANGUAGE.split("|")
     assert figures["greedy tokens"]["n_equal"] == N_GREEDY
-    assert ("layer by layer" in fidelity["reference"]) == (reference == "layers")
+    assert ("layer by layer" in fidelity["reference"]) is not whole
     for of_type in fidelity["types"].values():
         assert of_type["n_positions"] == fidelity["n_positions"] == 2 * N_GREEDY
         assert of_type["against"] == "PyTorch"
@@ -128,15 +135,16 @@ def test_a_wrong_weight_of_the_language_model_is_found(
     name: str,
     change: Callable[[Tensor], Tensor],
 ) -> None:
-    alter(monkeypatch, name, change)
-    expect_wrong(source, good, tmp_path)
+    with altered(monkeypatch, name, change):
+        written = write_llm(source, tmp_path, "F16", "Q8_0", LOW)
+    expect_wrong(source, BundleFiles(written, good.vision))
 
 
 def test_rotary_rows_left_in_transformers_order_are_found(
     source: Checkpoint, good: BundleFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint_source, "interleave_rope", lambda rows, _width: rows)
-    expect_wrong(source, good, tmp_path)
+    expect_wrong(source, BundleFiles(write_llm(source, tmp_path, "F16", "Q8_0", LOW), good.vision))
 
 
 def test_another_base_of_the_rotary_angles_is_found(
@@ -145,12 +153,11 @@ def test_another_base_of_the_rotary_angles_is_found(
     writer = checkpoint_source.gguf.GGUFWriter
     add = writer.add_rope_freq_base
     monkeypatch.setattr(writer, "add_rope_freq_base", lambda self, value: add(self, 5 * value))
-    expect_wrong(source, good, tmp_path)
+    expect_wrong(source, BundleFiles(write_llm(source, tmp_path, "F16", "Q8_0", LOW), good.vision))
 
 
-def expect_wrong(source: Checkpoint, good: BundleFiles, folder: Path) -> None:
+def expect_wrong(source: Checkpoint, wrong: BundleFiles) -> None:
     """A file of a precise type is refused; one of a low type has no limits, and its verdict says it."""
-    wrong = BundleFiles(write_llm(source, folder, "F16", "Q8_0", LOW), good.vision)
     for base in ("F16", "Q8_0"):
         with pytest.raises(ParityError, match=f"parity stage '({LANGUAGE})'"):
             measure(source, wrong, base)
@@ -175,8 +182,8 @@ def test_a_wrong_weight_of_the_tower_is_found(
     name: str,
     change: Callable[[Tensor], Tensor],
 ) -> None:
-    alter(monkeypatch, name, change)
-    write_fp32(source, tmp_path / "vision.onnx")
+    with altered(monkeypatch, name, change):
+        write_fp32(source, tmp_path / "vision.onnx")
     with pytest.raises(ParityError, match="parity stage 'image embeddings fp32'"):
         measure(source, BundleFiles(good.llm, {"fp32": tmp_path / "vision.onnx"}))
 

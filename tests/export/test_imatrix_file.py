@@ -5,19 +5,20 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
 import pytest
 import tiny
-from aesedge_export.language import activations
 from aesedge_export.language.imatrix_file import read_imatrix, write_imatrix
 from aesedge_export.language.importance import Importance
 
 from aesedge.bundle.bundle import open_bundle
 from aesedge.bundle.manifest import format_manifest, parse_manifest
 from aesedge.errors import AesedgeError, BundleError, BundleFormatError, CheckpointError, UsageError
+from aesedge.llm.gpu_offload import ggml_function
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,8 +62,7 @@ class GgufParams(ctypes.Structure):
 @pytest.fixture(scope="module")
 def ggml() -> Any:
     """The C functions with which llama-imatrix writes and llama-quantize reads."""
-    activations._mat_mul_op()  # loads the library
-    lib = ctypes.CDLL(activations._ggml()._name)
+    lib = SimpleNamespace()
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     for name, result, arguments in (
         ("gguf_init_from_file", pointer, [text, GgufParams]),
@@ -87,8 +87,7 @@ def ggml() -> Any:
         ("ggml_nelements", ctypes.c_int64, [pointer]),
         ("ggml_get_data_f32", ctypes.POINTER(ctypes.c_float), [pointer]),
     ):
-        function = getattr(lib, name)
-        function.restype, function.argtypes = result, arguments
+        setattr(lib, name, ggml_function(name, result, *arguments))
     return lib
 
 

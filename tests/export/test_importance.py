@@ -16,10 +16,10 @@ from aesedge_export.language import activations, importance
 from aesedge_export.language.gguf_source import GgufSource
 from aesedge_export.language.importance import Calibration, Importance, gather
 from aesedge_export.language.language_gguf import write_language
-from aesedge_export.language.tensor_types import FILE_TYPES
 from conftest import drawn_photo
 
 from aesedge.bundle.bundle import open_bundle
+from aesedge.bundle.gguf_types import GGUF_TYPES
 from aesedge.errors import InferenceError, UsageError
 from aesedge.image import preprocess
 from aesedge.llm import LanguageModel
@@ -230,7 +230,7 @@ def test_another_layout_of_tensors_is_refused(monkeypatch: pytest.MonkeyPatch) -
     for left_out in ("buffer", "op_params", "view_offs"):
         shifted = type("_Tensor", (ctypes.Structure,), {"_fields_": [f for f in fields.items() if f[0] != left_out]})
         monkeypatch.setattr(activations, "_Tensor", shifted)
-        with pytest.raises(InferenceError, match="lays out its tensors otherwise"):
+        with pytest.raises(InferenceError, match="lays out its tensors differently"):
             activations._mat_mul_op.__wrapped__()
 
 
@@ -252,7 +252,9 @@ def test_the_writer_uses_it_as_llama_cpp_does(measured: Importance, gguf_path: P
     plain, ours, theirs = (tmp_path / name for name in ("plain.gguf", "ours.gguf", "theirs.gguf"))
     write_language(GgufSource(gguf_path), {"Q4_0": plain})
     write_language(GgufSource(gguf_path), {"Q4_0": ours}, importance=measured.values)
-    llama_quantize.quantize_with_llama([llama_quantize.Job(gguf_path, theirs, FILE_TYPES["Q4_0"], measured.values)])
+    llama_quantize.quantize_with_llama(
+        [llama_quantize.Job(gguf_path, theirs, GGUF_TYPES["Q4_0"].ftype, measured.values)]
+    )
     tensors = llama_quantize.tensors(ours)
     assert tensors == llama_quantize.tensors(theirs)
     assert tensors["blk.0.attn_q.weight"] != llama_quantize.tensors(plain)["blk.0.attn_q.weight"]

@@ -17,8 +17,9 @@ import pytest
 from aesedge_export.language import language_gguf
 from aesedge_export.language.gguf_source import GgufSource
 from aesedge_export.language.language_gguf import PassProgress, language_bytes, write_language
-from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
+from aesedge_export.language.tensor_types import ASKED_TYPES
 
+from aesedge.bundle.gguf_types import GGUF_TYPES
 from aesedge.errors import BundleError, BundleFormatError, CheckpointError
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ def test_every_type_is_what_llama_cpp_makes(
 ) -> None:
     path = narrow_llama.write(tmp_path / "source.gguf", precision=precision, **model)
     importance = narrow_llama.importance(model["n_layers"], model["n_embd"], model["n_ff"]) if weighted else None
-    jobs = [llama_quantize.Job(path, tmp_path / t, FILE_TYPES[t], importance) for t in FILE_TYPES]
+    jobs = [llama_quantize.Job(path, tmp_path / t, GGUF_TYPES[t].ftype, importance) for t in GGUF_TYPES]
     llama_quantize.quantize_with_llama(jobs)
-    ours = write_all(GgufSource(path), tmp_path / "ours", FILE_TYPES, importance=importance, n_threads=2)
+    ours = write_all(GgufSource(path), tmp_path / "ours", GGUF_TYPES, importance=importance, n_threads=2)
     for file_type, target in ours.items():
         assert llama_quantize.tensors(target) == llama_quantize.tensors(tmp_path / file_type), file_type
 
@@ -65,8 +66,10 @@ def test_importance_matters(tmp_path: Path) -> None:
 def test_q8_0_as_a_source_gives_what_llama_cpp_makes_of_it(tmp_path: Path, model: dict[str, Any]) -> None:
     first = GgufSource(narrow_llama.write(tmp_path / "source.gguf", **model))
     path = write_all(first, tmp_path / "first", ["Q8_0"])["Q8_0"]
-    llama_quantize.quantize_with_llama([llama_quantize.Job(path, tmp_path / t, FILE_TYPES[t]) for t in GGUF_TYPES])
-    for file_type, target in write_all(GgufSource(path), tmp_path / "ours", GGUF_TYPES).items():
+    llama_quantize.quantize_with_llama(
+        [llama_quantize.Job(path, tmp_path / t, GGUF_TYPES[t].ftype) for t in ASKED_TYPES]
+    )
+    for file_type, target in write_all(GgufSource(path), tmp_path / "ours", ASKED_TYPES).items():
         assert llama_quantize.tensors(target) == llama_quantize.tensors(tmp_path / file_type), file_type
 
 
@@ -95,7 +98,7 @@ def test_any_type_can_be_read(tmp_path: Path, stored: str) -> None:
 
 def test_types_in_one_pass_equal_types_alone(tmp_path: Path) -> None:
     source = GgufSource(narrow_llama.write(tmp_path / "source.gguf", n_layers=8))
-    together = write_all(source, tmp_path / "together", GGUF_TYPES, n_threads=2)
+    together = write_all(source, tmp_path / "together", ASKED_TYPES, n_threads=2)
     for file_type, target in together.items():
         alone = write_all(source, tmp_path / "alone", [file_type])[file_type]
         assert alone.read_bytes() == target.read_bytes(), file_type
@@ -124,8 +127,8 @@ def test_sizes_are_known_beforehand_and_progress_ends_there(tmp_path: Path, weig
     source = GgufSource(narrow_llama.write(tmp_path / "source.gguf", **MODELS["rows of 32s and of none"]))
     seen: list[PassProgress] = []
     importance: dict[str, Any] | None = {} if weighted else None
-    ours = write_all(source, tmp_path, GGUF_TYPES, importance=importance, progress=seen.append)
-    assert language_bytes(source, GGUF_TYPES, weighted=weighted) == {t: p.stat().st_size for t, p in ours.items()}
+    ours = write_all(source, tmp_path, ASKED_TYPES, importance=importance, progress=seen.append)
+    assert language_bytes(source, ASKED_TYPES, weighted=weighted) == {t: p.stat().st_size for t, p in ours.items()}
     assert list(dict.fromkeys(p.tensor for p in seen)) == list(source.shapes)
     assert [p.n_done_bytes for p in seen] == sorted(p.n_done_bytes for p in seen)
     assert seen[-1].n_done_bytes == seen[-1].n_total_bytes
@@ -216,7 +219,7 @@ def test_ctrl_c_leaves_no_file_and_no_thread(tmp_path: Path) -> None:
     source = GgufSource(narrow_llama.write(tmp_path / "source.gguf"))
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        write_all(source, tmp_path / "out", GGUF_TYPES, n_threads=2, progress=interrupt)
+        write_all(source, tmp_path / "out", ASKED_TYPES, n_threads=2, progress=interrupt)
     assert list((tmp_path / "out").iterdir()) == []
     assert threading.active_count() == before
 

@@ -19,11 +19,12 @@ import pytest
 import tiny
 from aesedge_export.language import requantize
 from aesedge_export.language.requantize import add_types
-from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
+from aesedge_export.language.tensor_types import ASKED_TYPES
 from tiny import plain
 
 import aesedge
 from aesedge.bundle.bundle import open_bundle
+from aesedge.bundle.gguf_types import GGUF_TYPES
 from aesedge.cli import main
 from aesedge.engine.model import load_model
 from aesedge.errors import AesedgeError, BundleError, BundleIntegrityError, UsageError
@@ -69,7 +70,7 @@ def test_types_are_added_and_answer(bundle: Path, photo_path: Path, capsys: pyte
 def test_the_new_file_is_what_llama_cpp_makes_of_the_source(bundle: Path, tmp_path: Path, weighted: bool) -> None:
     importance = {"blk.0.ffn_up.weight": np.linspace(0.1, 9, tiny.N_EMBD, dtype=np.float32)} if weighted else None
     add_types(bundle, ["IQ4_NL"], importance=importance)
-    job = llama_quantize.Job(bundle / "llm-f32.gguf", tmp_path / "reference", FILE_TYPES["IQ4_NL"], importance)
+    job = llama_quantize.Job(bundle / "llm-f32.gguf", tmp_path / "reference", GGUF_TYPES["IQ4_NL"].ftype, importance)
     llama_quantize.quantize_with_llama([job])
     assert llama_quantize.tensors(bundle / "llm-iq4_nl.gguf") == llama_quantize.tensors(job.target)
 
@@ -245,7 +246,7 @@ sys.exit(main())
 def test_ctrl_c_ends_the_command_within_a_second(tmp_path: Path) -> None:
     folder = shutil.copytree(POCKET, tmp_path / "bundle")
     before = state(folder)
-    asked = ",".join(t for t in GGUF_TYPES if t not in {"Q8_0", "Q4_K_M"})
+    asked = ",".join(t for t in ASKED_TYPES if t not in {"Q8_0", "Q4_K_M"})
     process = subprocess.Popen(
         [sys.executable, "-c", START, "quantize", str(folder), "--gguf", asked], stderr=subprocess.PIPE, text=True
     )

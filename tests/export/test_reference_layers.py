@@ -13,10 +13,9 @@ import numpy as np
 import tiny_llava
 import torch
 from aesedge_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from aesedge_export.parity import reference as reference_module
 from aesedge_export.parity.forced import ForcedSequence
-from aesedge_export.parity.reference import Reference, open_reference
-from aesedge_export.parity.reference_layers import LayeredReference
+from aesedge_export.parity.reference import Reference
+from whole_reference import WholeReference
 
 from aesedge.image import read_image
 from aesedge.samples import SAMPLE_PHOTOS
@@ -58,7 +57,7 @@ def test_layers_answer_as_the_whole_model(tmp_path: Path, layout: str, text: dic
     if layout == "original":
         folder = tiny_llava.write_original(folder, tmp_path / "original")
     checkpoint = open_checkpoint(folder)
-    with Reference(checkpoint, 1) as whole, LayeredReference(checkpoint, 1) as layered:
+    with WholeReference(checkpoint, 1) as whole, Reference(checkpoint, 1) as layered:
         pixels = [whole.pixels(read_image(path)) for path in SAMPLE_PHOTOS]
         images, ours = whole.encode_images(pixels), layered.encode_images(pixels)
         for our, their in zip(ours, images, strict=True):
@@ -73,7 +72,7 @@ def test_layers_answer_as_the_whole_model(tmp_path: Path, layout: str, text: dic
 
 def test_given_continuations_get_the_logits_of_free_running(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tiny_llava.write_hf(tmp_path / "hf"))
-    with Reference(checkpoint, 1) as whole:
+    with WholeReference(checkpoint, 1) as whole:
         (rows,) = whole.encode_images([whole.pixels(read_image(SAMPLE_PHOTOS[0]))])
         tokens: list[int] = []
         steps = []
@@ -89,7 +88,7 @@ def test_given_continuations_get_the_logits_of_free_running(tmp_path: Path) -> N
 def test_a_sequence_does_not_see_its_neighbours(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tiny_llava.write_hf(tmp_path / "hf"))
     rows = np.random.default_rng(0).normal(size=(16, tiny_llava.N_EMBD)).astype(np.float32)
-    with LayeredReference(checkpoint, 1) as layered:
+    with Reference(checkpoint, 1) as layered:
         together = layered.logits(sequences([rows]))
         for sequence, found in zip(sequences([rows]), together, strict=True):
             (alone,) = layered.logits([sequence])
@@ -103,7 +102,7 @@ def test_every_weight_is_read_once_whatever_is_asked(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Checkpoint, "tensor", lambda self, name: (seen.update([name]), tensor(self, name))[1])
     monkeypatch.setattr(Checkpoint, "rows", lambda self, n, a, b: (seen.update([n]), rows(self, n, a, b))[1])
     shares: list[float] = []
-    with LayeredReference(checkpoint, 1) as layered:
+    with Reference(checkpoint, 1) as layered:
         pixels = [layered.pixels(read_image(path)) for path in SAMPLE_PHOTOS]
         layered.logits(sequences(layered.encode_images(pixels)), shares.append)
     assert set(seen) == set(checkpoint.architecture.expected_shapes())
@@ -112,26 +111,8 @@ def test_every_weight_is_read_once_whatever_is_asked(tmp_path: Path, monkeypatch
     assert shares[-1] == 1.0
 
 
-def test_memory_decides_which_reference_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint = open_checkpoint(tiny_llava.write_hf(tmp_path / "hf"))
-
-    def free(n_bytes: int) -> None:
-        monkeypatch.setattr(reference_module.psutil, "virtual_memory", type("Memory", (), {"available": n_bytes}))
-
-    free(10**9)
-    with open_reference(checkpoint, "auto", n_threads=1) as opened:
-        assert isinstance(opened, LayeredReference)
-    with open_reference(checkpoint, "memory", n_threads=1) as opened:
-        assert isinstance(opened, Reference)
-    free(10**11)
-    with open_reference(checkpoint, "auto", n_threads=1) as opened:
-        assert isinstance(opened, Reference)
-    with open_reference(checkpoint, "layers", n_threads=1) as opened:
-        assert isinstance(opened, LayeredReference)
-
-
 def test_the_process_gets_its_threads_back(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    with LayeredReference(open_checkpoint(tiny_llava.write_hf(tmp_path / "hf")), before + 1):
+    with Reference(open_checkpoint(tiny_llava.write_hf(tmp_path / "hf")), before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before

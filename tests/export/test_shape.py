@@ -14,7 +14,7 @@ import pytest
 from aesedge_export import disk_space
 from aesedge_export.language.gguf_output import plan_layout
 from aesedge_export.language.language_gguf import language_bytes, write_language
-from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES
+from aesedge_export.language.tensor_types import ASKED_TYPES
 from aesedge_export.llama_cpp_pair.pair import read_pair
 from aesedge_export.parity.gguf_runtime import GgufRuntime
 from aesedge_export.progress import silent
@@ -35,6 +35,7 @@ from tiny import plain
 
 import aesedge
 from aesedge.bundle.bundle import open_bundle
+from aesedge.bundle.gguf_types import GGUF_TYPES
 from aesedge.engine.rating import label_tokens
 from aesedge.errors import BundleError, UsageError
 from aesedge.image import preprocess, read_image
@@ -112,7 +113,7 @@ def test_the_file_has_the_numbers_of_the_shape(folder: Path) -> None:
 @pytest.mark.parametrize("n_embd", [256, 96, 40], ids=lambda n: f"rows of {n}")
 def test_every_type_is_what_export_writes_of_the_same_weights(tmp_path: Path, n_embd: int) -> None:
     source = language(dataclasses.replace(TINY, n_embd=n_embd, n_ff=3 * n_embd, n_layer=9))
-    targets = {kind: tmp_path / f"{kind}.gguf" for kind in GGUF_TYPES}
+    targets = {kind: tmp_path / f"{kind}.gguf" for kind in ASKED_TYPES}
     expected = write_language(source, targets)
     for kind, path in targets.items():
         assert write_random(source, kind, tmp_path / "ours.gguf") == expected[kind]
@@ -140,7 +141,7 @@ def test_types_are_those_of_llama_cpp(tmp_path: Path) -> None:
     write_random(source, "F16", tmp_path / "f16.gguf")
     kinds = ("Q4_K_M", "Q5_K_M", "Q3_K_M", "Q2_K", "IQ4_NL")
     llama_quantize.quantize_with_llama(
-        [llama_quantize.Job(tmp_path / "f16.gguf", tmp_path / kind, FILE_TYPES[kind]) for kind in kinds]
+        [llama_quantize.Job(tmp_path / "f16.gguf", tmp_path / kind, GGUF_TYPES[kind].ftype) for kind in kinds]
     )
     for kind in kinds:
         write_random(source, kind, tmp_path / "ours.gguf")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from aesedge_export.language.gguf_output import plan_layout
 from aesedge_export.language.gguf_source import GgufSource
-from aesedge_export.language.tensor_types import FILE_TYPES, GGUF_TYPES, parse_type
+from aesedge_export.language.tensor_types import ASKED_TYPES, parse_type
 
+from aesedge.bundle.gguf_types import GGUF_TYPES
 from aesedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def test_types_are_those_of_llama_cpp(tmp_path: Path, model: dict[str, Any], wei
     path = narrow_llama.write(tmp_path / "f32.gguf", n_rows=2, **{"n_ff": 256, **model})
     # Which matrices have an entry does not matter for the types, only whether there is a matrix at all.
     importance = {"not.there": np.ones(1)} if weighted else None
-    types = GGUF_TYPES if model["n_layers"] < 80 else ("Q4_K_M", "Q3_K_M", "Q2_K")
-    jobs = [llama_quantize.Job(path, tmp_path / t, FILE_TYPES[t], importance) for t in types]
+    types = ASKED_TYPES if model["n_layers"] < 80 else ("Q4_K_M", "Q3_K_M", "Q2_K")
+    jobs = [llama_quantize.Job(path, tmp_path / t, GGUF_TYPES[t].ftype, importance) for t in types]
     llama_quantize.quantize_with_llama(jobs)
     source = GgufSource(path)
     for job in jobs:

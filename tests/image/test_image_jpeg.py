@@ -15,7 +15,7 @@ from image_files import encoded, linear_rgb_profile, scene
 from PIL import Image, ImageChops
 
 from aesedge.errors import ImageError
-from aesedge.image import read_image, remarks_of
+from aesedge.image import read_image, warnings_of
 from aesedge.image.jpeg_scan import scan_jpeg
 from aesedge.samples import SAMPLE_PHOTOS
 
@@ -86,9 +86,9 @@ def test_adobe_s_marker_says_whether_three_channels_are_rgb(transform: int) -> N
 def test_grey_with_the_profile_of_colours_and_a_profile_that_does_not_fit() -> None:
     image = read_image(encoded(Image.new("L", (8, 8), 128), "JPEG", icc_profile=linear_rgb_profile()))
     assert np.abs(np.asarray(image).astype(int) - 188).max() <= 1
-    assert remarks_of(image) == ()
+    assert warnings_of(image) == ()
     data = encoded(Image.new("CMYK", (8, 8)), "JPEG", icc_profile=linear_rgb_profile())
-    assert remarks_of(read_image(data)) == ("its colour profile is for RGB colours, not for its own, and is ignored",)
+    assert warnings_of(read_image(data)) == ("its colour profile is for RGB colours, not for its own, and is ignored",)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_lossless_and_deep_jpegs_of_an_encoder_are_refused_by_name(bits: int) ->
     assert "is a lossless JPEG" in error_of(bytes(data))
 
 
-# --- sound files have no remarks
+# --- sound files have no warnings
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
@@ -133,13 +133,13 @@ def test_a_sound_file_is_not_remarked_on(options: dict[str, Any]) -> None:
         data = jpeg(image, **options)
         for tail in (b"", b"\0" * 500, b"PK\x03\x04" + bytes(50), data):
             for size_hint in (None, 28):
-                assert remarks_of(read_image(data + tail, size_hint=size_hint)) == ()
+                assert warnings_of(read_image(data + tail, size_hint=size_hint)) == ()
 
 
 def test_sound_photographs_are_not_remarked_on() -> None:
     folder = Path(__file__).parents[3] / "shared" / "data" / "clive" / "images"
     photos = [*SAMPLE_PHOTOS, *sorted(folder.glob("*"))[::10]]
-    assert {path.name: remarks for path in photos if (remarks := remarks_of(read_image(path)))} == {}
+    assert {path.name: warnings for path in photos if (warnings := warnings_of(read_image(path)))} == {}
 
 
 # --- damage
@@ -153,7 +153,7 @@ def test_without_its_end_marker_a_picture_is_read(options: dict[str, Any], size_
     for cut in (data[:-2], data[:-1], data[:-2] + bytes(1000)):
         image = read_image(cut, size_hint=size_hint)
         assert image.tobytes() == whole.tobytes()
-        assert remarks_of(image) == (NO_END,)
+        assert warnings_of(image) == (NO_END,)
 
 
 def missing_part(text: str) -> float:
@@ -180,7 +180,7 @@ def test_a_few_missing_bytes_are_a_remark() -> None:
     with Image.open(SAMPLE_PHOTOS[0]) as image:
         data = jpeg(image.convert("RGB"))
     for n in (3, 5, 20):
-        (remark,) = remarks_of(read_image(data[:-n]))
+        (remark,) = warnings_of(read_image(data[:-n]))
         assert remark == NO_END or missing_part(remark) < 0.02
     assert "truncated" in error_of(data[: -len(data) // 10])
 
@@ -192,7 +192,7 @@ def test_a_lower_part_that_is_missing_before_the_end_marker(part: float, size_hi
     start = scan_jpeg(data).data_start
     cut = data[: start + int((len(data) - start) * part)].rstrip(b"\xff") + b"\xff\xd9"
     lost = (colors(cut) != colors(data)).any(axis=2).mean()
-    (remark,) = remarks_of(read_image(cut, size_hint=size_hint))
+    (remark,) = warnings_of(read_image(cut, size_hint=size_hint))
     assert abs(missing_part(remark) - lost) < 0.03
 
 
@@ -204,7 +204,7 @@ def test_lost_restart_markers_are_told() -> None:
     damaged = [data[:first] + data[second:], data[:first] + b"\x12\x34" + data[first + 2 :]]
     damaged.append(data[: first + 1] + b"\xd6" + data[first + 2 :])  # out of order
     for one in damaged:
-        assert "restart markers are missing or wrong" in " ".join(remarks_of(read_image(one)))
+        assert "restart markers are missing or wrong" in " ".join(warnings_of(read_image(one)))
 
 
 @pytest.mark.parametrize("n_bytes", [256, 4096])
@@ -213,7 +213,7 @@ def test_overwritten_data_are_told(n_bytes: int) -> None:
     scan = scan_jpeg(data)
     assert scan.end is not None
     for at in range(scan.data_start + 100, scan.end - n_bytes - 100, 1500):
-        (remark, *_) = remarks_of(read_image(data[:at] + bytes(n_bytes) + data[at + n_bytes :]))
+        (remark, *_) = warnings_of(read_image(data[:at] + bytes(n_bytes) + data[at + n_bytes :]))
         assert "overwritten" in remark
 
 
@@ -221,7 +221,7 @@ def test_a_missing_scan_is_told() -> None:
     data = jpeg(progressive=True)
     last = data.rindex(b"\xff\xda")
     table = data.rindex(b"\xff\xc4", 0, last)
-    (remark, *_) = remarks_of(read_image(data[:table] + b"\xff\xd9"))
+    (remark, *_) = warnings_of(read_image(data[:table] + b"\xff\xd9"))
     assert "scans of the picture are missing" in remark
 
 
@@ -234,7 +234,7 @@ def test_most_lost_bytes_are_told() -> None:
     for _ in range(40):
         at = rng.randrange(scan.data_start, scan.end - 300)
         try:
-            n_told += bool(remarks_of(read_image(data[:at] + data[at + 200 :])))
+            n_told += bool(warnings_of(read_image(data[:at] + data[at + 200 :])))
         except ImageError:
             n_told += 1
     assert n_told >= 25

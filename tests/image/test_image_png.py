@@ -12,7 +12,7 @@ import pytest
 from image_files import encoded, png_chunk, scene, stored, swapped_profile
 from PIL import Image
 
-from aesedge.image import read_image, remarks_of
+from aesedge.image import read_image, warnings_of
 from aesedge.image.png import MAX_PROFILE_BYTES
 
 XMP = b"<x:xmpmeta>" + b"<rdf:li>xmp.did:0123456789ABCDEF</rdf:li>" * 40_000 + b"</x:xmpmeta>"  # 1.6 MB
@@ -58,7 +58,7 @@ LARGE = {
 def test_large_text_leaves_the_pixels_alone(chunks: list[bytes]) -> None:
     image = read_image(with_chunks(encoded(scene(), "PNG"), *chunks))
     assert image.tobytes() == scene().tobytes()
-    assert remarks_of(image) == ()
+    assert warnings_of(image) == ()
 
 
 def test_a_large_profile_is_used() -> None:
@@ -79,7 +79,7 @@ def test_a_large_profile_is_used() -> None:
 def test_a_profile_that_cannot_be_used_is_told(content: bytes, remark: str) -> None:
     image = read_image(with_chunks(encoded(scene(), "PNG"), png_chunk(b"iCCP", b"p\0\0" + content)))
     assert image.tobytes() == scene().tobytes()
-    assert remarks_of(image) == (remark,)
+    assert warnings_of(image) == (remark,)
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
@@ -103,7 +103,7 @@ def test_damage_of_the_pixels_is_told() -> None:
     data[at + 8 + length] ^= 1  # its checksum
     image = read_image(bytes(data))
     assert image.tobytes() == scene().tobytes()
-    (remark,) = remarks_of(image)
+    (remark,) = warnings_of(image)
     assert remark == "the file is damaged: 1 of 1 pieces of the picture fail their checksum"
 
 
@@ -112,7 +112,7 @@ def test_a_damaged_transparency_is_left_out_and_told() -> None:
     chunk[-1] ^= 1
     image = read_image(with_chunks(encoded(scene(), "PNG"), bytes(chunk)))
     assert image.tobytes() == scene().tobytes()
-    assert "its tRNS chunk fails its checksum" in remarks_of(image)[0]
+    assert "its tRNS chunk fails its checksum" in warnings_of(image)[0]
 
 
 # --- every depth and colour type

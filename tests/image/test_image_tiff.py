@@ -16,7 +16,7 @@ from PIL import Image
 from tiff_files import Kind, directory, segments, tiff
 
 from aesedge.errors import AesedgeError
-from aesedge.image import read_image, remarks_of
+from aesedge.image import read_image, warnings_of
 
 WIDTH, HEIGHT = 37, 29  # neither is a multiple of a tile, a strip or a byte of bits
 
@@ -201,7 +201,7 @@ def test_a_fourth_sample_of_nothing_but_zeros_hides_nothing() -> None:
     assert np.array_equal(read(tiff(samples, Kind(photometric=2))), samples[..., :3])
     data = tiff(samples, Kind(photometric=2, extra=(2,)))
     assert (read(data) == 255).all()
-    assert remarks_of(read_image(data)) == ("it is transparent everywhere: what is judged is white",)
+    assert warnings_of(read_image(data)) == ("it is transparent everywhere: what is judged is white",)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -271,7 +271,7 @@ def test_a_file_that_does_not_say_what_its_samples_mean(n: int, expected: str) -
     samples = grown(8, n)
     data = tiff(samples, Kind(photometric=None))
     assert np.array_equal(read(data), samples if n == 3 else grey(samples))
-    (remark,) = remarks_of(read_image(data))
+    (remark,) = warnings_of(read_image(data))
     assert remark == f"it does not say what its colours mean; they are taken as {expected}"
 
 
@@ -301,7 +301,7 @@ def test_values(
     for order in "<>":
         image = read_image(tiff(samples, Kind(bits=bits, sample_format=format_, order=order)))
         assert np.array_equal(np.asarray(image)[0, :, 0], expected)
-        said = remarks_of(image)
+        said = warnings_of(image)
         assert said == () if remark is None else (len(said) == 1 and said[0].startswith(remark))
 
 
@@ -437,7 +437,7 @@ def test_a_missing_strip_is_told_and_many_are_an_error() -> None:
     parts = segments(samples, kind)
     parts[50] = b"\0" * len(parts[50])
     image = read_image(tiff(samples, kind, data=parts))
-    assert remarks_of(image) == ("the file is damaged: 1 of 100 strips of the picture are missing",)
+    assert warnings_of(image) == ("the file is damaged: 1 of 100 strips of the picture are missing",)
     assert np.count_nonzero(np.asarray(image)[:, 0, 0] == 200) == height - 4
     for i in range(3):
         parts[i] = b"\0" * len(parts[i])

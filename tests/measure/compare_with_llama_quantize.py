@@ -28,9 +28,10 @@ from aesedge_export.checkpoint.checkpoint import open_checkpoint
 from aesedge_export.language.checkpoint_source import CheckpointSource
 from aesedge_export.language.language_files import report_pass
 from aesedge_export.language.language_gguf import write_language
-from aesedge_export.language.tensor_types import FILE_TYPES, parse_type
+from aesedge_export.language.tensor_types import parse_type
 from aesedge_export.progress_display import display_steps
 
+from aesedge.bundle.gguf_types import GGUF_TYPES
 from aesedge.system.machine import default_n_threads
 
 _STREAM = "stream"
@@ -89,7 +90,7 @@ def _compare(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     streamed = _in_a_process(given, file_type, ours)
     own = _in_a_process(given, "own", unquantized)
     started = time.perf_counter()
-    job = llama_quantize.Job(unquantized, theirs, FILE_TYPES[file_type])
+    job = llama_quantize.Job(unquantized, theirs, GGUF_TYPES[file_type].ftype)
     llama_quantize.quantize_with_llama([job], n_threads=given.threads)
     seconds = time.perf_counter() - started
     different = _different(ours, theirs)
