@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aesedge.bundle.bundle import open_bundle
 from aesedge.system.paths import data_folder
@@ -11,33 +11,22 @@ from aesedge.system.paths import data_folder
 from . import export_checkpoint
 from .plan import DEFAULT_GGUF, DEFAULT_VISION, listed
 from .progress_display import display_steps
-from .vision.reduction import BEST
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from aesedge.bundle.bundle import Bundle
 
 
-def export_command(  # noqa: PLR0913 (one argument for each option of the command)
+def export_command(
     checkpoint: Path,
     *,
     out: Path | None = None,
     name: str | None = None,
     gguf: str = DEFAULT_GGUF,
     vision: str = DEFAULT_VISION,
-    license: str = "not stated",  # noqa: A002 (the option's name)
-    vision_tower: Path | None = None,
-    base: Path | None = None,
-    photos: Sequence[Path] | None = None,
-    calibrate: Sequence[Path] = (),
-    reduction: str = BEST,
-    source_name: str | None = None,
-    revision: str | None = None,
-    parity: bool = True,
-    overwrite: bool = False,
     quiet: bool = False,
+    **options: Any,
 ) -> Bundle:
     """Export a checkpoint with progress on stderr.
 
@@ -47,23 +36,8 @@ def export_command(  # noqa: PLR0913 (one argument for each option of the comman
         name: the bundle's name; by default that of ``out`` or of the checkpoint.
         gguf: quantization types, separated by commas, any case; the first is loaded by default, or Q4_K_M.
         vision: precisions of the vision graph, separated by commas.
-        license: licence of the weights.
-        vision_tower: folder of the CLIP model of an original-LLaVA checkpoint that does not hold it.
-        base: folder of the model that a LoRA adapter is merged onto.
-        photos: what parity is measured on; by default the sample photographs.
-        calibrate: photos that the importance of the language model's inputs is measured on.
-        reduction: how fewer image tokens are made of all of them, or ``none``.
-        source_name: what the manifest calls the checkpoint.
-        revision: commit of the checkpoint, for the manifest.
-        parity: whether to compare with PyTorch.
-        overwrite: whether a bundle that is there may be replaced.
         quiet: whether to show no progress.
-
-    Returns:
-        The bundle.
-
-    Raises:
-        AesedgeError: see :func:`.exporter.export_checkpoint`.
+        options: the other options of :func:`.exporter.export_checkpoint`, which has the errors too.
     """
     name = name or (out.name if out is not None else _name_of(checkpoint))
     out = out or data_folder() / name
@@ -74,17 +48,8 @@ def export_command(  # noqa: PLR0913 (one argument for each option of the comman
             name=name,
             gguf_types=listed(gguf),
             vision_types=listed(vision),
-            license=license,
-            vision_tower=vision_tower,
-            base=base,
-            photos=photos,
-            calibrate=calibrate,
-            reduction=reduction,
-            source_name=source_name,
-            revision=revision,
-            parity=parity,
-            overwrite=overwrite,
             progress=report,
+            **options,
         )
     return open_bundle(out)
 

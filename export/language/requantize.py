@@ -20,13 +20,14 @@ import aesedge
 from aesedge.bundle.bundle import Bundle, open_bundle
 from aesedge.bundle.checksums import sha256
 from aesedge.bundle.gguf_types import PRECISE_TYPES
-from aesedge.bundle.manifest import MANIFEST_NAME, NAME_PATTERN, BundleFile, Manifest, format_manifest, parse_manifest
+from aesedge.bundle.manifest import MANIFEST_NAME, BundleFile, Manifest, format_manifest, parse_manifest
 from aesedge.errors import AesedgeError, BundleError, UsageError
 from aesedge.system.machine import default_n_threads
 from aesedge.system.paths import data_folder
 
 from ..bundle_files import typed
 from ..disk_space import require_space
+from ..plan import checked_name
 from ..work_folder import check_target, work_folder
 from .gguf_source import GgufSource
 from .language_gguf import language_bytes, write_language
@@ -89,9 +90,7 @@ def add_types(
         require_space(found.folder, n_bytes, ", ".join(wanted))
         _add_in_place(work, wanted, found.folder)
         return open_bundle(found.folder)
-    name = name or (out.name if out else "")
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise UsageError(f"{name!r} is not a bundle name: letters, digits, '.', '_' and '-', beginning with a letter")
+    name = checked_name(name or (out.name if out else ""))
     out = (out or data_folder() / name).absolute()
     check_target(out, overwrite=False)
     require_space(out, n_bytes + sum(f.n_bytes for f in found.manifest.files), "the copy with its new types")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from aesedge.bundle.bundle import open_bundle
 from aesedge.bundle.gguf_header import read_header
-from aesedge.bundle.manifest import NAME_PATTERN
-from aesedge.errors import AesedgeError, UsageError
+from aesedge.errors import AesedgeError
 from aesedge.system.paths import data_folder
 
+from ..plan import checked_name, listed
 from ..progress_display import display_steps
 from .importer import import_pair
 
@@ -55,12 +55,9 @@ def import_command(
         AesedgeError: see :func:`.importer.import_pair`.
     """
     name = name or (out.name if out is not None else name_of(files))
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise UsageError(f"{name!r} is not a bundle name: letters, digits, '.', '_' and '-', beginning with a letter")
-    out = out or data_folder() / name
-    precisions = [part for part in vision.split(",") if part.strip()]
+    out = out or data_folder() / checked_name(name)
     with display_steps(quiet=quiet) as report:
-        import_pair(files, out, name=name, vision_types=precisions, progress=report, **options)
+        import_pair(files, out, name=checked_name(name), vision_types=listed(vision), progress=report, **options)
     return open_bundle(out)
 
 

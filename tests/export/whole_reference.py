@@ -17,7 +17,7 @@ from transformers.utils import logging
 from aesedge.errors import ParityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from aesedge_export.checkpoint.checkpoint import Checkpoint
     from aesedge_export.parity.forced import ForcedSequence
@@ -39,16 +39,18 @@ class WholeReference(OnTorchThreads):
         super().__init__(n_threads)
 
     @torch.inference_mode()
-    def encode_images(self, pixels: Sequence[FloatArray], *_progress: object) -> list[FloatArray]:
+    def encode_images(self, pixels: Sequence[FloatArray], *progress: Callable[[float], None]) -> list[FloatArray]:
         """Return the projector's output for images, float32 [n_image_tokens, n_embd] each."""
         found = []
         for of_one in pixels:
             rows = self._model.get_image_features(pixel_values=torch.from_numpy(of_one))[0]
             found.append(np.asarray(rows.reshape(-1, rows.shape[-1]).numpy(), np.float32))
+        for report in progress:
+            report(1.0)
         return found
 
     @torch.inference_mode()
-    def logits(self, sequences: Sequence[ForcedSequence], *_progress: object) -> list[FloatArray]:
+    def logits(self, sequences: Sequence[ForcedSequence], *progress: Callable[[float], None]) -> list[FloatArray]:
         """Do what :class:`.forced.LogitSource` says; neighbours with one image share its keys and values."""
         embed = self._model.get_input_embeddings()
         found: list[FloatArray] = []
@@ -64,6 +66,8 @@ class WholeReference(OnTorchThreads):
             out = self._model(input_ids=text, past_key_values=cache, use_cache=True, logits_to_keep=n_last)
             found.append(np.array(out.logits[0].numpy(), np.float32))
             cache.crop(n_image)
+        for report in progress:
+            report(1.0)
         return found
 
     def close(self) -> None:
