@@ -19,7 +19,7 @@ _N_VISION_PARAMETERS = 330_000_000  # CLIP ViT-L/336 and LLaVA-1.5 13B's project
 
 
 def require_space(folder: Path, n_bytes: float, what: str) -> None:
-    """See that a folder's disk has room.
+    """Check that a folder's disk has room.
 
     Args:
         folder: where it will be written; it need not exist yet.
@@ -38,7 +38,7 @@ def require_space(folder: Path, n_bytes: float, what: str) -> None:
 
 
 def on_one_disk(one: Path, other: Path) -> bool:
-    """Whether two folders, which need not exist yet, share a file system."""
+    """Return whether two folders, which need not exist yet, share a file system."""
     return _existing(one).stat().st_dev == _existing(other).stat().st_dev
 
 

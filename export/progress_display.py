@@ -32,7 +32,7 @@ class StepDisplay:
         self._done: set[str] = set()
 
     def __call__(self, step: str, share: float, detail: str = "") -> None:
-        """Do what :class:`.progress.OnProgress` says."""
+        """Implement :class:`.progress.OnProgress`."""
         if not self._console.is_terminal:
             if share >= 1 and step not in self._done:
                 self._done.add(step)

@@ -11,7 +11,7 @@ import socket
 
 
 def look_for_ipv6() -> None:
-    """Let downloads use IPv6 where this machine has it, as they would have by themselves."""
+    """Run urllib3's IPv6 probe, so that downloads use IPv6 where this machine has it."""
     from urllib3.util import connection
 
     connection.HAS_IPV6 = connection._has_ipv6("::1")  # noqa: SLF001 (urllib3 has no other way)

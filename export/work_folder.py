@@ -112,7 +112,7 @@ def clear_leftovers(out: Path) -> None:
 
 
 def _move(partial: Path, out: Path) -> None:
-    """Put the new folder in its place; an old one stays until the new one is there."""
+    """Rename the new folder to its place; an old one is removed after that."""
     if not out.exists():
         partial.rename(out)
         return

@@ -117,7 +117,7 @@ def _remark_once(text: str) -> None:
 
 @cache
 def remark_unwritable(folder: Path, reason: str) -> None:
-    """Say once that nothing can be kept in the cache folder."""
+    """Warn once that the cache folder cannot be written."""
     _log.warning(
         "the cache folder %s cannot be written (%s): bundles are checked anew at every start. "
         "Set AESEDGE_CACHE to a folder that can be written",

@@ -144,7 +144,7 @@ def _check_vocabulary(header: GgufHeader) -> int:
 
 
 def _check_beside(header: GgufHeader, key: str, n: int, fits: Callable[[object], bool]) -> None:
-    """See that there is one right value for each token."""
+    """Check that there is one right value for each token."""
     values = header.values.get(f"tokenizer.ggml.{key}")
     if not isinstance(values, list) or len(values) != n or not all(map(fits, values)):
         raise _Wrong(f"the key 'tokenizer.ggml.{key}' is not a list of {n} values, one for each token, all in range")

@@ -30,10 +30,10 @@ def _shown(default: Any, text: str, *, otherwise: str | None = None, name: str =
     """Declare a field that is an option of the command line too.
 
     Args:
-        default: its value where nothing is chosen.
-        text: what the help says.
-        otherwise: what the help says of the default; None shows it as it is.
-        name: of the option, where it is not the field's.
+        default: its default value.
+        text: its help text.
+        otherwise: the default in words, for the help; None shows the value.
+        name: of the option, if it is not the field's.
     """
     return field(default=default, metadata={"help": text, "default": otherwise, "name": name})
 

@@ -142,7 +142,7 @@ class _Conversion:
 
 
 def _has_deep_key(image: Image.Image) -> bool:
-    """Tell whether one value of a picture of 16 bits stands for transparency (PNG), which Pillow does not apply."""
+    """Return whether one value of a picture of 16 bits stands for transparency (PNG), which Pillow does not apply."""
     return image.mode.startswith("I") and isinstance(image.info.get("transparency"), int)
 
 

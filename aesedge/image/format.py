@@ -48,7 +48,7 @@ def _iso_media_decoder(head: bytes) -> Decoder:
 
 
 def _holds_sensor_data(file: BinaryIO, head: bytes) -> bool:
-    """Tell whether a TIFF is a camera RAW, whose first directory is often only a thumbnail."""
+    """Return whether a TIFF is a camera RAW, whose first directory is often only a thumbnail."""
     if head[8:10] == b"CR":  # Canon CR2
         return True
     return any(

@@ -186,7 +186,7 @@ class _Jpeg:
         return image, drafted[1]
 
     def ends_grey(self) -> bool:
-        """Return whether the last pixels have libjpeg's filler grey, where missing data cannot be detected otherwise.
+        """Return whether the last pixels have libjpeg's filler grey, if missing data can be detected in no other way.
 
         A photo may end with this grey, too.
         """

@@ -200,7 +200,7 @@ def _n_out_of_order(codes: npt.NDArray[np.uint8], n_before: int) -> int:
 
 
 def _ends_scan(found: JpegScan, data: bytes, at: int) -> bool:
-    """Tell whether a marker can end a scan; in damaged data any byte may follow 0xFF."""
+    """Return whether a marker can end a scan; in damaged data any byte may follow 0xFF."""
     code = data[at + 1]
     if code == _EOI:
         return True
@@ -237,7 +237,7 @@ def _n_mcus(found: JpegScan, ids: list[int]) -> int:
 
 
 def _may_be_zeros(found: JpegScan, header: bytes, spectrum: bytes) -> bool:
-    """Tell whether many zero bits in a row can come from the coding: where they say that nothing changes."""
+    """Return whether many zero bits in a row can come from the coding: where they say that nothing changes."""
     if len(spectrum) < 3 or found.frame not in (0xC0, 0xC1, 0xC2) or spectrum[2] >> 4:  # arithmetic, or refinements
         return True
     selectors = header[2 : 2 + 2 * header[0] : 2]

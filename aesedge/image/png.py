@@ -109,7 +109,7 @@ def _read_chunks(file: BinaryIO) -> _Chunks:
 
 
 def _is_sound(file: BinaryIO, kind: bytes, length: int) -> bool:
-    """Tell whether a chunk's checksum is right; True where the file ends before it."""
+    """Return whether a chunk's checksum is right; True where the file ends before it."""
     crc = zlib.crc32(kind)
     while length > 0:
         piece = file.read(min(length, _PIECE))

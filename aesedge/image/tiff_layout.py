@@ -147,7 +147,7 @@ def read_layout(directory: Directory, name: str) -> TiffLayout:
 
 
 def is_photometric_missing(directory: Directory) -> bool:
-    """Tell whether the file does not say what its samples mean."""
+    """Return whether the file does not say what its samples mean."""
     return 262 not in directory
 
 

@@ -214,7 +214,7 @@ def _decompress(data: bytes, layout: TiffLayout, n_rows: int) -> Bytes | bytes:
 
 
 def _by_libtiff(data: bytes, layout: TiffLayout, n_rows: int) -> Bytes:
-    """Let libtiff, in Pillow, decompress a segment: as a small TIFF of grey bytes, or of bits for fax."""
+    """Decompress a segment with Pillow's libtiff, wrapped as a small TIFF of grey bytes, or of bits for fax."""
     is_fax = layout.compression in FAX
     width, rows = layout.segment_size[0] if is_fax else layout.row_bytes, layout.n_stored_rows(n_rows)
     tags = {256: width, 257: rows, 258: 1 if is_fax else 8, 259: layout.compression, 262: 1, 277: 1, 278: rows}

@@ -92,7 +92,7 @@ class _Preparation:
             self.prepare(inner, f"{where}/{key}", depth + 1, merged=merged and same)
 
     def close(self) -> None:
-        """Let what has named properties be an object that has no others, where the schema does not say so itself."""
+        """Close objects that name their properties, unless the schema states which others they may have."""
         for tree in self._seen.values():
             named, required = tree.get("properties"), tree.get("required", [])
             if id(tree) in self._merged or not isinstance(named, dict) or not _OTHERS.isdisjoint(tree):

@@ -116,7 +116,7 @@ def _least(items: Iterable[Item], shortest: Mapping[str, float]) -> float:
 
 
 def _is_regular(rules: Rules) -> bool:
-    """Tell whether no rule leads to itself.
+    """Return whether no rule leads to itself.
 
     Raises:
         UsageError: rules lead to rules too often; llguidance would use up the stack.

@@ -20,7 +20,7 @@ _STARTS = (
 
 
 def is_git_lfs_pointer(start: bytes) -> bool:
-    """Tell whether a file that begins so is a pointer and not the file itself."""
+    """Return whether a file that begins so is a pointer and not the file itself."""
     return start.startswith(_STARTS)
 
 

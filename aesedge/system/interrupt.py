@@ -45,7 +45,7 @@ class AbortFlag:
         self._text[0] = b"x"
 
     def clear(self) -> None:
-        """Let computations run."""
+        """Allow computations again."""
         self._text[0] = b"\0"
 
 

@@ -74,7 +74,7 @@ def process_bytes() -> int:
 
 
 def trim_heap() -> None:
-    """Give memory that was freed back to the system, where the C library keeps it (glibc).
+    """Return freed memory to the system, which glibc would keep.
 
     Loading a vision graph frees as much as the graph takes, and glibc keeps it: 200 MB for CLIP-L in int8, measured.
     """

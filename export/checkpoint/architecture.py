@@ -23,7 +23,7 @@ _OPENAI_LAYERS = {"base": 12, "large": 24}
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything about a checkpoint that is not a weight, a token or a pixel."""
+    """The shape of a checkpoint's language model, tower and projector, and its special tokens."""
 
     text: LlamaConfig
     vision: CLIPVisionConfig
@@ -73,14 +73,14 @@ def read_architecture(
 
 
 def is_hf(config: dict[str, Any]) -> bool:
-    """Tell whether a configuration is transformers' own; model types do not, as the original was called 'llava' too."""
+    """Return whether a configuration is transformers' own; the model type alone does not tell: both are 'llava'."""
     if "text_config" in config or "vision_config" in config:
         return True
     return config.get("model_type") == "llava" and not any(key.startswith("mm_") for key in config)
 
 
 def refuse_other_models(folder: Path, config: dict[str, Any]) -> None:
-    """See that a configuration is not one of LLaVA's relatives.
+    """Check that a configuration is not one of LLaVA's relatives.
 
     Raises:
         CheckpointError: it is.

@@ -168,7 +168,7 @@ class Adapter:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Tell whether a folder holds a LoRA adapter."""
+    """Return whether a folder holds a LoRA adapter."""
     return (folder / "adapter_config.json").is_file() or any(folder.glob("adapter_model.*"))
 
 
@@ -206,7 +206,7 @@ def _factor_shapes(target: tuple[int, ...], rank: int) -> tuple[tuple[int, ...],
 
 
 def _sort_in(adapter: Adapter, name: str, tensor: StoredTensor) -> None:
-    """Put one tensor of the adapter's file where it belongs."""
+    """Sort one tensor of the adapter's file into factors or whole tensors."""
     plain = model_name(name)
     match = _FACTOR.fullmatch(plain)
     if match:

@@ -111,7 +111,7 @@ def _check_kind(path: Path, file: dict[str, Any]) -> None:
 
 
 def _spaces_as_llama(normalizer: dict[str, Any] | None, splitter: dict[str, Any] | None) -> bool:
-    """Tell whether nothing is done to a text but a space put in front and spaces made visible: either way to say so."""
+    """Return whether text is only prefixed with a space and its spaces made visible; files state this in two ways."""
     if splitter is not None:
         metaspace = splitter.get("type") == "Metaspace" and splitter.get("replacement") == _SPACE
         first = splitter.get("prepend_scheme", "always" if splitter.get("add_prefix_space") else "never") != "never"
@@ -155,7 +155,7 @@ def _scores(path: Path, ids: dict[str, int], normal: list[str], merges: list[tup
 
 
 def _in_order(merged: list[str], ranks: dict[str, list[int]]) -> bool:
-    """Tell whether all merges to one piece come before all merges to the next."""
+    """Return whether all merges to one piece come before all merges to the next."""
     return all(ranks[one][-1] < ranks[after][0] for one, after in pairwise(merged))
 
 
@@ -172,7 +172,7 @@ def _runs_of_spaces(merged: list[str], merges: list[tuple[str, str]]) -> list[st
 
 
 def _check_complete(path: Path, ids: dict[str, int], normal: list[str], merges: list[tuple[str, str]]) -> None:
-    """See that every way to put a piece together is in the list: sentencepiece and llama.cpp know no list."""
+    """Check that every way to put a piece together is in the list: sentencepiece and llama.cpp know no list."""
     listed = set(merges)
     for text in normal:
         for cut in range(1, len(text)):

@@ -60,7 +60,7 @@ def clip_tensors(clip: Path) -> dict[str, StoredTensor]:
 
 
 def refuse_stock_tower(folder: Path, base: Path | None, tensors: Mapping[str, StoredTensor | MergedTensor]) -> None:
-    """See that a tower that was trained along is there: LLaVA-1.5's own CLIP would give other answers.
+    """Check that a tower that was trained along is there: LLaVA-1.5's own CLIP would give other answers.
 
     Raises:
         CheckpointError: a configuration says ``unfreeze_mm_vision_tower`` and its folder does not hold the tower.

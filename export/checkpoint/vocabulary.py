@@ -37,7 +37,7 @@ class Vocabulary:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Tell whether a folder holds a tokenizer."""
+    """Return whether a folder holds a tokenizer."""
     return (folder / MODEL_FILE).is_file() or (folder / JSON_FILE).is_file()
 
 

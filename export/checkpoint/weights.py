@@ -150,7 +150,7 @@ def open_weights(folder: Path) -> dict[str, StoredTensor] | None:
 
 
 def has_weights(folder: Path) -> bool:
-    """Tell whether a folder holds a whole model's weight files."""
+    """Return whether a folder holds a whole model's weight files."""
     return bool(_weight_files(folder)[0])
 
 

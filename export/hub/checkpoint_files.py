@@ -100,7 +100,7 @@ def _check_shards(repository: str, paths: Sequence[str]) -> None:
 
 
 def check_file(path: Path, file: HubFile) -> None:
-    """See that a file has the published content.
+    """Check that a file has the published content.
 
     Raises:
         DownloadError: it has not.

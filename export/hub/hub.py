@@ -184,9 +184,9 @@ def _is_beyond_end(error: requests.RequestException) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Let huggingface_hub work by plain HTTP, in small pieces, leave talking to us, and no connection behind.
+    """Configure huggingface_hub for the block: plain HTTP in small pieces, no output, no connections left open.
 
-    Xet, its other way to download, begins a file anew when it was interrupted.
+    Xet, its other protocol, restarts an interrupted file from the beginning.
     """
     log = logging.getLogger("huggingface_hub")
     level, xet, chunk = log.level, constants.HF_HUB_DISABLE_XET, constants.DOWNLOAD_CHUNK_SIZE

@@ -99,7 +99,7 @@ def translated(repository: str, revision: str) -> Iterator[None]:
 
 
 def _words(error: Exception, repository: str) -> str:
-    """Say what went wrong and what to do; texts of the libraries hold addresses that may be signed."""
+    """Return a message for an error; the libraries' own texts may contain signed URLs."""
     if isinstance(error, LocalEntryNotFoundError):  # says only that a file could not be looked up
         error = error.__cause__ if isinstance(error.__cause__, Exception) else requests.ConnectionError()
     template = next((words for kind, words in _WORDS if isinstance(error, kind)), _UNREACHABLE)

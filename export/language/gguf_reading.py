@@ -131,7 +131,7 @@ def first_bytes(path: Path, n_bytes: int, *, error: type[AesedgeError], advice: 
 
 
 def check_gguf_start(path: Path, error: type[AesedgeError], *, advice: str) -> None:
-    """Look at the first bytes, for messages that say more than the reader's.
+    """Check the first bytes, with more specific messages than the reader's.
 
     Args:
         path: the file.

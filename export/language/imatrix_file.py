@@ -97,7 +97,7 @@ def read_imatrix(path: Path) -> Importance:
 
 
 def _check_start(path: Path) -> None:
-    """Look at the first bytes, for messages that say more than the reader's."""
+    """Check the first bytes, with more specific messages than the reader's."""
     start = first_bytes(path, N_START_BYTES, error=UsageError)
     if is_git_lfs_pointer(start):
         raise UsageError(git_lfs_problem(path))

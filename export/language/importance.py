@@ -68,7 +68,7 @@ class Importance:
         return max(self.n_rows.values())
 
     def check_fits(self, n_in: Mapping[str, int], where: Path | str) -> None:
-        """See that this was measured on a model of the same shape.
+        """Check that this was measured on a model of the same shape.
 
         Args:
             n_in: length of a row, for every matrix of the model.

@@ -100,9 +100,9 @@ def language_files(
 
 
 def keep_the_better(files: LanguageFiles, types: Mapping[str, dict[str, Any]]) -> None:
-    """Put the file without an importance matrix in the place of one that came out worse with it.
+    """Replace files that came out worse with an importance matrix by those without.
 
-    On some models it costs more than it brings: Q2_K of the bundle pocket is one of them.
+    On some models it costs more than it gains: Q2_K of the bundle pocket is one of them.
 
     Args:
         files: with both; those without the matrix are moved where they are the better ones.

@@ -123,7 +123,7 @@ def _check_importance(source: LanguageSource, importance: Importance) -> None:
 
 
 class _Pool(ThreadPoolExecutor):
-    """Threads that, when something fails, end with what they have in hand and leave the rest."""
+    """A thread pool that cancels pending work on an error."""
 
     def __exit__(self, *_: object) -> None:
         self.shutdown(wait=True, cancel_futures=True)
@@ -131,7 +131,7 @@ class _Pool(ThreadPoolExecutor):
 
 @dataclass(frozen=True)
 class _Conversion:
-    """What goes from where to where, and who does it."""
+    """A pass: source, files, importance and threads."""
 
     source: LanguageSource
     files: Sequence[GgufOutput]
@@ -189,7 +189,7 @@ def _read(job: _Conversion, chunk: _Chunk) -> Rows:
 
 
 def _pack(job: _Conversion, chunk: _Chunk, rows: Rows, kind: str) -> list[Future[Bytes]]:
-    """Begin to turn rows into a tensor type; return the pieces in order."""
+    """Start quantizing rows to a tensor type; return the pieces' futures in order."""
     if job.source.types.get(chunk.tensor) == kind:  # as it lies there: quantizing again might round again
         return [job.pool.submit(job.source.packed, chunk.tensor, chunk.start, chunk.stop)]
     importance = job.importance.get(chunk.tensor)

@@ -61,7 +61,7 @@ def _shared_by_4(at: _Place) -> bool:
 
 
 def _at_the_ends_or_a_third(at: _Place) -> bool:
-    """Whether it is in the first or the last eighth of the layers, or each third one between: M gives them more."""
+    """Return whether a layer is in the first or last eighth, or every third one between: mixes "M" give these more."""
     n, eighth = at.mix.n_layers, at.mix.n_layers // 8
     return at.layer < eighth or at.layer >= 7 * n // 8 or (at.layer - eighth) % 3 == 2
 
@@ -108,7 +108,7 @@ def parse_type(text: str) -> str:
 
 
 def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor takes the file's type; norms and other vectors keep their own."""
+    """Return whether a tensor takes the file's type; norms and other vectors keep their own."""
     return len(shape) > 1 and name.endswith("weight") and not name.endswith("_norm.weight")
 
 

@@ -17,7 +17,7 @@ _FICLONE = 0x40049409  # linux/fs.h: share the blocks until one of the two files
 
 
 def place(source: Path, target: Path, *, link: bool = False, progress: Callable[[float], None]) -> None:
-    """Put a file's content into a new file.
+    """Copy a file to a new one.
 
     Where the file system shares blocks (btrfs, XFS, bcachefs), that takes no time and no room, and yet the two files
     are independent of each other.
@@ -54,7 +54,7 @@ def place(source: Path, target: Path, *, link: bool = False, progress: Callable[
 
 
 def _shared(given: BinaryIO, made: BinaryIO) -> bool:
-    """Let the new file share the blocks of the given one; return whether that was possible."""
+    """Clone the given file's blocks into the new file (reflink); return whether that was possible."""
     if sys.platform != "linux":
         return False
     import fcntl

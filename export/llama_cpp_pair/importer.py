@@ -141,7 +141,7 @@ def import_pair(  # noqa: PLR0913 (one argument for each option of the command)
 
 
 def _check_words(plan: _ImportPlan) -> None:
-    """See that labels can be told apart and the prompt fits the context, by llama.cpp's own tokenizer."""
+    """Check that labels can be told apart and the prompt fits the context, by llama.cpp's own tokenizer."""
     template = prompt_template(plan.prompt.template)
     questions = [plan.rating.question, *plan.rating.attributes.values(), plan.prompt.critique]
     n_image = plan.pair.mmproj.shape(plan.reading).n_image_tokens

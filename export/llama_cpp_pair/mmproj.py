@@ -81,7 +81,7 @@ class Mmproj:
 
 
 def read_mmproj(file: GgufFile) -> Mmproj:
-    """See that all of a LLaVA-1.5 tower and projector is in an mmproj file, and nothing else.
+    """Check that all of a LLaVA-1.5 tower and projector is in an mmproj file, and nothing else.
 
     Raises:
         CheckpointError: it is of another kind of model, or a tensor is missing or of another shape.
@@ -208,7 +208,7 @@ def _image_spec(file: GgufFile, size: int) -> ImageSpec:
 
 
 def _check_tensors(file: GgufFile, shape: VisionShape) -> None:
-    """See that the tensors are those of a LLaVA-1.5, all of them and no others."""
+    """Check that the tensors are those of a LLaVA-1.5, all of them and no others."""
     expected = {_spelled(file, name, shape.hidden): dims for name, dims in shape.tensor_shapes().items()}
     missing = [name for name in expected if name not in file.shapes]
     if missing:

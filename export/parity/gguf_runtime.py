@@ -70,7 +70,7 @@ class GgufRuntime(Closing):
     def logits(
         self, sequences: Sequence[ForcedSequence], progress: Callable[[float], None] | None = None
     ) -> list[FloatArray]:
-        """Do what :class:`.forced.LogitSource` says; neighbours with one image share its prefill."""
+        """Implement :class:`.forced.LogitSource`; neighbours with one image share its prefill."""
         found = []
         for i, sequence in enumerate(sequences):
             text = sequence.after + sequence.continuation

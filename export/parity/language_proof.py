@@ -84,7 +84,7 @@ def most_precise(files: Mapping[str, Path]) -> str:
 def write_continuations(
     runtime: GgufRuntime, prompts: Prompts, images: Sequence[FloatArray], progress: Callable[[float], None]
 ) -> tuple[list[list[ForcedSequence]], list[list[FloatArray]]]:
-    """Let the most precise file answer both questions on every photo.
+    """Generate the most precise file's answers to both questions on every photo.
 
     Args:
         runtime: that file.

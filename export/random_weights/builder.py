@@ -83,7 +83,7 @@ def write_shape(  # noqa: PLR0913 (one argument for each option of the command)
     overwrite: bool = False,
     progress: OnProgress | None = None,
 ) -> Manifest:
-    """Make a bundle of random weights, or take the one that is there if it is the same.
+    """Make a bundle of random weights, or return an existing one that is the same.
 
     Equal arguments give equal files on one machine.
 
@@ -216,7 +216,7 @@ def _manifest(
 
 
 def _add_mmproj(tower: RandomTower, out: Path, report: OnProgress) -> None:
-    """Put the mmproj into a bundle that is there, whole or not at all."""
+    """Add the mmproj file to an existing bundle, atomically."""
     require_space(out, mmproj_bytes(tower), "the mmproj file")
     partial = out / f".{MMPROJ_NAME}.{os.getpid()}.partial"
     try:

@@ -77,7 +77,7 @@ def cached_bundle(
 
 
 def _is_whole(out: Path) -> bool:
-    """Whether a bundle is there with the content that its manifest says."""
+    """Return whether a bundle is there with the content that its manifest says."""
     try:
         bundle = open_bundle(out)
         for file in bundle.manifest.files:

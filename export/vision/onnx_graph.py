@@ -30,7 +30,7 @@ CONTRIB = "com.microsoft"
 
 
 class Graph:
-    """A model whose nodes and constants can be looked up, exchanged and dropped.
+    """A model whose nodes and constants can be looked up, replaced and dropped.
 
     Large weights stay in the file and are read where they are used: the file must stay as it is meanwhile.
 
@@ -57,7 +57,7 @@ class Graph:
         self.index()
 
     def index(self) -> None:
-        """Look at all nodes again, after they have changed."""
+        """Index producers and consumers again, after nodes have changed."""
         self._producer = {name: node for node in self.nodes for name in node.output if name}
         self._consumers = defaultdict(list)
         for node in self.nodes:
@@ -94,12 +94,12 @@ class Graph:
         return str(node.input[1] if node.input[0] == name else node.input[0])
 
     def add_weight(self, name: str, values: npt.NDArray[Any]) -> str:
-        """Put a constant into the graph; return its name."""
+        """Add a constant; return its name."""
         self.weights[name] = values
         return name
 
     def rename_weight(self, old: str, new: str) -> None:
-        """Give a constant another name, wherever it is read."""
+        """Rename a constant wherever it is read."""
         if old == new or old not in self.weights or new in self.weights:
             return
         self.weights[new] = self.weights.pop(old)
@@ -110,7 +110,7 @@ class Graph:
         self._consumers[new] = self._consumers.pop(old)
 
     def replace(self, old: Iterable[onnx.NodeProto], new: Iterable[onnx.NodeProto]) -> None:
-        """Put nodes where the last of the old ones stood; what else the old ones fed must not be needed."""
+        """Replace nodes by new ones in the place of the last old one; other outputs of the old ones must be unused."""
         gone = {id(node) for node in old}
         places = [i for i, node in enumerate(self.nodes) if id(node) in gone]
         after = self.nodes[places[-1] + 1 :]
@@ -118,7 +118,7 @@ class Graph:
         self.index()
 
     def insert_behind(self, name: str, node: onnx.NodeProto) -> None:
-        """Put a node right behind the one that makes a tensor."""
+        """Insert a node right after the one that computes a tensor."""
         maker = self._producer.get(name)
         place = 0 if maker is None else next(i for i, n in enumerate(self.nodes) if n is maker) + 1
         self.nodes.insert(place, node)
@@ -173,7 +173,7 @@ class Graph:
         self.inputs.append(name)
 
     def drop_input(self, name: str) -> None:
-        """Take away an input that no node reads."""
+        """Remove an input that no node reads."""
         self._shell.graph.input.remove(next(v for v in self._shell.graph.input if v.name == name))
         self.inputs.remove(name)
 
@@ -182,7 +182,7 @@ class Graph:
         return {entry.key: entry.value for entry in self._shell.metadata_props}
 
     def describe(self, **facts: object) -> None:
-        """Let the file say more about itself, and no longer what is given as None."""
+        """Set entries of the metadata, and remove those given as None."""
         known = {**self.metadata(), **facts}
         helper.set_model_props(self._shell, {key: str(value) for key, value in known.items() if value is not None})
 

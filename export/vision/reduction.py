@@ -66,7 +66,7 @@ def checked_method(method: str) -> str:
 
 
 def add_reduction(graph: Graph, method: str) -> None:
-    """Let a graph reduce its image tokens to the number of its new input ``n_image_tokens``, int64 [1].
+    """Add a reduction of image tokens to a graph, with the new input ``n_image_tokens``, int64 [1].
 
     Args:
         graph: an optimised graph, in any precision; changed. A reduction that it has is replaced.
@@ -108,7 +108,7 @@ def write_reduced(plain: Path, path: Path, method: str) -> None:
 
 
 def _take_away(graph: Graph) -> None:
-    """Bring back the graph that was there before a reduction."""
+    """Remove a graph's reduction."""
     ours = [node for node in graph.nodes if node.name.startswith(PREFIX)]
     if not ours:
         return
@@ -165,7 +165,7 @@ def _last_slice(graph: Graph) -> onnx.NodeProto | None:
 
 
 def _is_class_first(graph: Graph) -> bool | None:
-    """Say whether the class token stands before the patches; None if there is no such place."""
+    """Return whether the class token stands before the patches; None if there is no such place."""
     for node in graph.nodes:
         if node.op_type != "Concat" or len(node.input) != 2:
             continue

@@ -121,7 +121,7 @@ def vision_files(
 
 
 def note_making(fidelity: dict[str, Any], files: VisionFiles) -> None:
-    """Put what the making of graphs measured into a manifest's ``fidelity``.
+    """Add what was measured while the graphs were made to a manifest's ``fidelity``.
 
     Where a graph was compared with a reference, those figures stay, and only what stays in fp32 is added.
     """

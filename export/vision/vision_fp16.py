@@ -102,7 +102,7 @@ class _Halves:
         return other
 
     def finish(self) -> None:
-        """Put the nodes into the graph."""
+        """Replace the graph's nodes."""
         self._graph.nodes = self._nodes
         self._graph.prune()
 

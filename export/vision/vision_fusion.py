@@ -112,7 +112,7 @@ def name_linears(graph: Graph) -> None:
 
 
 def _unshare(graph: Graph) -> None:
-    """Give equal weights, which PyTorch's exporter writes once, a place each: int8 changes some of them."""
+    """Duplicate shared weights, which PyTorch's exporter writes once: int8 changes some of them."""
     for node in [n for n in graph.nodes if n.op_type == "Identity"]:
         values = graph.constant(node.input[0])
         if values is not None:

@@ -193,7 +193,7 @@ def _divide(graph: Graph, linear: Linear, s: FloatArray) -> None:
 
 
 def _feeds(graph: Graph, value: onnx.NodeProto, attention: onnx.NodeProto) -> bool:
-    """Say whether a linear, with its bias, is an attention's value."""
+    """Return whether a linear, with its bias, is an attention's value."""
     bias = bias_of(graph, value)
     return bool(attention.input[2] == (value.output[0] if bias is None else bias[0].output[0]))
 

@@ -263,7 +263,7 @@ def _fewest_in_fp32(attempts: _Attempts, worst_first: list[str], limit: float) -
 
 
 def _calibrate(fp32: Path, pixels: Sequence[FloatArray]) -> tuple[vision_int8.Int8Plan, list[FloatArray]]:
-    """Look at the linears' inputs on photos; return the plan with its smoothing, and the photos' embeddings in fp32."""
+    """Calibrate the linears on photos; return the plan with its smoothing, and the photos' embeddings in fp32."""
     graph = Graph(fp32)
     plan = vision_int8.find_linears(graph)
     names = plan.sites()
