@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aesedge.bundle.gguf_types import GGUF_TYPES
 from aesedge.errors import BundleError
 from aesedge.system.byte_sizes import size_text
+from aesedge.system.paths import existing_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,7 @@ def require_space(folder: Path, n_bytes: float, what: str) -> None:
     Raises:
         BundleError: there is less room; the message has the figures.
     """
-    free = shutil.disk_usage(_existing(folder)).free
+    free = shutil.disk_usage(existing_folder(folder)).free
     if free < n_bytes:
         raise BundleError(
             f"{folder}: no room for {what}: {size_text(n_bytes)} are needed, {size_text(free)} are free; free "
@@ -39,7 +40,7 @@ def require_space(folder: Path, n_bytes: float, what: str) -> None:
 
 def on_one_disk(one: Path, other: Path) -> bool:
     """Return whether two folders, which need not exist yet, share a file system."""
-    return _existing(one).stat().st_dev == _existing(other).stat().st_dev
+    return existing_folder(one).stat().st_dev == existing_folder(other).stat().st_dev
 
 
 def bundle_bytes(n_parameters: float, gguf_types: Iterable[str], vision_types: Iterable[str]) -> float:
@@ -53,8 +54,3 @@ def bundle_bytes(n_parameters: float, gguf_types: Iterable[str], vision_types: I
     n_vision = min(n_parameters, _N_VISION_PARAMETERS)
     language = sum(GGUF_TYPES[t].bits for t in set(gguf_types)) / 8 * n_parameters
     return language + sum(_VISION_BYTES.get(t, 4.0) for t in set(vision_types)) * n_vision
-
-
-def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above that is there."""
-    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())

@@ -20,6 +20,7 @@ from aesedge.bundle.manifest import (
 )
 from aesedge.errors import BundleError, BundleFormatError, BundleIntegrityError, BundleNotFoundError
 from aesedge.system.atomic_file import write_atomic
+from aesedge.system.error_text import shortened
 from aesedge.system.git_lfs import git_lfs_problem, is_git_lfs_pointer, refuse_git_lfs_pointer
 from aesedge.system.paths import data_folder
 from aesedge.system.regular_file import check_regular, read_regular
@@ -283,7 +284,7 @@ def _find(name: str | os.PathLike[str]) -> Path:
         raise BundleNotFoundError(f"{folder}: not a bundle: there is no {MANIFEST_NAME} in it")
     have = ", ".join(both_names(known, inner) for known, inner in names.items()) or "none"
     raise BundleNotFoundError(
-        f"no bundle {_short(asked)!r}; installed are: {have}. --bundle also takes a folder; "
+        f"no bundle {shortened(asked, 100)!r}; installed are: {have}. --bundle also takes a folder; "
         "'aesedge export CHECKPOINT' makes one"
     )
 
@@ -298,7 +299,3 @@ def _name_in_manifest(folder: Path) -> str:
         return _read(folder, check=False).name
     except BundleError:
         return ""
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:100]}…"

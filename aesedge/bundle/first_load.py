@@ -30,7 +30,7 @@ from aesedge.bundle.llama_gguf import check_language_file
 from aesedge.bundle.onnx_header import check_vision_file
 from aesedge.errors import BundleFormatError, InferenceError, ModelLoadError
 from aesedge.system.byte_sizes import size_text
-from aesedge.system.paths import cache_folder
+from aesedge.system.paths import cache_folder, child_python_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,10 +148,10 @@ def _load_in_child(files: Sequence[ModelFile]) -> None:
     n_bytes = sum(file.path.stat().st_size for file in files)
     seconds = _LEAST_S + n_bytes / _LEAST_BYTES_PER_S
     memory = _LEAST_MEMORY_BYTES + _MEMORY_PER_BYTE * n_bytes
-    # The child finds this package where we found it, installed or not, and nothing in the working folder.
+    # With PYTHONSAFEPATH the child finds nothing in the working folder.
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        "PYTHONPATH": child_python_path(),
         "PYTHONSAFEPATH": "1",
         "GGML_NO_BACKTRACE": "1",
     }

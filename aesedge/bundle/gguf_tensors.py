@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aesedge.errors import ModelLoadError
+from aesedge.llm.build_info import extra_buffer_types
 from aesedge.llm.gpu_offload import ggml_function
 
 if TYPE_CHECKING:
@@ -101,21 +102,12 @@ class _Repacking:
 
     def __init__(self) -> None:
         by_type = ggml_function("ggml_backend_dev_by_type", _pointer, ctypes.c_int)
-        registry_of = ggml_function("ggml_backend_dev_backend_reg", _pointer, _pointer)
-        address_of = ggml_function("ggml_backend_reg_get_proc_address", _pointer, _pointer, ctypes.c_char_p)
         self._empty_buffer = ggml_function("ggml_backend_buft_alloc_buffer", _pointer, _pointer, _size)
         self._free_buffer = ggml_function("ggml_backend_buffer_free", None, _pointer)
         self._supports = ggml_function("ggml_backend_dev_supports_op", ctypes.c_bool, _pointer, _pointer)
         self._cpu = by_type(_CPU)
-        address = address_of(registry_of(self._cpu), b"ggml_backend_dev_get_extra_bufts")
-        self._types: list[int] = []
+        self._types = extra_buffer_types(self._cpu)
         self._known: dict[tuple[int, ...], bool] = {}
-        if address:
-            listed = ctypes.CFUNCTYPE(ctypes.POINTER(_pointer), _pointer)(address)(self._cpu)
-            i = 0
-            while listed and listed[i]:  # the list ends with NULL
-                self._types.append(listed[i])
-                i += 1
 
     def takes(self, tensor: Any) -> bool:
         key = (tensor.contents.type, *tensor.contents.ne)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aesedge.bundle.gguf_header import read_header
 from aesedge.errors import BundleFormatError
+from aesedge.system.error_text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +78,7 @@ def _whole(header: GgufHeader, key: str, most: int, default: int | None = None, 
 
 
 def _short(value: object) -> str:
-    text = repr(value[:8] if isinstance(value, (list, bytes)) else value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    return shortened(repr(value[:8] if isinstance(value, (list, bytes)) else value), 60)
 
 
 def _shape(header: GgufHeader, n_vocab: int) -> _Shape:

@@ -15,6 +15,7 @@ from aesedge.bundle.fidelity import Fidelity
 from aesedge.errors import BundleFormatError
 from aesedge.image.image_spec import ImageSpec
 from aesedge.llm.prompt import TEMPLATES
+from aesedge.system.error_text import shortened
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -196,12 +197,12 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         if version != FORMAT_VERSION:
             hint = "update aesedge" if version > FORMAT_VERSION else "export the bundle again"
             raise BundleFormatError(
-                f"{where}: format version {_short(version)}, this aesedge reads version {FORMAT_VERSION}; {hint}"
+                f"{where}: format version {shortened(version)}, this aesedge reads version {FORMAT_VERSION}; {hint}"
             )
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise BundleFormatError(
-            f"{where}: not a valid manifest: {_short(error)}; export or install the bundle again"
+            f"{where}: not a valid manifest: {shortened(error)}; export or install the bundle again"
         ) from None
     problem = _contradiction(manifest)
     if problem:
@@ -228,15 +229,6 @@ def read_summary(data: bytes) -> ManifestSummary | None:
     return ManifestSummary(names, found.source.checkpoint, found.source.layout)
 
 
-def _short(value: object) -> str:
-    """Return text from an untrusted file, shortened to fit a message."""
-    try:
-        text = str(value)
-    except ValueError:  # more digits than Python writes
-        return "too large a number"
-    return text if len(text) <= 200 else f"{text[:200]}…"
-
-
 def format_manifest(manifest: Manifest) -> bytes:
     """Write a manifest as indented JSON that :func:`parse_manifest` reads back equal."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
@@ -250,7 +242,7 @@ def _contradiction(m: Manifest) -> str:
 def _wrong_files(m: Manifest) -> str:
     for f in m.files:
         if not _FILE_NAME.fullmatch(f.path) or f.path.lower() == MANIFEST_NAME:
-            return f"file path {_short(repr(f.path))} is not a plain file name"
+            return f"file path {shortened(repr(f.path))} is not a plain file name"
     if len({f.path.lower() for f in m.files}) != len(m.files):
         return "two files have the same path"
     keys = [(f.role, f.type.lower()) for f in m.files]
@@ -268,7 +260,7 @@ def _wrong_tokens(tokens: ImageTokens) -> str:
         return f"image token range {tokens.min}..{tokens.max} is empty"
     if (tokens.min == tokens.max) != (tokens.method == "none"):
         return (
-            f"image token range {tokens.min}..{tokens.max} contradicts the method {_short(repr(tokens.method))}: "
+            f"image token range {tokens.min}..{tokens.max} contradicts the method {shortened(repr(tokens.method))}: "
             "'none' means that min equals max, and only that"
         )
     return ""
@@ -280,5 +272,5 @@ def _wrong_answers(m: Manifest) -> str:
     if min(m.image.std) < _LEAST_STD:
         return f"image std must be {_LEAST_STD} or more"
     if m.prompt.template not in TEMPLATES:
-        return f"unknown prompt template {_short(repr(m.prompt.template))}; there are {', '.join(TEMPLATES)}"
+        return f"unknown prompt template {shortened(repr(m.prompt.template))}; there are {', '.join(TEMPLATES)}"
     return ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aesedge.errors import UsageError
 from aesedge.system.byte_sizes import parse_size
+from aesedge.system.paths import existing_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +27,7 @@ def parse_budget(text: str, folder: Path) -> int:
 
 
 def _disk_bytes(folder: Path) -> int:
-    absolute = folder.absolute()
-    existing = next(path for path in (absolute, *absolute.parents) if path.exists() or path == path.parent)
+    existing = existing_folder(folder)
     try:
         return shutil.disk_usage(existing).total
     except OSError as error:

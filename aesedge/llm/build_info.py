@@ -48,6 +48,7 @@ def llama_build() -> LlamaBuild:
     devices = [device_at(i) for i in range(ggml_function("ggml_backend_dev_count", _size)())]
     device_name = ggml_function("ggml_backend_dev_name", _text, _pointer)
     description = ggml_function("ggml_backend_dev_description", _text, _pointer)
+    name_of_buffer = ggml_function("ggml_backend_buft_name", _text, _pointer)
     features = {_str(name_of(registry)): _features(registry) for registry in registries}
     return LlamaBuild(
         llama_version=_told("llama_version"),
@@ -56,7 +57,7 @@ def llama_build() -> LlamaBuild:
         backends=list(features),
         devices=[f"{_str(device_name(device))}: {_str(description(device))}" for device in devices],
         features={name: found for name, found in features.items() if found},
-        extra_buffers=[name for device in devices for name in _extra_buffers(device)],
+        extra_buffers=[_str(name_of_buffer(type_)) for device in devices for type_ in extra_buffer_types(device)],
     )
 
 
@@ -79,16 +80,17 @@ def _features(registry: int) -> dict[str, str]:
     return found
 
 
-def _extra_buffers(device: int) -> list[str]:
+def extra_buffer_types(device: int) -> list[int]:
+    """Return a device's buffer types for weights in another layout (CPU_REPACK), as pointers."""
     registry = ggml_function("ggml_backend_dev_backend_reg", _pointer, _pointer)(device)
     address = _address(registry, b"ggml_backend_dev_get_extra_bufts")
     if not address:
         return []
     listed = ctypes.CFUNCTYPE(ctypes.POINTER(_pointer), _pointer)(address)(device)
-    name_of = ggml_function("ggml_backend_buft_name", _text, _pointer)
-    found, i = [], 0
+    found: list[int] = []
+    i = 0
     while listed and listed[i]:  # the list ends with NULL
-        found.append(_str(name_of(listed[i])))
+        found.append(listed[i])
         i += 1
     return found
 

@@ -24,6 +24,15 @@ def error_text(error: BaseException) -> str:
     return sanitize(" ".join(plain.split()))[:_MOST_CHARACTERS] or type(error).__name__
 
 
+def shortened(value: object, most: int = _MOST_CHARACTERS) -> str:
+    """Return text from somewhere that is not trusted, cut to fit a message."""
+    try:
+        text = str(value)
+    except ValueError:  # more digits than Python writes
+        return "too large a number"
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def _bytes_text(match: re.Match[str]) -> str:
     try:
         data: bytes = ast.literal_eval(match[0])

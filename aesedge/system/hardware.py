@@ -14,7 +14,7 @@ from aesedge.system import machine
 from aesedge.system.commands import command_output, read_text
 from aesedge.system.cpu_features import cpu_flags, instructions
 from aesedge.system.gpus import Gpu, gpus
-from aesedge.system.paths import cache_folder, data_folder
+from aesedge.system.paths import cache_folder, data_folder, existing_folder
 
 
 class Hardware(msgspec.Struct, frozen=True):
@@ -88,9 +88,8 @@ def disks() -> list[Disk]:
     folders = {"bundles": data_folder(), "cache": cache_folder(), "temporary": Path(tempfile.gettempdir())}
     found = []
     for what, folder in folders.items():
-        there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), None)
         try:
-            usage = shutil.disk_usage(there) if there is not None else None
+            usage = shutil.disk_usage(existing_folder(folder))
         except OSError:
             usage = None
         found.append(Disk(what, str(folder), usage and usage.free, usage and usage.total))

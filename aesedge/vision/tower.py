@@ -22,6 +22,7 @@ from aesedge.errors import (
     UsageError,
 )
 from aesedge.system.closing import Closing
+from aesedge.system.error_text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +98,7 @@ class VisionTower(Closing):
         ):
             raise BundleFormatError(
                 f"{self.path}: a vision graph has the input {INPUT} [batch, 3, size, size] and the output {OUTPUT} "
-                f"[batch, image tokens, width]; this one has {_short(inputs)} and {_short(outputs)}"
+                f"[batch, image tokens, width]; this one has {shortened(inputs)} and {shortened(outputs)}"
             )
         self.image_size: int = pixels[2]
         self.n_image_tokens: int = rows[1]
@@ -320,10 +321,4 @@ def _choose_provider(ort: Any, device: Device) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return _short(" ".join(str(error).split()))
-
-
-def _short(value: object) -> str:
-    """Return text from an untrusted graph, shortened to fit a message."""
-    text = str(value)
-    return text if len(text) <= 400 else f"{text[:400]}…"
+    return shortened(" ".join(str(error).split()))

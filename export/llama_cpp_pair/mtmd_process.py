@@ -7,7 +7,6 @@ The process stays, so that both sides of a comparison can take turns.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import numpy as np
 from aesedge.errors import InferenceError
 from aesedge.system.closing import Closing
 from aesedge.system.environment import without_openmp_setting
+from aesedge.system.paths import child_python_path
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -116,8 +116,7 @@ class MtmdProcess(Closing):
     ) -> None:
         self._name = mmproj or llm
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        # The child finds this package where we found it, installed or not.
-        environment = {**without_openmp_setting(), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        environment = {**without_openmp_setting(), "PYTHONPATH": child_python_path()}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "aesedge_export.llama_cpp_pair.mtmd_worker"],
             env=environment,
