@@ -99,7 +99,7 @@ def read_header(path: Path) -> GgufHeader:
                 return _HeaderReader(data).header()
     except OSError as error:
         raise BundleFormatError(f"{path}: cannot be read: {error.strerror}") from None
-    except _Wrong as error:
+    except BadGguf as error:
         raise BundleFormatError(f"{path}: {error}; export or install the bundle again") from None
 
 
@@ -126,8 +126,8 @@ def version_problem(start: bytes) -> str:
     return f"GGUF version {little}; versions 2 and 3 can be read: {newer}"
 
 
-class _Wrong(Exception):  # noqa: N818 (becomes an error that names the file)
-    """What is wrong with a header."""
+class BadGguf(Exception):  # noqa: N818 (becomes an error that names the file)
+    """What is wrong with a language model's file."""
 
 
 class _HeaderReader:
@@ -140,38 +140,38 @@ class _HeaderReader:
     def header(self) -> GgufHeader:
         n_tensors, n_keys = self._number("Q"), self._number("Q")
         if n_tensors > _MAX_TENSORS or n_keys > _MAX_KEYS:
-            raise _Wrong(f"says that it has {n_tensors} tensors and {n_keys} keys, too many for a language model")
+            raise BadGguf(f"says that it has {n_tensors} tensors and {n_keys} keys, too many for a language model")
         values: dict[str, Value] = {}
         for _ in range(n_keys):
             key = self._name("a key", 1000)
             if key in values:
-                raise _Wrong(f"has the key {key!r} twice")
+                raise BadGguf(f"has the key {key!r} twice")
             values[key] = self._value(key)
         listed: dict[str, tuple[tuple[int, ...], int, int]] = {}
         for _ in range(n_tensors):
             name = self._name("a tensor", _MAX_NAME_BYTES)
             if name in listed:
-                raise _Wrong(f"has the tensor {name!r} twice")
+                raise BadGguf(f"has the tensor {name!r} twice")
             listed[name] = self._tensor_info(name)
         alignment = values.get("general.alignment", 32)
         if type(alignment) is not int or alignment not in _ALIGNMENTS:
-            raise _Wrong("has a 'general.alignment' that is no power of 2 from 8 to 65536")
+            raise BadGguf("has a 'general.alignment' that is no power of 2 from 8 to 65536")
         start = -(-self._at // alignment) * alignment
         tensors = {name: _placed(name, *info, alignment) for name, info in listed.items()}
         end = 0
         for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
             if tensor.offset < end:
-                raise _Wrong(f"the tensor {name!r} overlaps another")
+                raise BadGguf(f"the tensor {name!r} overlaps another")
             end = tensor.offset + tensor.n_bytes
         if start + end > len(self._data):
-            raise _Wrong(f"is cut off: {len(self._data)} bytes, its tensors take {start + end}")
+            raise BadGguf(f"is cut off: {len(self._data)} bytes, its tensors take {start + end}")
         return GgufHeader(values, tensors)
 
     def _take(self, n_bytes: int) -> int:
         """Return where the next bytes begin."""
         begin = self._at
         if n_bytes > len(self._data) - begin:
-            raise _Wrong("is cut off in its header, or a length in it is wrong")
+            raise BadGguf("is cut off in its header, or a length in it is wrong")
         self._at = begin + n_bytes
         return begin
 
@@ -182,7 +182,7 @@ class _HeaderReader:
     def _bytes(self, most: int) -> bytes:
         n_bytes = self._number("Q")
         if n_bytes > most:
-            raise _Wrong(f"has a text of {n_bytes} bytes in its header")
+            raise BadGguf(f"has a text of {n_bytes} bytes in its header")
         begin = self._take(n_bytes)
         return self._data[begin : begin + n_bytes]
 
@@ -192,7 +192,7 @@ class _HeaderReader:
         except UnicodeDecodeError:
             name = ""
         if not name or not name.isprintable():
-            raise _Wrong(f"has {what} whose name is no text")
+            raise BadGguf(f"has {what} whose name is no text")
         return name
 
     def _value(self, key: str) -> Value:
@@ -203,7 +203,7 @@ class _HeaderReader:
             return self._numbers(key, kind, 1)[0]
         inner, n = self._number("I"), self._number("Q")
         if n > _MAX_ELEMENTS:
-            raise _Wrong(f"the key {key!r} has {n} elements")
+            raise BadGguf(f"the key {key!r} has {n} elements")
         if inner == _STRING:
             self._check_room(8 * n)
             return [self._bytes(_MAX_STRING_BYTES) for _ in range(n)]
@@ -217,26 +217,26 @@ class _HeaderReader:
     def _numbers(self, key: str, kind: int, n: int) -> list[int]:
         letter = _FORMATS.get(kind)
         if letter is None:
-            raise _Wrong(f"the key {key!r} has the unknown type {kind}")
+            raise BadGguf(f"the key {key!r} has the unknown type {kind}")
         begin = self._take(n * struct.calcsize(f"<{letter}"))
         return list(struct.unpack_from(f"<{n}{letter}", self._data, begin))
 
     def _tensor_info(self, name: str) -> tuple[tuple[int, ...], int, int]:
         n_dims = self._number("I")
         if not 0 < n_dims <= _MAX_DIMS:
-            raise _Wrong(f"the tensor {name!r} has {n_dims} dimensions")
+            raise BadGguf(f"the tensor {name!r} has {n_dims} dimensions")
         shape = tuple(self._number("Q") for _ in range(n_dims))
         return shape, self._number("I"), self._number("Q")
 
 
 def _placed(name: str, shape: tuple[int, ...], kind: int, offset: int, alignment: int) -> Tensor:
     if kind not in TYPES:
-        raise _Wrong(f"the tensor {name!r} has the type {kind}, which no weights have")
+        raise BadGguf(f"the tensor {name!r} has the type {kind}, which no weights have")
     type_name, n_values, n_bytes = TYPES[kind]
     if not all(0 < n < 2**40 for n in shape) or math.prod(shape) > 2**50:
-        raise _Wrong(f"the tensor {name!r} has the shape {list(shape)}")
+        raise BadGguf(f"the tensor {name!r} has the shape {list(shape)}")
     if shape[0] % n_values:
-        raise _Wrong(f"the tensor {name!r} has rows of {shape[0]} values, {type_name} has blocks of {n_values}")
+        raise BadGguf(f"the tensor {name!r} has rows of {shape[0]} values, {type_name} has blocks of {n_values}")
     if offset % alignment or offset > 2**60:
-        raise _Wrong(f"the tensor {name!r} begins at {offset}, which is not a multiple of {alignment}")
+        raise BadGguf(f"the tensor {name!r} begins at {offset}, which is not a multiple of {alignment}")
     return Tensor(shape, type_name, offset, math.prod(shape) // n_values * n_bytes)

@@ -7,8 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aesedge.errors import ModelLoadError
-from aesedge.llm.build_info import extra_buffer_types
-from aesedge.llm.gpu_offload import ggml_function
+from aesedge.llm.ggml import GgmlTensor, InitParams, extra_buffer_types, ggml_function
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,16 +21,6 @@ _pointer, _size, _int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
 
 class _GgufParams(ctypes.Structure):
     _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.POINTER(_pointer)))
-
-
-class _ScratchParams(ctypes.Structure):
-    _fields_ = (("mem_size", _size), ("mem_buffer", _pointer), ("no_alloc", ctypes.c_bool))
-
-
-class _Tensor(ctypes.Structure):
-    """The beginning of ggml_tensor."""
-
-    _fields_ = (("type", ctypes.c_int), ("buffer", _pointer), ("ne", _int * 4))
 
 
 class Weight(NamedTuple):
@@ -86,7 +75,7 @@ def _weights(header: int, tensors: Any) -> list[Weight]:
     offset_of = ggml_function("gguf_get_tensor_offset", _size, _pointer, _int)
     size_of = ggml_function("gguf_get_tensor_size", _size, _pointer, _int)
     start = ggml_function("gguf_get_data_offset", _size, _pointer)(header)
-    find = ggml_function("ggml_get_tensor", ctypes.POINTER(_Tensor), _pointer, ctypes.c_char_p)
+    find = ggml_function("ggml_get_tensor", ctypes.POINTER(GgmlTensor), _pointer, ctypes.c_char_p)
     repacking = _Repacking()
     found = []
     for i in range(ggml_function("gguf_get_n_tensors", _int, _pointer)(header)):
@@ -116,8 +105,8 @@ class _Repacking:
         return self._known[key]
 
     def _takes(self, tensor: Any, buffer_type: int) -> bool:
-        make = ggml_function("ggml_init", _pointer, _ScratchParams)
-        scratch = make(_ScratchParams(mem_size=_SCRATCH_BYTES, mem_buffer=None, no_alloc=True))
+        make = ggml_function("ggml_init", _pointer, InitParams)
+        scratch = make(InitParams(mem_size=_SCRATCH_BYTES, mem_buffer=None, no_alloc=True))
         buffer = self._empty_buffer(buffer_type, 0)
         try:
             rows = ggml_function("ggml_new_tensor_2d", _pointer, _pointer, ctypes.c_int, _int, _int)

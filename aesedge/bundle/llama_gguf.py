@@ -9,7 +9,7 @@ import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from aesedge.bundle.gguf_header import read_header
+from aesedge.bundle.gguf_header import BadGguf, read_header
 from aesedge.errors import BundleFormatError
 from aesedge.system.error_text import shortened
 
@@ -29,11 +29,7 @@ _LAYER = re.compile(r"blk\.(\d+)\.")
 _NO_TOKEN = {-1, 2**32 - 1}
 
 
-class _Wrong(Exception):  # noqa: N818 (becomes an error that names the file)
-    """What is wrong with a language model."""
-
-
-class _Shape(NamedTuple):
+class _Sizes(NamedTuple):
     """The numbers that the shapes of all tensors follow from."""
 
     n_layers: int
@@ -64,7 +60,7 @@ def check_language_file(path: Path) -> GgufHeader:
         shape = _shape(header, n_vocab)
         _check_numbers(header)
         _check_tensors(header, shape)
-    except _Wrong as error:
+    except BadGguf as error:
         raise BundleFormatError(f"{path}: {error}; export or install the bundle again") from None
     return header
 
@@ -73,7 +69,7 @@ def _whole(header: GgufHeader, key: str, most: int, default: int | None = None, 
     value = header.values.get(f"{ARCHITECTURE}.{key}", default)
     if type(value) is not int or not least <= value <= most:
         words = "is missing" if value is None else f"is {_short(value)}, it must be a whole number of {least} to {most}"
-        raise _Wrong(f"the key '{ARCHITECTURE}.{key}' {words}")
+        raise BadGguf(f"the key '{ARCHITECTURE}.{key}' {words}")
     return value
 
 
@@ -81,18 +77,18 @@ def _short(value: object) -> str:
     return shortened(repr(value[:8] if isinstance(value, (list, bytes)) else value), 60)
 
 
-def _shape(header: GgufHeader, n_vocab: int) -> _Shape:
+def _shape(header: GgufHeader, n_vocab: int) -> _Sizes:
     n_layers, n_embd = _whole(header, "block_count", _MAX_LAYERS), _whole(header, "embedding_length", _MAX_WIDTH)
     n_head = _whole(header, "attention.head_count", n_embd)
     n_head_kv = _whole(header, "attention.head_count_kv", n_head, n_head)
     if n_embd % n_head or n_head % n_head_kv:
-        raise _Wrong(f"{n_head} heads, {n_head_kv} of them with keys, do not divide a width of {n_embd}")
+        raise BadGguf(f"{n_head} heads, {n_head_kv} of them with keys, do not divide a width of {n_embd}")
     key, value = (_whole(header, f"attention.{of}_length", n_embd, n_embd // n_head) for of in ("key", "value"))
     n_rotated = _whole(header, "rope.dimension_count", key, key)
     if n_rotated % 2:
-        raise _Wrong(f"the key '{ARCHITECTURE}.rope.dimension_count' is {n_rotated}, an odd number")
+        raise BadGguf(f"the key '{ARCHITECTURE}.rope.dimension_count' is {n_rotated}, an odd number")
     n_ff = _whole(header, "feed_forward_length", 8 * _MAX_WIDTH)
-    return _Shape(n_layers, n_embd, n_ff, n_vocab, n_head * key, n_head_kv * key, n_head_kv * value, n_head * value)
+    return _Sizes(n_layers, n_embd, n_ff, n_vocab, n_head * key, n_head_kv * key, n_head_kv * value, n_head * value)
 
 
 def _check_numbers(header: GgufHeader) -> None:
@@ -109,37 +105,37 @@ def _check_numbers(header: GgufHeader) -> None:
     for key, (default, most) in positive.items():
         value = header.values.get(f"{ARCHITECTURE}.{key}", default)
         if not isinstance(value, float) or not 0 < value <= most:
-            raise _Wrong(f"the key '{ARCHITECTURE}.{key}' is {_short(value)}, it must be above 0 and at most {most:g}")
+            raise BadGguf(f"the key '{ARCHITECTURE}.{key}' is {_short(value)}, it must be above 0 and at most {most:g}")
     for name, value in header.values.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise _Wrong(f"the key {name!r} is {value}, not a number")
+            raise BadGguf(f"the key {name!r} is {value}, not a number")
 
 
 def _check_vocabulary(header: GgufHeader) -> int:
     """Return the number of tokens."""
     model = header.text("tokenizer.ggml.model")
     if model != ARCHITECTURE:
-        raise _Wrong(f"has the vocabulary {model[:40]!r}; a LLaVA-1.5 has Vicuna's ({ARCHITECTURE!r})")
+        raise BadGguf(f"has the vocabulary {model[:40]!r}; a LLaVA-1.5 has Vicuna's ({ARCHITECTURE!r})")
     tokens = header.values.get("tokenizer.ggml.tokens")
     if not isinstance(tokens, list) or not tokens or not all(isinstance(token, bytes) for token in tokens):
-        raise _Wrong("has no list of tokens")
+        raise BadGguf("has no list of tokens")
     n = len(tokens)
     if n > _MAX_TOKENS or any(len(token) > _MAX_TOKEN_BYTES for token in tokens if isinstance(token, bytes)):
-        raise _Wrong(f"has {n} tokens, or one that is longer than {_MAX_TOKEN_BYTES} bytes")
+        raise BadGguf(f"has {n} tokens, or one that is longer than {_MAX_TOKEN_BYTES} bytes")
     known = set(tokens)
     if len(known) != n:
-        raise _Wrong(f"has a token twice: {n} tokens, {len(known)} different ones")
+        raise BadGguf(f"has a token twice: {n} tokens, {len(known)} different ones")
     missing = [b for b in range(_BYTES) if b"<0x%02X>" % b not in known and bytes([b]) not in known]
     if missing:
-        raise _Wrong(f"has no token for {len(missing)} of the {_BYTES} bytes, so that not every text can be read")
+        raise BadGguf(f"has no token for {len(missing)} of the {_BYTES} bytes, so that not every text can be read")
     _check_beside(header, "scores", n, lambda value: isinstance(value, float) and math.isfinite(value))
     _check_beside(header, "token_type", n, lambda value: type(value) is int and 0 <= value < _N_TYPES)
     for key, value in header.values.items():
         if _SPECIAL.fullmatch(key) and not (type(value) is int and (0 <= value < n or value in _NO_TOKEN)):
-            raise _Wrong(f"the key {key!r} is {_short(value)}, outside the {n} tokens")
+            raise BadGguf(f"the key {key!r} is {_short(value)}, outside the {n} tokens")
     for key in ("bos", "eos"):
         if header.values.get(f"tokenizer.ggml.{key}_token_id", 1) in _NO_TOKEN:
-            raise _Wrong(f"has no token that {'begins' if key == 'bos' else 'ends'} a text")
+            raise BadGguf(f"has no token that {'begins' if key == 'bos' else 'ends'} a text")
     return n
 
 
@@ -147,23 +143,23 @@ def _check_beside(header: GgufHeader, key: str, n: int, fits: Callable[[object],
     """Check that there is one right value for each token."""
     values = header.values.get(f"tokenizer.ggml.{key}")
     if not isinstance(values, list) or len(values) != n or not all(map(fits, values)):
-        raise _Wrong(f"the key 'tokenizer.ggml.{key}' is not a list of {n} values, one for each token, all in range")
+        raise BadGguf(f"the key 'tokenizer.ggml.{key}' is not a list of {n} values, one for each token, all in range")
 
 
-def _check_tensors(header: GgufHeader, shape: _Shape) -> None:
+def _check_tensors(header: GgufHeader, shape: _Sizes) -> None:
     layers = {int(match[1]) for name in header.tensors if (match := _LAYER.match(name))}
     if layers != set(range(shape.n_layers)):
-        raise _Wrong(f"the key '{ARCHITECTURE}.block_count' is {shape.n_layers}, there are tensors of {len(layers)}")
+        raise BadGguf(f"the key '{ARCHITECTURE}.block_count' is {shape.n_layers}, there are tensors of {len(layers)}")
     for name, wanted in _expected(shape).items():
         tensor = header.tensors.get(name)
         if tensor is None:
             if name != "output.weight" and not name.endswith(".bias"):
-                raise _Wrong(f"not complete: the tensor {name!r} is missing")
+                raise BadGguf(f"not complete: the tensor {name!r} is missing")
             continue
         if _without_ones(tensor.shape) != _without_ones(wanted):
-            raise _Wrong(f"the tensor {name!r} has the shape {list(tensor.shape)}, its keys say {list(wanted)}")
+            raise BadGguf(f"the tensor {name!r} has the shape {list(tensor.shape)}, its keys say {list(wanted)}")
         if len(wanted) == 1 and tensor.kind != "F32":
-            raise _Wrong(f"the tensor {name!r} is stored as {tensor.kind}, llama.cpp reads it as F32")
+            raise BadGguf(f"the tensor {name!r} is stored as {tensor.kind}, llama.cpp reads it as F32")
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -174,7 +170,7 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:n]
 
 
-def _expected(shape: _Shape) -> dict[str, tuple[int, ...]]:
+def _expected(shape: _Sizes) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all tensors of a Llama, and of those that some have."""
     wide, ff = shape.n_embd, shape.n_ff
     expected: dict[str, tuple[int, ...]] = {

@@ -42,7 +42,7 @@ _MAX_FIELDS = 200_000
 """Of one message: a graph has a field for each node, and a tensor one for all of its values."""
 
 
-class _Wrong(Exception):  # noqa: N818 (becomes an error that names the file)
+class _BadOnnx(Exception):  # noqa: N818 (becomes an error that names the file)
     """What is wrong with a graph."""
 
 
@@ -63,18 +63,18 @@ def check_vision_file(path: Path) -> None:
         raise BundleFormatError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:  # there is nothing to map
         raise BundleFormatError(f"{path}: is empty; export or install the bundle again") from None
-    except _Wrong as error:
+    except _BadOnnx as error:
         raise BundleFormatError(f"{path}: {error}; export or install the bundle again") from None
 
 
 def _check(data: mmap.mmap, begin: int, end: int, message: str, depth: int) -> None:
     if depth > _MAX_DEPTH:
-        raise _Wrong("is no ONNX file: graphs inside graphs without end")
+        raise _BadOnnx("is no ONNX file: graphs inside graphs without end")
     for n, (field, value, inner_end) in enumerate(_fields(data, begin, end)):
         if n >= _MAX_FIELDS:
-            raise _Wrong("is no ONNX file that aesedge writes: too many parts")
+            raise _BadOnnx("is no ONNX file that aesedge writes: too many parts")
         if message == "tensor" and (field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value)):
-            raise _Wrong("keeps weights in another file, which no manifest can vouch for")
+            raise _BadOnnx("keeps weights in another file, which no manifest can vouch for")
         inside = _INSIDE.get((message, field))
         if inside is not None and inner_end:
             _check(data, value, inner_end, inside, depth + 1)
@@ -92,15 +92,15 @@ def _fields(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int, i
         elif wire == _BYTES:
             n_bytes, at = _varint(data, at, end)
             if n_bytes > end - at:
-                raise _Wrong("is no ONNX file, or is cut off")
+                raise _BadOnnx("is no ONNX file, or is cut off")
             yield field, at, at + n_bytes
             at += n_bytes
         elif wire in {_FIXED32, _FIXED64}:
             at += 4 if wire == _FIXED32 else 8
         else:
-            raise _Wrong("is no ONNX file")
+            raise _BadOnnx("is no ONNX file")
     if at != end:
-        raise _Wrong("is no ONNX file, or is cut off")
+        raise _BadOnnx("is no ONNX file, or is cut off")
 
 
 def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
@@ -112,4 +112,4 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-    raise _Wrong("is no ONNX file, or is cut off")
+    raise _BadOnnx("is no ONNX file, or is cut off")

@@ -85,7 +85,7 @@ def read_directories(file: BinaryIO, *, sub_directories: bool = False) -> Iterat
     if order is None:
         return
     big = head[2:3] == b"+" or head[3:4] == b"+"
-    shape = _Shape.of(order, big=big)
+    shape = _DirectoryShape.of(order, big=big)
     pending = [struct.unpack_from(order + ("Q" if big else "I"), head.ljust(16, b"\0"), 8 if big else 4)[0]]
     seen: set[int] = set()
     while pending and len(seen) < _MAX_DIRECTORIES:
@@ -103,7 +103,7 @@ def read_directories(file: BinaryIO, *, sub_directories: bool = False) -> Iterat
             pending += directory.integers(330)[:8]
 
 
-class _Shape(NamedTuple):
+class _DirectoryShape(NamedTuple):
     """How a directory is laid out: classic TIFF and BigTIFF differ in the width of counts and offsets."""
 
     order: str
@@ -112,12 +112,12 @@ class _Shape(NamedTuple):
     offset: str
 
     @classmethod
-    def of(cls, order: str, *, big: bool) -> _Shape:
+    def of(cls, order: str, *, big: bool) -> _DirectoryShape:
         """Return the layout of a file."""
         return cls(order, *(order + part for part in (("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I"))))
 
 
-def _read_directory(file: BinaryIO, offset: int, shape: _Shape) -> tuple[Directory, int]:
+def _read_directory(file: BinaryIO, offset: int, shape: _DirectoryShape) -> tuple[Directory, int]:
     """Return a directory and the offset of the next one, 0 for none."""
     file.seek(offset)
     (n_entries,) = struct.unpack(shape.n_entries, file.read(struct.calcsize(shape.n_entries)))

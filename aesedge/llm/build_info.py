@@ -6,7 +6,7 @@ import ctypes
 from typing import NamedTuple
 
 from aesedge.llm import binding
-from aesedge.llm.gpu_offload import ggml_function
+from aesedge.llm.ggml import backend_function, extra_buffer_types, ggml_function
 
 _pointer, _text, _size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
 
@@ -69,7 +69,7 @@ def _told(function: str) -> str:
 
 
 def _features(registry: int) -> dict[str, str]:
-    address = _address(registry, b"ggml_backend_get_features")
+    address = backend_function(registry, b"ggml_backend_get_features")
     if not address:
         return {}
     listed = ctypes.CFUNCTYPE(ctypes.POINTER(_Feature), _pointer)(address)(registry)
@@ -78,28 +78,6 @@ def _features(registry: int) -> dict[str, str]:
         found[_str(listed[i].name)] = _str(listed[i].value)
         i += 1
     return found
-
-
-def extra_buffer_types(device: int) -> list[int]:
-    """Return a device's buffer types for weights in another layout (CPU_REPACK), as pointers."""
-    registry = ggml_function("ggml_backend_dev_backend_reg", _pointer, _pointer)(device)
-    address = _address(registry, b"ggml_backend_dev_get_extra_bufts")
-    if not address:
-        return []
-    listed = ctypes.CFUNCTYPE(ctypes.POINTER(_pointer), _pointer)(address)(device)
-    found: list[int] = []
-    i = 0
-    while listed and listed[i]:  # the list ends with NULL
-        found.append(listed[i])
-        i += 1
-    return found
-
-
-def _address(registry: int, function: bytes) -> int | None:
-    """Return where a function lies that only some backends have, or None."""
-    find = ggml_function("ggml_backend_reg_get_proc_address", _pointer, _pointer, _text)
-    address: int | None = find(registry, function)
-    return address
 
 
 def _str(text: bytes | None) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from aesedge.errors import ProviderError
 from aesedge.llm import binding
+from aesedge.llm.ggml import ggml_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,19 +43,6 @@ class LayerSizes(NamedTuple):
     """The head after the last layer."""
     compute: int
     """Buffers that are needed on each device, however many layers it has."""
-
-
-def ggml_function(name: str, restype: Any, *argtypes: Any) -> Any:
-    """Return a C function of ggml, which llama-cpp-python ships beside llama.cpp and has no binding for."""
-    lib = binding.load()
-    places = [lib._lib]  # noqa: SLF001 (elsewhere than on Windows a library finds what it is linked with)
-    if sys.platform == "win32":
-        folder = Path(lib.__file__).parent / "lib"
-        places += [ctypes.CDLL(str(path)) for path in sorted(folder.glob("*ggml*.dll"))]
-    place = next((p for p in places if hasattr(p, name)), None)
-    if place is None:
-        raise AttributeError(name)
-    return ctypes.CFUNCTYPE(restype, *argtypes)((name, place))
 
 
 def gpu_devices() -> list[GpuDevice]:

@@ -16,32 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aesedge.errors import InferenceError
-from aesedge.llm.gpu_offload import ggml_function
+from aesedge.llm.ggml import GgmlTensor, InitParams, ggml_function
 
 _F32 = 0  # ggml_type
-
-
-class _Tensor(ctypes.Structure):
-    """``struct ggml_tensor`` of ggml.h up to its name; ``_mat_mul_op`` checks that it fits the installed library."""
-
-    _fields_ = (
-        ("type", ctypes.c_int),
-        ("buffer", ctypes.c_void_p),
-        ("ne", ctypes.c_int64 * 4),
-        ("nb", ctypes.c_size_t * 4),
-        ("op", ctypes.c_int),
-        ("op_params", ctypes.c_int32 * 16),
-        ("flags", ctypes.c_int32),
-        ("src", ctypes.c_void_p * 10),
-        ("view_src", ctypes.c_void_p),
-        ("view_offs", ctypes.c_size_t),
-        ("data", ctypes.c_void_p),
-        ("name", ctypes.c_char * 64),
-    )
-
-
-class _InitParams(ctypes.Structure):
-    _fields_ = (("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
 
 
 class ColumnSums:
@@ -76,8 +53,8 @@ class ColumnSums:
             return False
         try:
             if ask:
-                return self._name(_Tensor.from_address(address)) is not None
-            self._add(_Tensor.from_address(address))
+                return self._name(GgmlTensor.from_address(address)) is not None
+            self._add(GgmlTensor.from_address(address))
         except BaseException as error:  # noqa: BLE001 (kept for ``check``)
             self._error = error
             return False
@@ -94,21 +71,21 @@ class ColumnSums:
         if error is not None:
             raise error
 
-    def _name(self, node: _Tensor) -> str | None:
+    def _name(self, node: GgmlTensor) -> str | None:
         """Return the name of the weight that is multiplied in a node, or None if the node is not wanted."""
         if node.op != self._mat_mul:
             return None
-        weight, rows = _Tensor.from_address(node.src[0]), _Tensor.from_address(node.src[1])
+        weight, rows = GgmlTensor.from_address(node.src[0]), GgmlTensor.from_address(node.src[1])
         # On a GPU: "CUDA0#blk.0.attn_k.weight#0"
         parts = weight.name.split(b"#")
         name = parts[1 if len(parts) > 1 else 0].decode()
         wanted = name.startswith("blk.") or (self._with_output and name == "output.weight")
         return name if wanted and rows.type == _F32 else None
 
-    def _add(self, node: _Tensor) -> None:
+    def _add(self, node: GgmlTensor) -> None:
         name = self._name(node) or ""
         address = node.src[1]
-        rows = _Tensor.from_address(address)
+        rows = GgmlTensor.from_address(address)
         n_in, n_rows = rows.ne[0], rows.ne[1] * rows.ne[2] * rows.ne[3]
         if n_rows == 0:  # the last layer goes on only with rows whose logits are wanted
             return
@@ -121,7 +98,7 @@ class ColumnSums:
             self.sums[name] = self._last[1].copy()
         self.n_rows[name] = self.n_rows.get(name, 0) + n_rows
 
-    def _column_sums(self, name: str, rows: _Tensor, n_in: int, n_rows: int) -> npt.NDArray[np.float64]:
+    def _column_sums(self, name: str, rows: GgmlTensor, n_in: int, n_rows: int) -> npt.NDArray[np.float64]:
         strides = [4, 4 * n_in, 4 * n_in * rows.ne[1], 4 * n_in * rows.ne[1] * rows.ne[2]]
         if list(rows.nb) != strides:
             raise InferenceError(f"{name}: llama.cpp's input has the strides {list(rows.nb)}, expected {strides}")
@@ -141,7 +118,7 @@ _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "ggml_backend_buffer_is_host": (ctypes.c_bool, _POINTER),
     "ggml_backend_tensor_get": (None, _POINTER, _POINTER, _SIZE, _SIZE),
-    "ggml_init": (_POINTER, _InitParams),
+    "ggml_init": (_POINTER, InitParams),
     "ggml_free": (None, _POINTER),
     "ggml_new_tensor_2d": (_POINTER, _POINTER, ctypes.c_int, ctypes.c_int64, ctypes.c_int64),
     "ggml_set_name": (_POINTER, _POINTER, ctypes.c_char_p),
@@ -163,15 +140,15 @@ def _mat_mul_op() -> int:
     """Return ggml's number for a matrix product, read from one that is made for it.
 
     Raises:
-        InferenceError: what is known of that product is not found where ``_Tensor`` looks for it.
+        InferenceError: what is known of that product is not found where ``GgmlTensor`` looks for it.
     """
     ggml = _ggml()
-    context = ggml.ggml_init(_InitParams(2**16, None, False))
+    context = ggml.ggml_init(InitParams(2**16, None, False))
     try:
         weight, rows = (ggml.ggml_new_tensor_2d(context, _F32, 3, n) for n in (5, 7))
         ggml.ggml_set_name(weight, b"blk.0.probe.weight")
         node = ggml.ggml_mul_mat(context, weight, rows)
-        found = _facts(_Tensor.from_address(node), _Tensor.from_address(weight), _Tensor.from_address(rows))
+        found = _facts(GgmlTensor.from_address(node), GgmlTensor.from_address(weight), GgmlTensor.from_address(rows))
         expected: dict[str, Any] = {
             "sources": [weight, rows, None],
             "name": b"blk.0.probe.weight",
@@ -179,7 +156,7 @@ def _mat_mul_op() -> int:
             "product": [5, 7, 1, 1],
         }
         wrong = next((key for key, value in expected.items() if found[key] != value), None)
-        op = int(_Tensor.from_address(node).op)
+        op = int(GgmlTensor.from_address(node).op)
         if wrong is None and ggml.ggml_op_name(op) != b"MUL_MAT":
             wrong = "op"
         if wrong is not None:
@@ -192,7 +169,7 @@ def _mat_mul_op() -> int:
         ggml.ggml_free(context)
 
 
-def _facts(node: _Tensor, weight: _Tensor, rows: _Tensor) -> dict[str, Any]:
+def _facts(node: GgmlTensor, weight: GgmlTensor, rows: GgmlTensor) -> dict[str, Any]:
     return {
         "sources": list(node.src)[:3],
         "name": weight.name,

@@ -9,6 +9,7 @@ import gguf
 import numpy as np
 
 from ..checkpoint.layouts import language_shapes
+from .language_source import UnpackedSource
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,7 +37,7 @@ _OTHER_NAMES = {
 _PRECISIONS = {"torch.bfloat16": "BF16", "torch.float16": "F16"}
 
 
-class CheckpointSource:
+class CheckpointSource(UnpackedSource):
     """A :class:`~.language_source.LanguageSource` of a checkpoint, as llama.cpp's own converter lays it out.
 
     Args:
@@ -51,7 +52,6 @@ class CheckpointSource:
         self._canonical = {gguf_name(ours): ours for ours in canonical}
         self.where = str(checkpoint.folder)
         self.shapes = {gguf_name(ours): shape for ours, shape in canonical.items()}
-        self.types: dict[str, str] = {}
 
     @cached_property
     def fields(self) -> dict[str, gguf.GGUFValue]:
@@ -81,10 +81,6 @@ class CheckpointSource:
         first = start - start % width
         heads = self._checkpoint.rows(canonical, first, -(-stop // width) * width).float().numpy()
         return interleave_rope(heads, width)[start - first : stop - first]
-
-    def packed(self, name: str, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Nothing lies here in a type of GGUF: ``types`` is empty, so this is never asked for."""
-        raise NotImplementedError(name, start, stop)
 
 
 def gguf_name(canonical: str) -> str:

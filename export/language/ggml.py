@@ -15,7 +15,7 @@ import gguf
 import numpy as np
 
 from aesedge.errors import ModelLoadError
-from aesedge.llm.gpu_offload import ggml_function
+from aesedge.llm.ggml import ggml_function
 
 if TYPE_CHECKING:
     import numpy.typing as npt

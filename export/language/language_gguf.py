@@ -92,7 +92,7 @@ def write_language(
                 for path, layout in zip(targets.values(), layouts, strict=True)
             ]
             pool = stack.enter_context(_Pool(n_threads))
-            _write_tensors(_Conversion(source, files, importance or {}, pool), progress or (lambda _: None))
+            _write_tensors(_WriteJob(source, files, importance or {}, pool), progress or (lambda _: None))
     except BaseException:
         for path in targets.values():
             path.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ class _Pool(ThreadPoolExecutor):
 
 
 @dataclass(frozen=True)
-class _Conversion:
+class _WriteJob:
     """A pass: source, files, importance and threads."""
 
     source: LanguageSource
@@ -143,7 +143,7 @@ class _Conversion:
         return dict.fromkeys(file.layout.types[tensor] for file in self.files)
 
 
-def _write_tensors(job: _Conversion, progress: Callable[[PassProgress], None]) -> None:
+def _write_tensors(job: _WriteJob, progress: Callable[[PassProgress], None]) -> None:
     """Write chunk after chunk to every file; the next one is read while the present one is quantized."""
     n_total = sum(file.layout.n_bytes for file in job.files)
     chunks = _chunks(job.source)
@@ -174,7 +174,7 @@ def _chunks(source: LanguageSource) -> Iterator[_Chunk]:
             yield _Chunk(tensor, start, stop, is_last=stop == n_rows)
 
 
-def _read(job: _Conversion, chunk: _Chunk) -> Rows:
+def _read(job: _WriteJob, chunk: _Chunk) -> Rows:
     rows = job.source.rows(chunk.tensor, chunk.start, chunk.stop)
     largest = max(float(rows.max()), -float(rows.min()))  # not a number where one of them is none
     if not math.isfinite(largest):
@@ -188,7 +188,7 @@ def _read(job: _Conversion, chunk: _Chunk) -> Rows:
     return rows
 
 
-def _pack(job: _Conversion, chunk: _Chunk, rows: Rows, kind: str) -> list[Future[Bytes]]:
+def _pack(job: _WriteJob, chunk: _Chunk, rows: Rows, kind: str) -> list[Future[Bytes]]:
     """Start quantizing rows to a tensor type; return the pieces' futures in order."""
     if job.source.types.get(chunk.tensor) == kind:  # as it lies there: quantizing again might round again
         return [job.pool.submit(job.source.packed, chunk.tensor, chunk.start, chunk.stop)]

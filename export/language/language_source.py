@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -39,3 +40,13 @@ class LanguageSource(Protocol):
 
     def packed(self, name: str, start: int, stop: int) -> Bytes:
         """Return rows of a tensor of ``types`` as they lie there, uint8 [stop - start, n_bytes of a row]."""
+
+
+class UnpackedSource:
+    """The part of a :class:`LanguageSource` that has nothing in a type of GGUF yet."""
+
+    types: Mapping[str, str] = MappingProxyType({})
+
+    def packed(self, name: str, start: int, stop: int) -> Bytes:
+        """Never asked for, since ``types`` is empty."""
+        raise NotImplementedError(name, start, stop)

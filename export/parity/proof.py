@@ -15,10 +15,11 @@ import numpy as np
 
 from aesedge.image import preprocess
 
+from ..progress import silent
 from . import language_proof, vision_proof
 from .gguf_runtime import GgufRuntime
 from .language_proof import Expected, most_precise, write_continuations
-from .proof_inputs import part_of, prompts_of, silent
+from .proof_inputs import part_of, prompts_of
 from .self_proof import measure_types
 from .stages import FIRST, GREEDY, LANGUAGE_LIMITS, PIXELS_MAX_ABS, SCORE, Stage, as_records, max_abs_diff
 from .verdict import limits_of_verdicts

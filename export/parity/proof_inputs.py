@@ -49,10 +49,6 @@ class BundleFiles:
     """Quantization type to the file made without an importance matrix, for comparison."""
 
 
-def silent(_step: str, _share: float) -> None:
-    """Show nothing."""
-
-
 def part_of(report: OnProgress, step: str) -> Callable[[float], None]:
     """Report that a step begins, and return a callback for its share."""
     report(step, 0.0)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from aesedge.image import preprocess
 
+from ..progress import silent
 from . import vision_proof
 from .gguf_runtime import GgufRuntime
 from .language_proof import Expected, measure_file, most_precise, write_continuations
-from .proof_inputs import part_of, prompts_of, silent
+from .proof_inputs import part_of, prompts_of
 from .verdict import limits_of_verdicts
 from .vision_proof import by_precision, embeddings_stage, encode_all, encode_files, scores_of_towers
 

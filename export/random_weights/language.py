@@ -18,6 +18,7 @@ from ..language.checkpoint_source import CheckpointSource
 from ..language.ggml import quantize_rows
 from ..language.gguf_output import GgufOutput, as_matrix, plan_layout
 from ..language.language_gguf import PassProgress
+from ..language.language_source import UnpackedSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +44,7 @@ _PART = 256  # values in a part of a row: a multiple of every type's block
 _CHUNK_VALUES = 4 << 20  # what is put together and written at once
 
 
-class RandomLanguage:
+class RandomLanguage(UnpackedSource):
     """A :class:`~.language_source.LanguageSource` of random weights.
 
     Args:
@@ -59,7 +60,6 @@ class RandomLanguage:
         source = CheckpointSource(_like_a_checkpoint(shape, vocabulary), name=name)
         self.fields: Mapping[str, gguf.GGUFValue] = source.fields
         self.shapes: Mapping[str, tuple[int, ...]] = source.shapes
-        self.types: dict[str, str] = {}
         self._n_layers, self._seed = shape.n_layer, seed
         self._before = _predecessors(shape.n_vocab, vocabulary.n_special, np.random.default_rng([seed, 0]))
 
@@ -89,10 +89,6 @@ class RandomLanguage:
     def rows(self, name: str, start: int, stop: int) -> Rows:
         """Return rows [start, stop) as float32 [stop - start, n_in]; a vector is one row."""
         return self.arranged(name, self.drawn(name), start, stop)
-
-    def packed(self, name: str, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Nothing lies here in a type of GGUF: ``types`` is empty, so this is never asked for."""
-        raise NotImplementedError(name, start, stop)
 
     def _n_parts(self, name: str) -> int:
         """Return of how many parts a row is put together."""

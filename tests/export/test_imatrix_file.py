@@ -18,7 +18,7 @@ from aesedge_export.language.importance import Importance
 from aesedge.bundle.bundle import open_bundle
 from aesedge.bundle.manifest import format_manifest, parse_manifest
 from aesedge.errors import AesedgeError, BundleError, BundleFormatError, CheckpointError, UsageError
-from aesedge.llm.gpu_offload import ggml_function
+from aesedge.llm.ggml import ggml_function
 
 if TYPE_CHECKING:
     from pathlib import Path

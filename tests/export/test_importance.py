@@ -226,10 +226,10 @@ def test_what_is_not_finite_is_named(watch: Callable[..., Importance], gguf_path
 
 
 def test_another_layout_of_tensors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = dict(activations._Tensor._fields_)
+    fields = dict(activations.GgmlTensor._fields_)
     for left_out in ("buffer", "op_params", "view_offs"):
-        shifted = type("_Tensor", (ctypes.Structure,), {"_fields_": [f for f in fields.items() if f[0] != left_out]})
-        monkeypatch.setattr(activations, "_Tensor", shifted)
+        shifted = type("GgmlTensor", (ctypes.Structure,), {"_fields_": [f for f in fields.items() if f[0] != left_out]})
+        monkeypatch.setattr(activations, "GgmlTensor", shifted)
         with pytest.raises(InferenceError, match="lays out its tensors differently"):
             activations._mat_mul_op.__wrapped__()
 
