@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from aesedge.llm.context import Context
     from aesedge.llm.grammar import Grammar
+    from aesedge.llm.model import LanguageModel
 
 FinishReason = Literal["stop", "length"]
 
@@ -93,3 +94,11 @@ class Generation:
         piece = stream.finish()
         if piece:
             yield piece
+
+
+TEXT = "the image of a USER: what High Medium Low photo"
+
+
+def tokens(llm: LanguageModel, text: str = TEXT) -> list[int]:
+    """Return a prompt in tokens."""
+    return [llm.bos, *llm.tokenize(text)]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
+
+from aesedge.image import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,3 +162,42 @@ def tiff(
     head = mark + (struct.pack(order + "HHHQ", 43, 8, 0, at) if kind.big else struct.pack(order + "HI", 42, at))
     body = (head.ljust(start, b"\0") + b"".join(parts)).ljust(at, b"\0")
     return body + directory(values, at, order, big=kind.big)
+
+
+WIDTH, HEIGHT = 37, 29  # neither is a multiple of a tile, a strip or a byte of bits
+
+Y, X = np.mgrid[0:HEIGHT, 0:WIDTH]
+LIGHT = np.stack([X / (WIDTH - 1), Y / (HEIGHT - 1), (X + Y) / (WIDTH + HEIGHT - 2), (X * 7 % WIDTH) / WIDTH], axis=-1)
+"""Four channels of 0..1, each another gradient."""
+
+
+def grown(bits: int, n_samples: int) -> np.ndarray:
+    """Return samples of so many bits."""
+    return np.rint(LIGHT[..., :n_samples] * (2**bits - 1)).astype(np.uint64).astype(np.uint32)
+
+
+def levels(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Return what samples are with 8 bits: scaled up, or without their low bits."""
+    samples = samples.astype(np.int64)
+    return samples >> (bits - 8) if bits >= 8 else np.rint(samples * 255 / (2**bits - 1)).astype(np.int64)
+
+
+def read(data: bytes) -> np.ndarray:
+    return np.asarray(read_image(data)).astype(int)
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values.reshape(HEIGHT, WIDTH, 1), 3, axis=2)
+
+
+def second_decoder(data: bytes, planar: bool) -> np.ndarray:
+    """Return the samples that tifffile finds in a file."""
+    tifffile = pytest.importorskip("tifffile")
+    with tifffile.TiffFile(io.BytesIO(data)) as opened:
+        compression = opened.pages[0].compression
+        if compression not in (1, 8, 32946):
+            pytest.importorskip("imagecodecs")
+        found = opened.pages[0].asarray()
+    if found.ndim == 2:
+        return np.asarray(found[..., np.newaxis])
+    return np.moveaxis(found, 0, -1) if planar else np.asarray(found)
