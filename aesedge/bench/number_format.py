@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from aesedge.system.byte_sizes import size_text
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -106,8 +104,6 @@ def value_text(value: Any, name: str = "") -> str:
 def _number_text(value: float, unit: str) -> str:
     if unit == "s":
         return time_text(value)
-    if unit == "B":
-        return size_text(value)
     if unit == "%":
         return f"{digits(value)} %"
     return scaled(value, unit) if unit else str(value) if isinstance(value, int) else digits(value, 4)

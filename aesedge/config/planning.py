@@ -71,7 +71,7 @@ def _by_hardware(options: Options, bundle: Bundle) -> Plan:
 
 
 def _flash_attention_pays(options: Options, llm: BundleFile | None) -> bool:
-    """Whether to fuse attention, where nobody measured.
+    """Return whether to fuse attention, if nobody measured.
 
     Not for texts of large models on x86: at 7B on two Zen 4 cores it makes prefill 1.1 times as fast, and decoding
     behind an image 1.2 times as slow, so that a critique of more than 50 tokens is over later.
@@ -82,7 +82,7 @@ def _flash_attention_pays(options: Options, llm: BundleFile | None) -> bool:
 
 
 def repacking_pays(gguf: str) -> bool:
-    """Whether to let llama.cpp copy a type's weights into other layouts, where nobody measured.
+    """Return whether to let llama.cpp repack a type's weights, if nobody measured.
 
     Not K-quants on x86: at 7B in Q4_K_M on two Zen 4 cores that costs a third of the prefill's speed and 4 GB, and buys
     a fifth of the decoding's. On Arm it is what makes use of dot products.

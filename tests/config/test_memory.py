@@ -384,7 +384,7 @@ def test_giving_back_freed_memory_is_harmless() -> None:
 def test_model_that_does_not_fit_is_not_loaded(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "LanguageModel", None)
     monkeypatch.setattr(engine, "VisionTower", None)
-    with pytest.raises(MemoryFitError, match=r"--memory allows 2\.00 MB"):
+    with pytest.raises(MemoryFitError, match="--memory allows 2 MB"):
         load_model(bundle_folder, memory="2MB", device="cpu")
 
 
@@ -403,7 +403,7 @@ def test_what_a_budget_leaves_is_for_embeddings_of_photos_that_were_seen(
 
 def test_memory_on_the_command_line(bundle_folder: Path, photo_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", str(photo_path), "--bundle", str(bundle_folder), "--memory", "2MB"]) == 2
-    assert "B of RAM, --memory allows 2.00 MB" in capsys.readouterr().err
+    assert "B of RAM, --memory allows 2 MB" in capsys.readouterr().err
     assert main(["score", str(photo_path), "--bundle", str(bundle_folder), "--memory", "lots"]) == 2
     assert "write a number with its unit (6GB, 512MB), or 50%" in capsys.readouterr().err
     assert main(["info", str(bundle_folder)]) == 0

@@ -109,7 +109,7 @@ def test_overwrite_replaces_a_bundle_and_nothing_else(
     for path in (mine, out / "diary.txt", out / "folder" / "inner", out / "link", out / "llm-f16.gguf.kept"):
         assert path.read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.txt", "out"]
-    (said,) = [record.getMessage() for record in caplog.records if "stays there" in record.getMessage()]
+    (said,) = [record.getMessage() for record in caplog.records if "not part of the bundle" in record.getMessage()]
     assert all(name in said for name in stayed)
 
 

@@ -55,7 +55,7 @@ def test_a_second_run_asks_only_for_what_is_missing(
     there = partial_bytes()
     server.sent.clear()
     assert run("some/one") == 0
-    assert "download: 20% of 1.60 MB" in capsys.readouterr().err
+    assert "download: 20% of 1.6 MB" in capsys.readouterr().err
     assert [(sent.path, sent.start) for sent in server.sent] == [(WEIGHTS, there)]
     assert exports[0]["files"] == {"config.json", "tokenizer.model", WEIGHTS, "pull.json"}
 
@@ -130,7 +130,7 @@ def test_no_room_is_found_before_anything_is_downloaded(
     n_checkpoint = sum(map(len, (checkpoint_files()[path] for path in ("config.json", "tokenizer.model", WEIGHTS))))
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: Usage(n_checkpoint + 1))  # none for the bundle
     assert run("some/one") == 2
-    assert "no room for the checkpoint (1.60 MB still to come) and the bundle" in last_line(capsys)
+    assert "no room for the checkpoint (1.6 MB still to come) and the bundle" in last_line(capsys)
     assert server.n_body_requests() == 0
     assert not store_folder("some/one").exists()
 
