@@ -1,4 +1,4 @@
-"""Draw PNG charts with matplotlib, which the extra ``plot`` brings."""
+"""Draw PNG and SVG charts with matplotlib, which the extra ``plot`` brings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def require_matplotlib() -> None:
 
 @contextmanager
 def new_figure(path: Path, *, width: int = 1240, height: int = 640) -> Iterator[Figure]:
-    """Yield an empty figure, its size in pixels; at the end it is written as PNG, whole or not at all.
+    """Yield an empty figure, its size in pixels; at the end it is written, whole or not at all.
+
+    The suffix ``.svg`` makes an SVG, any other a PNG.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -64,11 +66,14 @@ def new_figure(path: Path, *, width: int = 1240, height: int = 640) -> Iterator[
     from matplotlib.figure import Figure
 
     data = io.BytesIO()
-    with style.context("default"), warnings.catch_warnings():
+    with style.context(["default", {"svg.hashsalt": "aesedge"}]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a sign that the font lacks, and names too long for the layout
         figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, layout="constrained")
         yield figure
-        figure.savefig(data, format="png")
+        if path.suffix.lower() == ".svg":  # without a date and with ids of its content: the same each time
+            figure.savefig(data, format="svg", metadata={"Date": None})
+        else:
+            figure.savefig(data, format="png")
     write_atomic(path, data.getvalue())
 
 

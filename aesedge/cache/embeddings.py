@@ -19,6 +19,9 @@ Tier = Literal["ram", "disk"]
 Rows = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 _STORED = np.dtype("<f2")  # on disk, whatever machine wrote it
 
+RAM_BYTES = 32_000_000
+"""For image embeddings in memory, where that is free: 6 photos at 7B, 250 of pocket. The disk holds more, 8 ms away."""
+
 
 class Hit(NamedTuple):
     """Embeddings that were found."""

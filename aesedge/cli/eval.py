@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,24 +11,54 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from aesedge.cli.eval_text import aesbench_text, ratings_text, settings_text
 from aesedge.cli.exit_codes import FAILED
 from aesedge.cli.extras import imports_of_extra
 from aesedge.cli.loading import load_model
 from aesedge.cli.options import Loading, Printing, with_options
 from aesedge.cli.photos import Failures
 from aesedge.cli.streams import print_json
-from aesedge.cli.terminal import bold, dim, print_error, shown, status, table
+from aesedge.cli.terminal import dim, print_error, shown, status
 from aesedge.errors import AesedgeError, UsageError
-from aesedge.eval.aesbench import LEVELS
 from aesedge.system.atomic_file import write_atomic
 
 if TYPE_CHECKING:
-    from aesedge.eval.benchmark import Scores
-    from aesedge.eval.ratings import Agreement, ScoredPhoto
-    from aesedge.eval.ratings_table import RatingsTable
+    from collections.abc import Sequence
+
+    from aesedge.engine.model import Model
+    from aesedge.eval.ratings import ScoredPhoto
 
 app = typer.Typer(no_args_is_help=True, help="Evaluate a bundle against people.")
 _LOG = "scores.jsonl"
+
+
+class _Problems:
+    """Rows, questions and pictures that cannot be used: a line of stderr each, once, and the exit code."""
+
+    def __init__(self, lines: Sequence[str], printing: Printing) -> None:
+        for line in lines:
+            print_error(line)
+        self._failures = Failures(printing)
+        self._names: set[str] = set()
+        self._some = bool(lines)
+
+    def add(self, name: str, error: AesedgeError) -> None:
+        """Say that a picture cannot be used."""
+        if name not in self._names:
+            self._names.add(name)
+            self._failures.add(name, error)
+
+    def exit_if_any(self) -> None:
+        """End with exit code 1 where there was one."""
+        if self._some or self._names:
+            raise typer.Exit(FAILED)
+
+
+def _require_plot(path: Path | None) -> None:
+    if path is not None:
+        from aesedge.bench.plot import require_matplotlib
+
+        require_matplotlib()
 
 
 @app.command()
@@ -49,7 +80,13 @@ def ratings(
         Path | None,
         typer.Option(help="A folder for every photo's score; an evaluation that was stopped goes on there."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw scores and ratings to this PNG file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw scores and ratings to this file, .png or .svg.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the figures with versions and hashes to this Markdown file.")
+    ] = None,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Keep the line from scores to people's ratings, for score --people.")
+    ] = False,
     loading: Loading = Loading(),
     printing: Printing = Printing(),
 ) -> None:
@@ -61,34 +98,30 @@ def ratings(
     with imports_of_extra("eval", "eval"):
         import scipy  # noqa: F401
 
-        from aesedge.eval.ratings import agreement, score_photos, to_builtins
+        from aesedge.eval.people_line import save_line
+        from aesedge.eval.ratings import agreement, score_photos, settings_of, to_builtins
         from aesedge.eval.ratings_table import read_ratings
-    if plot is not None:
-        from aesedge.bench.plot import require_matplotlib
-
-        require_matplotlib()
+        from aesedge.eval.report import save_report
+    _require_plot(plot)
     read = read_ratings(
         ratings_table, images=images, image_column=image_column, score_column=score_column, scale=_scale(scale)
     )
-    for problem in read.problems:
-        print_error(problem)
-    failures = Failures(printing)
+    problems = _Problems(read.problems, printing)
     scored: list[ScoredPhoto] = []
     with load_model(loading, purpose="score", quiet=printing.quiet) as model:
-        title = (
-            f"{model.bundle.name} {model.gguf.lower()}, vision {model.vision.lower()}, {model.n_image_tokens} tokens"
-        )
+        settings, title = settings_of(model), _title(model)
         with status(f"scoring {len(read.photos)} photos", quiet=printing.quiet) as show:
             started = time.perf_counter()
-            for photo in score_photos(model, read.photos, out / _LOG if out else None, failures.add):
+            for photo in score_photos(model, read.photos, out / _LOG if out else None, problems.add):
                 scored.append(photo)
                 show(len(scored) / len(read.photos))
             took = time.perf_counter() - started
     found = agreement(scored)
+    text = ratings_text(found, read, f"{title}: {ratings_table.name or ratings_table}")
     if printing.json:
         print_json({"table": str(ratings_table), "model": title, "seconds": round(took, 3), **to_builtins(found)})
     else:
-        _show(found, read, f"{title}: {ratings_table.name or ratings_table}")
+        print(text)
         n_new = sum(photo.is_new for photo in scored)
         if n_new:
             print(dim(f"\n{n_new / took * 60:.0f} photos a minute, loading excluded"))
@@ -96,8 +129,14 @@ def ratings(
         from aesedge.eval.charts import save_ratings_chart
 
         save_ratings_chart(scored, found, f"{title} beside {ratings_table.name}", plot)
-    if failures.n_failed or read.problems:
-        raise typer.Exit(FAILED)
+    if report is not None:
+        heading = f"{title} beside {ratings_table.name}"
+        save_report(report, title=heading, command=sys.argv[1:], data=ratings_table, settings=[settings], text=text)
+    if fit:
+        path = save_line(settings, found, ratings_table.name)
+        if not printing.quiet:
+            print(dim(shown(f"'aesedge score --people' uses the line in {path}")), file=sys.stderr)
+    problems.exit_if_any()
 
 
 @app.command()
@@ -119,6 +158,9 @@ def compare(
         Path | None,
         typer.Option(help="A folder for every photo's scores; a comparison that was stopped goes on there."),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the figures with versions and hashes to this Markdown file.")
+    ] = None,
     loading: Loading = Loading(),
     printing: Printing = Printing(),
 ) -> None:
@@ -132,18 +174,12 @@ def compare(
 
         from aesedge.eval.compare import all_settings, compare_settings, recommended
         from aesedge.eval.ratings_table import read_ratings
+        from aesedge.eval.report import save_report
     from aesedge.bundle.bundle import open_bundle
 
+    bundle = open_bundle(loading.bundle)
     read = read_ratings(ratings_table, images=images)
-    failures, reported = Failures(printing), set()
-    for problem in read.problems:
-        print_error(problem)
-
-    def fail(name: str, error: AesedgeError) -> None:  # of all settings, once
-        if name not in reported:
-            reported.add(name)
-            failures.add(name, error)
-
+    problems = _Problems(read.problems, printing)
     settings = all_settings(
         dataclasses.replace(loading.options, purpose="score", cache="0"),
         gguf=_values(types),
@@ -152,21 +188,19 @@ def compare(
         kv_type=_values(kv_types),
     )
     with status(f"scoring {len(read.photos)} photos under {len(settings)} settings", quiet=printing.quiet) as show:
-        found = compare_settings(open_bundle(loading.bundle), settings, read.photos, out, fail, show)
+        found = compare_settings(bundle, settings, read.photos, out, problems.add, show)
     best = recommended(found)
+    text = settings_text(found, best)
     if printing.json:
         rows = [{k: v for k, v in dataclasses.asdict(s).items() if k != "options"} for s in found]
         print_json({"table": str(ratings_table), "settings": rows, "recommended": best.name})
     else:
-        header = ["setting", "SRCC", "change [95 %]", "drift, points", "photos a minute"]
-        print(table([[
-            shown(s.name), str(s.srcc), str(s.change) if s.change else "reference", f"{s.drift:.3f}",
-            f"{s.photos_per_minute:.0f}",
-        ] for s in found], header=header))  # fmt: skip
-        print(f"\nThe fastest that loses nothing measurable: {shown(best.name)}")
-        print(dim("photos a minute: median of three rounds in turns, loading excluded, nothing cached"))
-    if failures.n_failed or read.problems:
-        raise typer.Exit(FAILED)
+        print(text)
+    if report is not None:
+        files = [{"bundle": bundle.name, **{f.path: f"SHA-256 `{f.sha256}`" for f in bundle.manifest.files}}]
+        heading = f"Settings of {bundle.name} on {ratings_table.name}"
+        save_report(report, title=heading, command=sys.argv[1:], data=ratings_table, settings=files, text=text)
+    problems.exit_if_any()
 
 
 @app.command()
@@ -180,6 +214,12 @@ def aesbench(
         Path | None,
         typer.Option(help="A folder for official response files and every reply; what was stopped goes on there."),
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw a radar chart beside published models to this file, .png or .svg.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the figures with versions and hashes to this Markdown file.")
+    ] = None,
     loading: Loading = Loading(),
     printing: Printing = Printing(),
 ) -> None:
@@ -191,52 +231,36 @@ def aesbench(
     """
     from aesedge.eval.aesbench import official_responses, read_aesbench
     from aesedge.eval.benchmark import ask_all, scores_of, to_builtins
+    from aesedge.eval.ratings import settings_of
+    from aesedge.eval.report import save_report
 
+    _require_plot(plot)
     read = read_aesbench(benchmark, images)
-    for problem in read.problems:
-        print_error(problem)
-    failures = Failures(printing)
+    problems = _Problems(read.problems, printing)
     replies = []
     with load_model(loading, quiet=printing.quiet) as model:
-        title = (
-            f"{model.bundle.name} {model.gguf.lower()}, vision {model.vision.lower()}, {model.n_image_tokens} tokens"
-        )
+        settings, title = settings_of(model), _title(model)
         with status(f"asking {len(read.items)} questions", quiet=printing.quiet) as show:
-            for reply in ask_all(model, read, out / "replies.jsonl" if out else None, failures.add):
+            for reply in ask_all(model, read, out / "replies.jsonl" if out else None, problems.add):
                 replies.append(reply)
                 show(len(replies) / len(read.items))
     if out is not None:
         for name, content in official_responses(read.items, {r.item.key: r.response for r in replies}).items():
             write_atomic(out / name, msgspec.json.format(msgspec.json.encode(content), indent=2))
     found = scores_of(replies)
+    text = aesbench_text(found, title, len(replies))
     if printing.json:
         print_json({"benchmark": str(benchmark), "model": title, "n": len(replies), **to_builtins(found)})
     else:
-        _show_aesbench(found, title, len(replies))
-    if failures.n_failed or read.problems:
-        raise typer.Exit(FAILED)
+        print(text)
+    if plot is not None:
+        from aesedge.eval.charts import save_radar_chart
 
-
-def _show_aesbench(found: Scores, title: str, n: int) -> None:
-    print(bold(shown(f"{title}: {n:,} questions of AesBench")))
-    rows = [
-        [
-            task, shown(group) or "all", str(one.n), _percent(one.n_by_text / one.n),
-            _percent(one.n_by_probability / one.n), str(one.n_unclear),
-        ]
-        for (task, group), one in sorted(found.groups.items())
-    ]  # fmt: skip
-    if not rows:
-        print("No right answers are known: the replies are in the response files (--out).")
-        return
-    print(table(rows, header=["task", "", "n", "by text", "by probability", "unclear"]))
-    if found.confusion:
-        most_frequent = f"the most frequent level alone would have {_percent(found.majority)}"
-        print(f"\n{bold('Assessment')}, by probability; {most_frequent}")
-        header = ["people \\ model", *LEVELS]
-        print(
-            table([[right, *(str(found.confusion[right, said]) for said in LEVELS)] for right in LEVELS], header=header)
-        )
+        save_radar_chart(found, title, plot)
+    if report is not None:
+        heading = f"{title} on AesBench"
+        save_report(report, title=heading, command=sys.argv[1:], data=benchmark, settings=[settings], text=text)
+    problems.exit_if_any()
 
 
 def _values(text: str) -> list[str]:
@@ -262,35 +286,5 @@ def _scale(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def _show(found: Agreement, read: RatingsTable, title: str) -> None:
-    print(bold(shown(title)))
-    low, high = read.scale
-    print(dim(shown(f"columns {read.columns[0]!r} and {read.columns[1]!r}, scores out of {low:g} to {high:g}")))
-    rows = [
-        ["photographs", str(found.n)],
-        ["SRCC", str(found.srcc)],
-        ["PLCC, logistic fit", str(found.plcc)],
-        ["Pearson, as they are", str(found.pearson)],
-        ["Kendall's tau", f"{found.kendall:.3f}"],
-        ["score minus opinion", f"{found.mean_error:+.2f} points of 10, {found.mean_absolute_error:.2f} absolute"],
-    ]
-    print(table(rows))
-    print(f"\n{bold('Pairs in the right order')}, by how far people's ratings are apart")
-    header = ["points of 10", "pairs", "right"]
-    print(
-        table([[f"{p.low:g} to {p.high:g}", f"{p.n_pairs:,}", _percent(p.share)] for p in found.pairs], header=header)
-    )
-    print(f"\n{bold('Calibration')}, means of tenths of the photographs")
-    print(
-        table(
-            [[f"{c.score:.2f}", f"{c.opinion:.2f}", str(c.n)] for c in found.calibration],
-            header=["score", "people", "n"],
-        )
-    )
-    if found.attributes:
-        print(f"\n{bold('Attributes')}, rank correlation with people's ratings")
-        print(table([[shown(name), str(value)] for name, value in found.attributes.items()]))
-
-
-def _percent(share: float) -> str:
-    return "-" if share != share else f"{share:.1%}"  # noqa: PLR0124 (NaN)
+def _title(model: Model) -> str:
+    return f"{model.bundle.name} {model.gguf.lower()}, vision {model.vision.lower()}, {model.n_image_tokens} tokens"

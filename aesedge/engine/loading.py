@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aesedge.bundle.manifest import MANIFEST_NAME
 from aesedge.cache import EmbeddingCache, open_store
+from aesedge.cache.embeddings import RAM_BYTES
 from aesedge.config.memory import check_fit
 from aesedge.config.planning import make_plan
 from aesedge.engine.internals import Internals
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 KV_BUDGET = "1GB"
 """For the text before images; pinned photos count, and are never evicted."""
-RAM_BYTES = 32_000_000
-"""For image embeddings in memory, where that is free: 6 photos at 7B, 250 of pocket. The disk holds more, 8 ms away."""
 
 
 def load(

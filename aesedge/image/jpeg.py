@@ -10,9 +10,9 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from aesedge.errors import ImageError
-from aesedge.image.color import FULL_SIZE
 from aesedge.image.jpeg_scan import JpegScan, scan_jpeg
 from aesedge.image.picture import MAX_LOST, Picture
+from aesedge.image.upright_srgb import FULL_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from aesedge.errors import ImageError, UsageError
-from aesedge.image.color import FULL_SIZE
+from aesedge.image.upright_srgb import FULL_SIZE
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from PIL import Image, UnidentifiedImageError
 
 from aesedge.errors import AesedgeError, ImageError, ImageTooLargeError
-from aesedge.image.color import WARNINGS, to_upright_srgb
 from aesedge.image.extra import open_heif, read_raw
 from aesedge.image.format import find_decoder
 from aesedge.image.jpeg import read_jpeg
@@ -18,6 +17,7 @@ from aesedge.image.pillow import open_with_pillow, pillow_silenced
 from aesedge.image.png import read_png
 from aesedge.image.source import Source, open_source, shown_name
 from aesedge.image.tiff import read_tiff
+from aesedge.image.upright_srgb import WARNINGS, to_upright_srgb
 from aesedge.system.error_text import error_text
 
 if TYPE_CHECKING:

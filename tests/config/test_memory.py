@@ -21,6 +21,7 @@ from llama_quantize import Job, quantize_with_llama
 from aesedge.bundle.bundle import Bundle, open_bundle
 from aesedge.bundle.gguf_tensors import read_weights
 from aesedge.bundle.manifest import ImageTokens
+from aesedge.cache.embeddings import RAM_BYTES
 from aesedge.cli import main
 from aesedge.config.memory import MemoryEstimate, check_fit, estimate, fit, parse_memory
 from aesedge.config.memory.dry_run import DryRun
@@ -394,7 +395,7 @@ def test_what_a_budget_leaves_is_for_embeddings_of_photos_that_were_seen(
     bundle = open_bundle(bundle_folder)
     needed = estimate(bundle, make_plan(Options(device="cpu"), bundle)).needed_bytes
     limit_ram(monkeypatch, 8 * GB)
-    for spare, kept in ((0, 0), (3 * 10**6, 3 * 10**6), (GB, engine.RAM_BYTES)):
+    for spare, kept in ((0, 0), (3 * 10**6, 3 * 10**6), (GB, RAM_BYTES)):
         with load_model(bundle_folder, memory=f"{needed + spare}B", device="cpu") as model:
             assert model.internals.encoder.cache.ram_bytes == kept
             with model.look(drawn_photo()) as photo:

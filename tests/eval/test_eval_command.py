@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ from cli_runner import photos
 from PIL import Image
 from test_aesbench import ENTRY
 
+import aesedge
 from aesedge.cli import main
+from aesedge.eval.published import DIMENSIONS, dimension_of, published
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,3 +135,66 @@ def test_aesbench_is_asked_and_resumed(run: Any, tmp_path: Path) -> None:
     (out_folder / "replies.jsonl").write_bytes(log[: len(log) // 2])
     assert json.loads(run("aesbench", folder, "--out", out_folder, "--json")[1]) == found
     assert "most frequent level alone" in run("aesbench", folder, "--out", out_folder)[1]
+
+
+def test_a_report_names_the_command_versions_and_hashes(run: Any, table: Path, tmp_path: Path) -> None:
+    assert run("ratings", table, "--report", tmp_path / "r.md")[0] == 0
+    text = (tmp_path / "r.md").read_text(encoding="utf-8")
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()
+    assert f"| data | ratings.csv, SHA-256 `{digest}` |" in text
+    assert f"| aesedge | {aesedge.__version__} |" in text
+    assert "- llm: " in text
+    assert "photographs           7\n" in text
+    assert "\x1b" not in text
+    assert run("compare", table, "--kv-types", "f16,q8_0", "--report", tmp_path / "c.md")[0] == 0
+    assert "The fastest that loses nothing measurable" in (tmp_path / "c.md").read_text(encoding="utf-8")
+
+
+def test_a_plot_as_svg_is_the_same_each_time(run: Any, table: Path, tmp_path: Path) -> None:
+    drawn = []
+    for name in ("a.svg", "b.svg"):
+        assert run("ratings", table, "--out", tmp_path / "out", "--plot", tmp_path / name)[0] == 0
+        drawn.append((tmp_path / name).read_bytes())
+    assert drawn[0].startswith(b"<?xml")
+    assert drawn[0] == drawn[1]
+
+
+def test_the_radar_chart_needs_dimensions(run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "AesBench"
+    folder.mkdir()
+    names = ["Technical quality", "Color & light", "composition", "Content", "Something"]
+    entries = {}
+    for path, name in zip(photos(folder, len(names)), names, strict=True):
+        part = {"Question": "Is it?", "Options": "A) Yes\nB) No", "Answer": "A", "Dimension": name}
+        entries[path.name] = {"AesP_data": part}
+    file = folder / "AesBench_evaluation.json"
+    file.write_text(json.dumps(entries))
+    assert run("aesbench", file, "--plot", tmp_path / "radar.png")[::2] == (0, "")
+    with Image.open(tmp_path / "radar.png") as image:
+        assert image.size == (900, 760)
+    file.write_text(json.dumps(dict(list(entries.items())[-2:])))
+    code, _, err = run("aesbench", file, "--plot", tmp_path / "none.png")
+    assert (code, (tmp_path / "none.png").exists()) == (2, False)
+    assert "name 1 of AesBench's dimensions" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("color & light", "Color and light"),
+        ("Comp.", "Composition"),
+        ("Vibe", "Vibe"),
+        ("EMOTION", "Emotion"),
+        ("", None),
+        ("x", None),
+    ],
+)
+def test_dimensions_of_any_spelling(name: str, expected: str | None) -> None:
+    assert dimension_of(name) == expected
+
+
+def test_the_published_table_is_whole() -> None:
+    table = published()
+    assert "arXiv" in table.source
+    for of_model in table.models.values():
+        assert set(DIMENSIONS) < set(of_model)
