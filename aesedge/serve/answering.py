@@ -166,6 +166,8 @@ class _Stream:
     def __init__(self, style: Format, run: _Run, send: Send) -> None:
         self._style, self._run, self._send = style, run, send
         self._begun = False
+        self._last = time.perf_counter()
+        """When something was sent."""
 
     async def write(self) -> int:
         """Send all of it; returns the status."""
@@ -183,23 +185,29 @@ class _Stream:
         return 200
 
     async def _write(self, events: AsyncGenerator[Event | Outcome, None]) -> None:
+        pinging = asyncio.ensure_future(self._ping_in_silence())
+        try:
+            async for event in events:
+                await self._put(self._style.end(event) if isinstance(event, Outcome) else self._style.event(event))
+        finally:
+            pinging.cancel()
+            await asyncio.gather(pinging, return_exceptions=True)
+
+    async def _ping_in_silence(self) -> None:
+        """Say that it goes on; lines of JSON have no comments, and only their head can be sent."""
         while True:
-            coming = asyncio.ensure_future(anext(events))
-            try:
-                while not (await asyncio.wait({coming}, timeout=PING_S))[0]:
-                    await self._ping()
-                event = coming.result()
-            except StopAsyncIteration:
-                return
-            finally:
-                if not coming.done():
-                    coming.cancel()
-                    await asyncio.gather(coming, return_exceptions=True)
-            await self._put(self._style.end(event) if isinstance(event, Outcome) else self._style.event(event))
+            rest_s = self._last + PING_S - time.perf_counter()
+            await asyncio.sleep(max(0.0, rest_s))
+            if self._last + PING_S <= time.perf_counter():
+                await self._begin()
+                self._last = time.perf_counter()
+                if self._style.media_type == "text/event-stream":
+                    await _send(self._send, {"type": "http.response.body", "body": PING, "more_body": True})
 
     async def _put(self, pieces: Iterator[bytes]) -> None:
         data = b"".join(pieces)
         await self._begin()
+        self._last = time.perf_counter()
         if data:
             await _send(self._send, {"type": "http.response.body", "body": data, "more_body": True})
 
@@ -210,12 +218,6 @@ class _Stream:
             if first := b"".join(self._style.begin()):
                 await _send(self._send, {"type": "http.response.body", "body": first, "more_body": True})
 
-    async def _ping(self) -> None:
-        """Say that it goes on; lines of JSON have no comments, and only their head can be sent."""
-        await self._begin()
-        if self._style.media_type == "text/event-stream":
-            await _send(self._send, {"type": "http.response.body", "body": PING, "more_body": True})
-
 
 def _start(media_type: bytes, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
     return {"type": "http.response.start", "status": 200, "headers": [(b"content-type", media_type), *headers]}
@@ -223,7 +225,20 @@ def _start(media_type: bytes, headers: list[tuple[bytes, bytes]]) -> dict[str, A
 
 async def _send(send: Send, message: dict[str, Any]) -> None:
     """Send a piece; a client that reads nothing for long counts as gone."""
+    task = asyncio.current_task()
+    late: list[bool] = []
+
+    def give_up() -> None:
+        late.append(True)
+        if task is not None:
+            task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(SEND_S, give_up)  # wait_for would make a task for each word
     try:
-        await asyncio.wait_for(send(message), SEND_S)
-    except asyncio.TimeoutError:
-        raise ClientDisconnect from None
+        await send(message)
+    except asyncio.CancelledError:
+        if late:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        timer.cancel()
