@@ -21,6 +21,7 @@ from aesedge.errors import AesedgeError, UsageError
 if TYPE_CHECKING:
     from aesedge.engine.model import Model
     from aesedge.engine.results import PhotoResult
+    from aesedge.eval.people_line import PeopleLine
 
 _JSON = "Print one JSON object per photo and line; a photo that fails has an error in its line."
 
@@ -106,6 +107,9 @@ def _stream_one(model: Model, name: str, task: PhotoTask, failures: Failures, *,
 def score(
     photos: Annotated[list[str], typer.Argument(help="Photos or folders; - is an image on stdin.")],
     attributes: Annotated[bool, typer.Option(help="Score the attributes too.")] = True,
+    people: Annotated[
+        bool, typer.Option("--people", help="Add people's opinion, by the line that 'eval ratings --fit' found.")
+    ] = False,
     loading: Loading = Loading(),
     printing: Printing = Printing(),
 ) -> None:
@@ -120,14 +124,24 @@ def score(
     width = max(cell_len(shown(name)) for name in names)
 
     def show(found: PhotoResult) -> None:
+        opinion = line.opinion(found.score) if line else None
         if printing.json:
-            print_json(found.to_builtins())
+            print_json(found.to_builtins() | ({} if opinion is None else {"people": round(opinion, 6)}))
             return
-        columns = "".join(f"  {shown(name)} {rating.score:4.1f}" for name, rating in found.attributes.items())
+        columns = "" if opinion is None else f"  people {opinion:4.1f}"
+        columns += "".join(f"  {shown(name)} {rating.score:4.1f}" for name, rating in found.attributes.items())
         print(f"{found.score:4.1f}  {padded(shown(found.photo), width)}{columns}".rstrip(), flush=True)
         show_remarks(found.remarks)
 
     with load_model(loading, purpose="score", quiet=printing.quiet) as model:
+        line = _people_line(model) if people else None
         outcomes = model.score_many(map(source, names), attributes=attributes)
         each_photo(outcomes, names, show, failures, quiet=printing.quiet, started=started)
     failures.exit_if_any()
+
+
+def _people_line(model: Model) -> PeopleLine:
+    from aesedge.eval.people_line import load_line
+    from aesedge.eval.ratings import settings_of
+
+    return load_line(settings_of(model))

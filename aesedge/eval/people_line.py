@@ -71,7 +71,7 @@ def load_line(settings: dict[str, Any]) -> PeopleLine:
         return msgspec.json.decode(read_regular(path, most_bytes=_MOST_BYTES), type=PeopleLine)
     except FileNotFoundError:
         raise UsageError(
-            f"no line to people's ratings for bundle {settings['bundle']} under these settings; {advice}"
+            f"bundle {settings['bundle']}: no line to people's ratings for these settings; {advice}"
         ) from None
     except (OSError, msgspec.DecodeError) as error:
         raise UsageError(f"{path}: cannot be used: {error}; {advice}") from None

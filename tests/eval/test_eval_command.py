@@ -7,13 +7,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli_runner import photos
+from cli_runner import Cli, photos
 from PIL import Image
 from test_aesbench import ENTRY
 
 import aesedge
 from aesedge.cli import main
 from aesedge.eval.published import DIMENSIONS, dimension_of, published
+from aesedge.system.paths import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,3 +199,21 @@ def test_the_published_table_is_whole() -> None:
     assert "arXiv" in table.source
     for of_model in table.models.values():
         assert set(DIMENSIONS) < set(of_model)
+
+
+def test_score_adds_people_s_opinion_by_the_line_that_was_fitted(
+    run: Any, capsys: pytest.CaptureFixture[str], bundle_folder: Path, table: Path
+) -> None:
+    cli, photo = Cli(capsys, bundle_folder), table.parent / "photo 3.png"
+    code, out, err = cli("score", photo, "--people")
+    assert (code, out) == (2, "")
+    assert "no line to people's ratings for these settings; 'aesedge eval ratings TABLE --fit' makes one" in err
+    assert run("ratings", table, "--fit")[0] == 0
+    slope, intercept = figures(run("ratings", table, "--json")[1])["line"]
+    found = json.loads(cli("score", photo, "--people", "--json")[1])
+    assert found["people"] == pytest.approx(min(10, max(0, slope * found["score"] + intercept)), abs=1e-5)
+    assert f"  people {found['people']:4.1f}  " in cli("score", photo, "--people")[1]
+    (path,) = (data_folder() / ".people").iterdir()
+    path.write_text('{"slope": 1e9}')
+    assert "cannot be used" in cli("score", photo, "--people")[2]
+    assert cli("bundles", load=False)[0] == 0  # the folder beside the bundles is none
