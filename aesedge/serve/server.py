@@ -186,6 +186,7 @@ class _Running:
             self._server.should_exit = True
             raise
         host, port = line.getsockname()[:2]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (what one can open here)
         shown = f"[{host}]" if ":" in host else host
         self._ready(f"http://{shown}:{port}")
         notify("READY=1")

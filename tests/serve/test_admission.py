@@ -134,6 +134,7 @@ def test_more_than_the_line_takes_are_told_so(narrow: Running) -> None:
             answer = narrow.chat("Hi")
             assert (answer.status, answer.json()["error"]["type"]) == (429, "rate_limit_error")
             assert int(answer.headers["retry-after"]) >= 1
+            assert narrow.photo(bytes(16_000_000)).status == 429  # it may send everything before it listens
             assert narrow.ask("GET", "/ready").status == 429
             assert narrow.ask("GET", "/health").status == 200
         wait_until(lambda: admission.n_waiting == 0)  # it left the line
