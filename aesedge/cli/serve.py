@@ -83,6 +83,10 @@ def serve(
     is_local = server.check_address(settings)
     if unit:
         words = [word for word in sys.argv[1:] if word != "--unit"]
+        if key_file is not None:  # systemd starts elsewhere
+            given, there = str(key_file), str(key_file.resolve())
+            absolute = {given: there, f"--key-file={given}": f"--key-file={there}"}
+            words = [absolute.get(word, word) for word in words]
         print(unit_file([str(Path(sys.argv[0]).resolve()), *words], stop_s=settings.drain_s, is_local=is_local), end="")
         return
     if private:

@@ -180,7 +180,8 @@ def test_unit_file_is_printed(
 
     key = tmp_path / "key"
     key.write_text(f"# of the house\n{KEY}\n")
-    arguments = ["serve", "--unit", "--host", "::", "--key-file", str(key), "--drain", "10s"]
+    monkeypatch.chdir(tmp_path)
+    arguments = ["serve", "--unit", "--host", "::", "--key-file", "key", "--drain", "10s"]
     monkeypatch.setattr(sys, "argv", ["/usr/bin/aesedge", *arguments])
     assert main(arguments) == 0
     unit = capsys.readouterr().out
@@ -221,3 +222,12 @@ def test_wrong_calls_are_told(
     out, err = capsys.readouterr()
     assert told in err
     assert (out, err.count("\n")) == ("", 1)
+
+
+def test_answers_end_at_the_deadline() -> None:
+    asked = {name: ENDLESS[name] for name in ("response_format", "max_tokens")}
+    with serving(deadline_s=0.5) as running:
+        found = running.chat(jpeg(1), "Describe it.", **asked).json()
+    assert found["choices"][0]["finish_reason"] == "length"
+    assert found["aesedge"]["finish_reason"] == "deadline"
+    assert found["aesedge"]["timings"]["total_s"] < 2
