@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,7 @@ from aesedge.serve.model_host import ModelHost
 from aesedge.serve.sd_notify import unit_file, watchdog_s
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -108,11 +110,17 @@ def test_a_port_that_is_taken_is_told(served: Running, capfd: pytest.CaptureFixt
     assert "Traceback" not in told
 
 
-def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+@contextmanager
+def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command; whatever happens, it has ended after the block."""
     command = [sys.executable, "-m", "aesedge", "serve", "--port", "0", "--threads", "1", *arguments]
-    return subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def ends(process: subprocess.Popen[str], within_s: float = 20) -> tuple[int, str]:
@@ -124,18 +132,18 @@ def ends(process: subprocess.Popen[str], within_s: float = 20) -> tuple[int, str
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_command_answers_until_a_signal(signum: int) -> None:
-    process = start()
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line.startswith("Open http://127.0.0.1:")
-    running = Running(line.split()[1], None)
-    assert running.photo(jpeg(1)).status == 200
-    with begin(running, ENDLESS) as stream:
-        assert b"200 OK" in stream.recv(65536)
-        process.send_signal(signum)
-        time.sleep(0.2)
-        process.send_signal(signum)  # the second one waits for nobody
-        code, told = ends(process, 15)
+    with started() as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Open http://127.0.0.1:")
+        running = Running(line.split()[1], None)
+        assert running.photo(jpeg(1)).status == 200
+        with begin(running, ENDLESS) as stream:
+            assert b"200 OK" in stream.recv(65536)
+            process.send_signal(signum)
+            time.sleep(0.2)
+            process.send_signal(signum)  # the second one waits for nobody
+            code, told = ends(process, 15)
     assert code == 0
     assert "POST /v1/photo 200" in told
     assert "127.0.0.1" not in told  # no line says who asked
@@ -147,14 +155,14 @@ def test_systemd_is_told(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind(address)
         line.settimeout(20)
-        process = start("--quiet", NOTIFY_SOCKET=address, WATCHDOG_USEC="200000")
-        assert [line.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
-        process.send_signal(signal.SIGTERM)
-        said = line.recv(99)
-        while said == b"WATCHDOG=1":
+        with started("--quiet", NOTIFY_SOCKET=address, WATCHDOG_USEC="200000") as process:
+            assert [line.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+            process.send_signal(signal.SIGTERM)
             said = line.recv(99)
-        assert said == b"STOPPING=1"
-        assert ends(process) == (0, "")
+            while said == b"WATCHDOG=1":
+                said = line.recv(99)
+            assert said == b"STOPPING=1"
+            assert ends(process) == (0, "")
 
 
 def test_watchdog_beats_only_while_the_engine_answers(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
