@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 INSTALLED_AS = {"aesedge": "aesedge", "export": "aesedge_export"}
 TRAINING = ROOT / "export" / "pocket"
 """Made from a clone alone: users get its result, the bundle."""
-POCKET_LIMIT_BYTES = 25_000_000
+POCKET_LIMIT_BYTES = 30_000_000
 
 ignore_caches: Callable[..., set[str]] = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 

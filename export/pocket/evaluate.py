@@ -4,7 +4,7 @@
     python -m aesedge_export.pocket.evaluate --cache DIR --bundle FOLDER --gguf f16,q8_0 --vision fp32,int8 --out ..
 
 With several settings, each is measured, and compared with the first picture by picture. It knows photographs, faults
-and a judge (judges.py); it does not know how the judge works inside.
+and a judge (evaluators.py); it does not know how the judge works inside.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import faults, photos
+from .evaluators import BASELINES, BundleEvaluator, Evaluator, add_brisque
 from .figures import LADDER, LEVELS, Row, changes, print_headline, print_summary, summarise
 from .judgement import LEAST, MOST, Judgement
-from .judges import BASELINES, BundleJudge, Judge, add_brisque
 from .language import Partner
 from .questions import YES_NO
 from .well_formed import check_texts, print_texts, shares, with_spoilt
@@ -64,7 +64,7 @@ def questions_about(fault: str, rng: np.random.Generator) -> list[tuple[str, str
     return [*found, ("multiple choice", question, answer[:1])]
 
 
-def ask(judge: Judge, image: Image.Image, fault: str, rng: np.random.Generator) -> dict[str, list[float]]:
+def ask(judge: Evaluator, image: Image.Image, fault: str, rng: np.random.Generator) -> dict[str, list[float]]:
     """Return which questions were answered rightly."""
     asked = questions_about(fault, rng)
     right = defaultdict(list)
@@ -75,7 +75,7 @@ def ask(judge: Judge, image: Image.Image, fault: str, rng: np.random.Generator) 
 
 
 def judge_all(
-    judge: Judge,
+    judge: Evaluator,
     sources: Sequence[photos.Photo],
     cache: Path,
     *,
@@ -85,7 +85,7 @@ def judge_all(
     baselines: bool = True,
     which: Sequence[str] = faults.FAULTS,
 ) -> list[Row]:
-    """Judge every photograph, its long side at 480 pixels, clean and spoilt.
+    """Evaluate every photograph, its long side at 480 pixels, clean and spoilt.
 
     Args:
         judge: scores, writes and answers.
@@ -102,26 +102,28 @@ def judge_all(
         clean = faults.fit(photos.load(cache, photo))
         pictures = list(versions_of(clean, number, SEED, which=which))
         judged = judge.judge([image for _, _, image in pictures], critiques=critiques)
-        for (fault, level, image), (score, text) in zip(pictures, judged, strict=True):
+        for (fault, level, image), said in zip(pictures, judged, strict=True):
             plain = {name: measure(image) for name, measure in BASELINES.items()} if baselines else {}
             # Seeded by photograph and fault: with fewer faults, or other levels, the questions are the same.
             rng = np.random.default_rng((SEED, number, [*faults.FAULTS, ""].index(fault)))
             right = ask(judge, image, fault, rng) if questions and level in ("", "strong") else {}
-            rows.append(Row(photo.name, photo.group, photo.package, fault, level, score, text, plain, right))
+            source = (photo.name, photo.group, photo.package)
+            rows.append(Row(*source, fault, level, said.score, said.critique, plain, right, said.attributes))
         if ladder:
             _, *more = versions_of(clean, number, SEED, LADDER, which)
             judged = judge.judge([image for _, _, image in more], critiques=False)
-            for (fault, level, _), (score, _) in zip(more, judged, strict=True):
-                rows.append(Row(photo.name, photo.group, photo.package, fault, level, score, "", {}))
+            for (fault, level, _), said in zip(more, judged, strict=True):
+                row = Row(*source, fault, level, said.score, "", {}, attributes=said.attributes)
+                rows.append(row)
         print(f"judged photograph {number + 1} of {len(sources)}", flush=True)
     return rows
 
 
-def judge_of(options: argparse.Namespace, gguf: str, vision: str, tokens: str) -> tuple[str, Judge]:
+def judge_of(options: argparse.Namespace, gguf: str, vision: str, tokens: str) -> tuple[str, Evaluator]:
     """Return the name of a setting and its judge."""
     chosen = {"gguf": gguf, "vision": vision, "image_tokens": int(tokens) if tokens else None}
     given = {name: value for name, value in chosen.items() if value}
-    return " ".join(str(value) for value in given.values()) or options.bundle, BundleJudge(options.bundle, **given)
+    return " ".join(str(value) for value in given.values()) or options.bundle, BundleEvaluator(options.bundle, **given)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -136,6 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     splits = ("test", "validation")
     parser.add_argument("--split", choices=splits, default="test", help="validation is for choosing between runs")
     parser.add_argument("--limit", type=int, default=0, help="stop after this many photographs")
+    parser.add_argument(
+        "--texts", type=int, help="photographs on which the form of every text is checked, all if not given"
+    )
     parser.add_argument("--no-critiques", action="store_true", help="scores only")
     parser.add_argument("--main-faults", action="store_true", help="only the faults of the goals")
     parser.add_argument("--brisque", action="store_true", help="also rank with the package brisque")
@@ -161,8 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             which=faults.MAIN_FAULTS if options.main_faults else faults.FAULTS,
         )
         result = summarise(rows)
-        if more and isinstance(judge, BundleJudge):
-            texts = check_texts(judge.model, with_spoilt((p.name, photos.load(options.cache, p)) for p in sources))
+        if more and isinstance(judge, BundleEvaluator):
+            texts = check_texts(
+                judge.model, with_spoilt((p.name, photos.load(options.cache, p)) for p in sources[: options.texts])
+            )
             print_texts(texts)
             result["well formed texts"] = shares(texts)
         if found:

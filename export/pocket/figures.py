@@ -1,7 +1,4 @@
-"""Turn judged pictures into figures with intervals: pairs, names, false alarms, calibration; and print them.
-
-It knows rows that were judged; it does not know pictures, files or the judge.
-"""
+"""Turn judged pictures into figures with intervals: pairs, names, false alarms, calibration; and print them."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ import numpy as np
 
 from . import faults, photos
 from .language import named_faults, said_of
+from .phrases import ATTRIBUTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +35,8 @@ class Row:
     baselines: dict[str, float]
     right: dict[str, list[float]] = field(default_factory=dict)
     """Kind of question to 1 for each right answer and 0 for each wrong one."""
+    attributes: dict[str, float] = field(default_factory=dict)
+    """Attribute to its score."""
 
 
 def interval(values: Sequence[float], groups: Sequence[str], *, seed: int = 0, n: int = 1000) -> dict[str, float]:
@@ -81,21 +81,40 @@ def judged_faults(rows: Sequence[Row]) -> list[str]:
 
 def falls(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """Return, per fault, how surely the score falls: less the rank correlation of score and strength, per photo."""
-    from scipy.stats import rankdata
+    found: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for fault, mine in ladders(rows):
+        value = (fall(mine, [r.score for r in mine]), mine[0].group)
+        for name in (fault, kind_of(fault)):
+            found[name].append(value)
+    return {name: interval(*zip(*values, strict=True)) for name, values in found.items()}
 
+
+def attribute_falls(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Return how surely each attribute falls with the strength of its own faults."""
+    found: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for fault, mine in ladders(rows):
+        for attribute, faults_of_it in ATTRIBUTES.items():
+            if fault in faults_of_it and all(attribute in r.attributes for r in mine):
+                found[attribute].append((fall(mine, [r.attributes[attribute] for r in mine]), mine[0].group))
+    return {name: interval(*zip(*values, strict=True)) for name, values in found.items()}
+
+
+def ladders(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Return each fault and photograph's rows, the clean one among them."""
     by_photo: dict[tuple[str, str], list[Row]] = defaultdict(list)
     judged = judged_faults(rows)
     for row in rows:
         for fault in judged if not row.fault else (row.fault,):
             by_photo[fault, row.photo].append(row)
-    found: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    for (fault, _), mine in by_photo.items():
-        ranks = [rankdata(values) for values in ([r.score for r in mine], [STRENGTHS[r.level] for r in mine])]
-        level = min(np.ptp(r) for r in ranks) == 0
-        value = 0.0 if level else -float(np.corrcoef(*ranks)[0, 1])
-        for name in (fault, kind_of(fault)):
-            found[name].append((value, mine[0].group))
-    return {name: interval(*zip(*values, strict=True)) for name, values in found.items()}
+    return [(fault, mine) for (fault, _), mine in by_photo.items()]
+
+
+def fall(rows: Sequence[Row], values: Sequence[float]) -> float:
+    """Return less the rank correlation of values and strengths of one ladder."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(v) for v in (values, [STRENGTHS[r.level] for r in rows])]
+    return 0.0 if min(np.ptp(r) for r in ranks) == 0 else -float(np.corrcoef(*ranks)[0, 1])
 
 
 def table(values: Sequence[tuple[Row, float]]) -> dict[str, dict[str, float]]:
@@ -131,6 +150,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, object]:
     result: dict[str, object] = {"n_photos": len({r.photo for r in rows})}
     if any(r.level in LADDER for r in rows):
         result["score falls with strength"] = falls(rows)
+        result["attribute falls with its own faults"] = attribute_falls(rows)
     rows = [r for r in rows if r.level not in LADDER]
     result["pairs"] = table(pairs(rows, lambda r: r.score))
     result["baselines"] = {
@@ -182,7 +202,7 @@ def print_headline(settings: Mapping[str, Mapping[str, Any]]) -> None:
     print(f"{'':20}{'goal':>6}  " + "".join(f"{name:28}" for name in settings))
     tables = [headline(result) for result in settings.values()]
     for name in tables[0]:
-        goal = f"{100 * GOALS[name]:.0f}" if name in GOALS else ""
+        goal = f"{100 * GOALS[name]:g}" if name in GOALS else ""
         cells = [
             f"{100 * f['value']:5.1f} [{100 * f['low']:5.1f},{100 * f['high']:6.1f}]" for f in (t[name] for t in tables)
         ]

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .colour_stats import LOOKS
 from .faults import FAULTS
-from .looks import LOOKS
 from .phrases import ATTRIBUTES
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Judgement:
     margins: Mapping[str, float]
     """Fault to how far it is beyond the point from which it is named: slight from 0, clear from 1, severe from 2."""
     looks: Sequence[str] = ()
-    """What plainly shows in the colors, see looks.py."""
+    """What plainly shows in the colors, see colour_stats.py."""
 
     @cached_property
     def faults(self) -> list[str]:

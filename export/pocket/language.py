@@ -14,8 +14,8 @@ import numpy as np
 from aesedge_export.questions import AESTHETIC_QUESTION, OPTIONS
 
 from . import questions as asked
+from .colour_stats import DISTURBED_BY
 from .judgement import MOST, Judgement
-from .looks import DISTURBED_BY
 from .phrases import (
     ABOUT_ITSELF,
     ADVERBS,
@@ -182,9 +182,10 @@ class Speaker:
         return "It is out of focus." if self.faults[0] == "defocus" else f"{NAMES[self.faults[0]].capitalize()}."
 
     def advice(self) -> str:
-        """Say what to do better."""
-        told = [self.advice_on(f) for f in self.faults[:2]]
-        return " ".join(told) or (CLOSINGS[0] if self.band >= 3 else CARE[self.of.worst])
+        """Say the one thing to do better."""
+        if self.faults:
+            return self.advice_on(self.faults[0])
+        return CLOSINGS[0] if self.band >= 3 else CARE[self.of.worst]
 
     def strengths(self) -> str:
         """Say what works."""

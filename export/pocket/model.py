@@ -19,7 +19,7 @@ from .crops import normalised
 from .efficientnet import EfficientNetLite0
 from .tokenizer import BOS, EOS
 from .tower import Tower
-from .train_language import VOCAB, Mouth, llama_config
+from .train_language import VOCAB, LanguageModel, llama_config
 from .vision_files import N_IMAGE_TOKENS
 
 if TYPE_CHECKING:
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.model"
 
 
-def save_checkpoint(tower: Tower, mouth: Mouth, tokenizer: Path, out: Path) -> None:
-    """Write weights and tokenizer; the code of the judgement is the tower's and the mouth's at once."""
+def save_checkpoint(tower: Tower, language_model: LanguageModel, tokenizer: Path, out: Path) -> None:
+    """Write weights and tokenizer; the code of the judgement is the tower's and the language model's at once."""
     out.mkdir(parents=True, exist_ok=True)
     tensors = {f"tower.{name}": tensor for name, tensor in tower.state_dict().items()}
-    tensors |= {f"llama.{name}": tensor for name, tensor in mouth.llama.state_dict().items()}
+    tensors |= {f"llama.{name}": tensor for name, tensor in language_model.llama.state_dict().items()}
     save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, out / WEIGHTS)
     shutil.copyfile(tokenizer, out / TOKENIZER)
 
 
-def load_checkpoint(folder: Path) -> tuple[Tower, Mouth]:
-    """Return the tower and the mouth of a checkpoint, ready to be asked."""
+def load_checkpoint(folder: Path) -> tuple[Tower, LanguageModel]:
+    """Return the tower and the language model of a checkpoint, ready to be asked."""
     tensors = load_file(folder / WEIGHTS)
-    mouth = Mouth()
-    tower = Tower(EfficientNetLite0(), mouth.code)
-    for part, model in (("tower.", tower), ("llama.", mouth.llama)):
+    language_model = LanguageModel()
+    tower = Tower(EfficientNetLite0(), language_model.code)
+    for part, model in (("tower.", tower), ("llama.", language_model.llama)):
         model.load_state_dict({name.removeprefix(part): t for name, t in tensors.items() if name.startswith(part)})
-    return tower.eval(), mouth.eval()
+    return tower.eval(), language_model.eval()
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class PocketCheckpoint:
     """What the export of language models and the proof read of a checkpoint."""
 
     folder: Path
-    mouth: Mouth
+    language_model: LanguageModel
 
     @property
     def architecture(self) -> Any:
@@ -79,7 +79,7 @@ class PocketCheckpoint:
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor by its name in the exporter."""
-        stored = self.mouth.llama.state_dict()
+        stored = self.language_model.llama.state_dict()
         return stored[name if name.startswith("lm_head") else f"model.{name.removeprefix('language_model.')}"]
 
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
@@ -94,8 +94,8 @@ class PocketCheckpoint:
 class PocketReference(OnTorchThreads):
     """Pocket in PyTorch: the same tower, transformers' Llama."""
 
-    def __init__(self, tower: Tower, mouth: Mouth, n_threads: int) -> None:
-        self._tower, self._model = tower, mouth.llama
+    def __init__(self, tower: Tower, language_model: LanguageModel, n_threads: int) -> None:
+        self._tower, self._model = tower, language_model.llama
         self.description = (
             f"PyTorch {torch.__version__}, transformers {transformers.__version__} LlamaForCausalLM, float32"
         )

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from .evaluators import BASELINES, add_brisque
 from .faults import fit
-from .judges import BASELINES, add_brisque
 from .opinions import read_opinions
 from .train_tower import rank_correlation
 
@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = {name: value for name in ("gguf", "vision") if (value := getattr(options, name))}
     rated = [r for r in read_opinions(options.clive) if r.is_test or options.all]
     found: dict[str, list[float]] = {}
+    plain: dict[str, list[float]] = {}
     agree: list[float] = []
     with aesedge.load_model(options.bundle, **chosen) as model:
         for r in rated:
@@ -74,12 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     agree.append(float((values[about or "score"] >= GOOD_FROM) == (said == yes_is_good)))
             with Image.open(r.path) as image:
                 small = fit(image.convert("RGB"))
-            values |= {name: measure(small) for name, measure in BASELINES.items()}
-            for name, value in values.items():
-                found.setdefault(name, []).append(value)
+            measured = {name: measure(small) for name, measure in BASELINES.items()}
+            for table, row in ((found, values), (plain, measured)):
+                for name, value in row.items():
+                    table.setdefault(name, []).append(value)
     opinions = [r.opinion for r in rated]
     result = {
         "rank correlation with people": {name: correlation(values, opinions) for name, values in found.items()},
+        "plain measures": {name: correlation(values, opinions) for name, values in plain.items()},
         "Pearson": float(np.corrcoef(found["score"], opinions)[0, 1]),
         "mean distance, points": float(np.abs(np.array(found["score"]) - 10 * np.array(opinions)).mean()),
         "yes/no that agree with the scores": float(np.mean(agree)),

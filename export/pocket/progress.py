@@ -6,7 +6,6 @@ It does not know what is trained.
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from datetime import timedelta
@@ -32,11 +31,10 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float, *, step: int, n_warm_up: int, done: float) -> None:
-    """Set the learning rate of a step: up over ``n_warm_up`` steps, then down a cosine to a fiftieth at ``done`` 1."""
-    scale = min(1, (step + 1) / n_warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, share: float) -> None:
+    """Set the learning rate of a step to a share of ``rate``."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * scale
+        group["lr"] = rate * share
 
 
 def together(n: int, work: Callable[..., None], *arguments: Any) -> None:

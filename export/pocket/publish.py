@@ -52,8 +52,9 @@ GGUF_TYPES = ("Q8_0", "Q4_K_M")
 LEAST_IMAGE_TOKENS = 16
 LIMIT_BYTES = 30_000_000
 """What the package may carry."""
-INT8_LIMITS = {"int8": {"min_cosine": 0.9}}
-"""A row has steps where a sentence changes; what 8 bits do to scores and answers is measured in figures of the card."""
+INT8_LIMITS, INT8_DRIFT = {"int8": {"min_cosine": 0.9}}, 0.5
+"""An embedding has steps where a sentence changes, so that of two nearly equal judgements the cosine may be far from 1.
+8 bits are therefore judged by what they do to scores: here at most so many points, more in the figures of the card."""
 
 
 def publish(
@@ -62,13 +63,13 @@ def publish(
     """Export pocket; a bundle that is there is replaced when the new one is whole.
 
     Raises:
-        ValueError: it is larger than the package may carry.
+        ValueError: it is larger than the package may carry, or 8 bits change its scores.
         AesedgeError: it does not answer as PyTorch does, or cannot be written.
     """
     out = Path(out).absolute()
     check_target(out, overwrite=True)
-    tower, mouth = load_checkpoint(checkpoint)
-    source = PocketCheckpoint(checkpoint, mouth)
+    tower, language_model = load_checkpoint(checkpoint)
+    source = PocketCheckpoint(checkpoint, language_model)
     image = ImageSpec(size=IMAGE_SIZE, mean=MEAN, std=STD, pad_color=cast("tuple[int, int, int]", PAD_COLOUR))
     prompt = PromptSpec(template="llava_v1", critique=CRITIQUE_QUESTION)
     rating = msgspec.structs.replace(
@@ -84,9 +85,12 @@ def publish(
         with language_files(language, types, folder, n_threads=n_threads, report=silent) as llm:
             fidelity = prove(
                 cast("Any", source), BundleFiles(llm=llm.llm, vision=vision), Inputs(photos, image, prompt, rating),
-                open_reference=partial(PocketReference, tower, mouth, n_threads), vision_limits=INT8_LIMITS,
+                open_reference=partial(PocketReference, tower, language_model, n_threads), vision_limits=INT8_LIMITS,
                 n_threads=n_threads,
             )  # fmt: skip
+        drift = fidelity["vision"]["int8"]["max_score_drift"]
+        if drift > INT8_DRIFT:
+            raise ValueError(f"{out}: 8 bits move a score by {drift:.2f} points, {INT8_DRIFT} are allowed")
         files: list[tuple[Role, str, Path]] = [
             *(("vision", precision, path) for precision, path in vision.items()),
             *(("llm", gguf_type, path) for gguf_type, path in llm.llm.items()),

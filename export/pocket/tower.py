@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .efficientnet import STD, EfficientNetLite0
+from .colour_stats import LOOKS, look_flags
+from .efficientnet import MEAN, STD, EfficientNetLite0
 from .faults import FAULTS
 from .judgement import LEAST, MOST, Judgement, JudgementCode
-from .looks import LOOKS, look_flags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +25,16 @@ IMAGE_SIZE = 384
 READ = (0, 2, 4, 7, 10, 14, 15)
 """Blocks whose outputs tell of faults."""
 N_OUTPUTS = 2 * (16 + 24 + 40 + 80 + 112 + 192 + 320)
-N_INNER = 2 * (32 + 96 + 2 * 144 + 2 * 240 + 3 * 480 + 3 * 672 + 4 * 1152)
+READ_INNER = (5, 9, 11, 12, 13, 14, 15)
+"""Blocks whose maps of the depthwise convolution tell of people's opinions; the others add nothing."""
+INNER_CHANNELS = (240, 672, 672, *4 * (1152,))
+N_INNER = 2 * sum(INNER_CHANNELS)
 CLIPPED = 5.0
 """Standard deviations beyond which a channel tells nothing more."""
 PADDED = 0.012
 """A pixel value up to which a row or column of a picture is its padding, whose color is the mean."""
+SAMPLED = 4
+"""Padding and colors are read from every fourth pixel of every fourth row."""
 
 
 class Pooled(nn.Module):
@@ -41,27 +46,41 @@ class Pooled(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return what tells of faults [n, N_OUTPUTS], and what tells of people's opinions [n, N_INNER]."""
-        inside = picture_mask(pixels)
+        inside = picture_mask(sampled(pixels))
         outputs, inner = self.network(pixels)
+        first, *others = [outputs[k] for k in READ]
+        maps = [first[:, :, ::2, ::2], *others]
+        deep = [inner[k] for k in READ_INNER]
+        weights = {size: pool_weights(inside, size) for size in {int(x.shape[-1]) for x in (*maps, *deep)}}
         return (
-            torch.cat([pool(outputs[k], inside, logarithm=True) for k in READ], 1),
-            torch.cat([pool(x, inside) for x in inner], 1),
+            torch.cat([pool(x, weights[int(x.shape[-1])], logarithm=True) for x in maps], 1),
+            torch.cat([pool(x, weights[int(x.shape[-1])]) for x in deep], 1),
         )
 
 
+def sampled(pixels: Tensor) -> Tensor:
+    """Return every SAMPLED-th pixel of every SAMPLED-th row."""
+    return pixels[:, :, SAMPLED // 2 :: SAMPLED, SAMPLED // 2 :: SAMPLED]
+
+
 def picture_mask(pixels: Tensor) -> Tensor:
-    """Return 1 where the picture is and 0 where it was padded, [n, 1, size, size]."""
+    """Return 1 where the picture is and 0 where it was padded, [n, 1, height, width]."""
     seen = (pixels.abs().amax(1, keepdim=True) > PADDED).float()
     return seen.amax(3, keepdim=True) * seen.amax(2, keepdim=True)
 
 
-def pool(x: Tensor, inside: Tensor, *, logarithm: bool = False) -> Tensor:
+def pool_weights(inside: Tensor, size: int) -> Tensor:
+    """Return how much each position of a map counts, [n, size * size, 1], 1 in all."""
+    weights = functional.avg_pool2d(inside, inside.shape[-1] // size).flatten(1)
+    return (weights / (weights.sum(1, keepdim=True) + 1e-6)).unsqueeze(2)
+
+
+def pool(x: Tensor, weights: Tensor, *, logarithm: bool = False) -> Tensor:
     """Return mean and standard deviation of each channel inside the picture, [n, 2 * channels]."""
-    weights = functional.avg_pool2d(inside, inside.shape[-1] // x.shape[-1]).flatten(1)
-    weights = (weights / (weights.sum(1, keepdim=True) + 1e-6)).unsqueeze(2)
     flat = x.flatten(2)
     mean = flat @ weights
-    spread = ((flat - mean).square() @ weights).add(1e-5).sqrt().squeeze(2)
+    apart = flat - mean  # squares of what is not centered lose the spread of channels that hardly vary
+    spread = ((apart * apart) @ weights).add(1e-5).sqrt().squeeze(2)
     mean = mean.squeeze(2)
     return torch.cat([mean, torch.log(spread + 0.02) if logarithm else spread], 1)
 
@@ -138,16 +157,14 @@ class Tower(nn.Module):
 
 def looks_in(pixels: Tensor) -> Tensor:
     """Return which looks show, float32 [n, LOOKS]."""
-    inside = picture_mask(pixels)
+    few = sampled(pixels)
+    inside = picture_mask(few)
     n = inside.sum((2, 3)) + 1e-6
-    std = torch.tensor(STD)
-    colors = (pixels * inside).sum((2, 3)) / n * std + torch.tensor((0.485, 0.456, 0.406))
-    levels = pixels * std[:, None, None] + torch.tensor((0.485, 0.456, 0.406))[:, None, None]
-    span = ((levels.amax(1, keepdim=True) - levels.amin(1, keepdim=True)) * inside).sum((2, 3)).squeeze(1) / n.squeeze(
-        1
-    )
+    levels = few * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+    colors = (levels * inside).sum((2, 3)) / n
+    span = (levels.amax(1, keepdim=True) - levels.amin(1, keepdim=True)) * inside
     brightness = colors @ torch.tensor((0.299, 0.587, 0.114))
-    return look_flags(brightness, colors[:, 0] - colors[:, 2], span)
+    return look_flags(brightness, colors[:, 0] - colors[:, 2], (span.sum((2, 3)) / n).squeeze(1))
 
 
 @torch.no_grad()

@@ -6,9 +6,10 @@ themselves, each starting at the same position. That is how the runtime forks th
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from .judgement import Judgement, JudgementCode, as_tensors, draw_judgement, label_probabilities
 from .language import LABELS, Partner, conversation, drill, score_question
+from .optimizers import Optimizers
 from .phrases import ATTRIBUTES
 from .progress import rank, resume, save, set_rate, share_gradients
 from .questions import CRITIQUE_QUESTION
@@ -33,7 +35,11 @@ WIDTH = 256
 VOCAB = 2048
 IMAGE_TOKENS, HOW_OFTEN = (16, 36, 144), (0.8, 0.14, 0.06)
 """Copies of the row that a batch sees: the runtime may ask for any number, and fewer are learnt faster."""
-SAVE_EVERY = 50
+SAVE_EVERY = 20
+ROUND, LAST_ROUND = 800, 1100
+"""Steps at which the second and the last round of the learning rate begin, each lower than the one before."""
+ROWS_TOGETHER = 4
+"""Judgements in one batch; the gradients of several are added."""
 SCORE_WEIGHT = 2.0
 SHORT_WEIGHT = 3.0
 """How much the first token of a drilled answer counts (Yes, No, a letter): it holds all that was to be learnt."""
@@ -41,7 +47,7 @@ WORD_SHARE = 0.85
 """Share of score answers in words ("High"); the rest name the letter ("A) High")."""
 
 
-class Mouth(nn.Module):
+class LanguageModel(nn.Module):
     """The language model, and the code in which it is told the judgement."""
 
     def __init__(self, seed: int = 0) -> None:
@@ -182,91 +188,82 @@ def block_mask(segment: Tensor) -> Tensor:
     return ((same | (segment[:, None, :] == 0)) & causal)[:, None]
 
 
-def loss_of(mouth: Mouth, batch: Batch, label_tokens: list[int]) -> Tensor:
+def loss_of(model: LanguageModel, batch: Batch, label_tokens: list[int]) -> Tensor:
     """Cross-entropy of the answers, and of the score labels against their distributions."""
-    llama = mouth.llama.model
+    llama = model.llama.model
     embeds = llama.embed_tokens(batch.ids)
-    image = mouth.code(*batch.judgements).unsqueeze(1).expand(-1, batch.n_image, -1)
+    image = model.code(*batch.judgements).unsqueeze(1).expand(-1, batch.n_image, -1)
     embeds = torch.cat([embeds[:, : batch.n_prefix], image, embeds[:, batch.n_prefix + batch.n_image :]], 1)
     mask = torch.zeros(1).masked_fill(~block_mask(batch.segment), torch.finfo(torch.float32).min)
     hidden = llama(inputs_embeds=embeds, attention_mask=mask, position_ids=batch.positions, use_cache=False)[0]
     chosen = batch.targets != IGNORED
-    each = nn.functional.cross_entropy(mouth.llama.lm_head(hidden[chosen]), batch.targets[chosen], reduction="none")
+    each = nn.functional.cross_entropy(model.llama.lm_head(hidden[chosen]), batch.targets[chosen], reduction="none")
     loss = (each * batch.weights[chosen]).mean()
     rows, columns, targets = zip(*batch.scores, strict=True)
-    logits = mouth.llama.lm_head(hidden[list(rows), list(columns)]).log_softmax(-1)[:, label_tokens]
+    logits = model.llama.lm_head(hidden[list(rows), list(columns)]).log_softmax(-1)[:, label_tokens]
     target = torch.tensor(targets)
     return loss + SCORE_WEIGHT * (target * (target.clamp(min=1e-6).log() - logits)).sum(-1).mean()
 
 
-def draw(texts: Texts, rng: np.random.Generator, *, rows: int, n_image: int) -> Batch:
-    """Return talk about drawn judgements."""
+def draw(texts: Texts, rng: np.random.Generator, *, rows: int, n_image: int) -> list[Batch]:
+    """Return talk about drawn judgements in batches of ROWS_TOGETHER, of similar length so that little is padded."""
     judgements = [draw_judgement(rng) for _ in range(rows)]
-    return collate([texts.branches(j, rng) for j in judgements], texts.prefix, n_image, as_tensors(judgements))
+    talk = [(texts.branches(j, rng), j) for j in judgements]
+    talk.sort(key=lambda pair: sum(len(branch.ids) for branch in pair[0]))
+    parts = [talk[k : k + ROWS_TOGETHER] for k in range(0, rows, ROWS_TOGETHER)]
+    return [collate([b for b, _ in part], texts.prefix, n_image, as_tensors([j for _, j in part])) for part in parts]
 
 
-class Optimizers:
-    """Muon for the matrices inside the layers, AdamW for everything else, as one.
+def optimizer_of(model: LanguageModel, rate: float) -> Optimizers:
+    """Return what trains a model: Muon for the matrices inside its layers."""
+    hidden = [p for p in model.llama.model.layers.parameters() if p.dim() == 2]
+    known = {id(p) for p in hidden}
+    return Optimizers(hidden, [p for p in model.parameters() if id(p) not in known], rate)
 
-    Source: K. Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024.
-    """
 
-    def __init__(self, mouth: Mouth, rate: float) -> None:
-        hidden = [p for p in mouth.llama.model.layers.parameters() if p.dim() == 2]
-        known = {id(p) for p in hidden}
-        others = [p for p in mouth.parameters() if id(p) not in known]
-        self.both = (
-            torch.optim.Muon(hidden, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.05),
-        )
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of both."""
-        return [group for one in self.both for group in one.param_groups]
-
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for one in self.both:
-            one.zero_grad()
-
-    def step(self) -> None:
-        """Change the weights."""
-        for one in self.both:
-            one.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of both."""
-        return {str(k): one.state_dict() for k, one in enumerate(self.both)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the state of both."""
-        for k, one in enumerate(self.both):
-            one.load_state_dict(state[str(k)])
+def share_of_rate(step: int, steps: int) -> float:
+    """Return the share of the learning rate at a step, in three rounds: each rises, and falls to nothing at its end."""
+    if step >= LAST_ROUND:
+        return 0.35 * min(1, (step - LAST_ROUND + 1) / 10) * (steps - step) / (steps - LAST_ROUND)
+    if step >= ROUND:
+        last = min(1, (min(steps, LAST_ROUND) - step) / 60)
+        return 0.6 * min(1, (step - ROUND + 1) / 20) * (1250 - step) / (1250 - ROUND) * last
+    cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / 900))
+    return min(1, (step + 1) / 60) * cosine * min(1, (min(steps, ROUND) - step) / 150)
 
 
 def train_language(
-    mouth: Mouth, texts: Texts, checkpoint: Path, *, steps: int, rate: float = 3e-3, rows: int = 4, seed: int = 0
+    model: LanguageModel,
+    texts: Texts,
+    checkpoint: Path,
+    *,
+    steps: int,
+    rate: float = 3e-3,
+    rows: int = 8,
+    seed: int = 0,
 ) -> None:
     """Train for `steps`, resumed from `checkpoint` if it is there."""
-    parameters = [p for p in mouth.parameters() if p.requires_grad]
-    optimizer = Optimizers(mouth, rate)
-    step = resume(checkpoint, mouth, optimizer)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = optimizer_of(model, rate)
+    step = resume(checkpoint, model, optimizer)
     start, running = time.monotonic(), 0.0
     while step < steps:
         n_image = int(np.random.default_rng((seed, 4, step)).choice(IMAGE_TOKENS, p=HOW_OFTEN))
         rng = np.random.default_rng((seed, 3, step, rank()))
-        batch = draw(texts, rng, rows=rows, n_image=n_image)
-        set_rate(optimizer, rate, step=step, n_warm_up=60, done=step / steps)
-        loss = loss_of(mouth, batch, texts.label_tokens)
+        set_rate(optimizer, rate, share_of_rate(step, steps))
+        batches = draw(texts, rng, rows=rows, n_image=n_image)
         optimizer.zero_grad()
-        loss.backward()
+        total = 0.0
+        for batch in batches:
+            loss = loss_of(model, batch, texts.label_tokens) / len(batches)
+            loss.backward()
+            total += float(loss.detach())
         share_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1
-        running = 0.97 * running + 0.03 * float(loss.detach()) if running else float(loss.detach())
+        running = 0.97 * running + 0.03 * total if running else total
         if step % 20 == 0 and rank() == 0:
             print(f"language step {step} of {steps} ({time.monotonic() - start:.0f} s) {running:.4f}", flush=True)
         if step % SAVE_EVERY == 0 or step == steps:
-            save(checkpoint, mouth, optimizer, step)
+            save(checkpoint, model, optimizer, step)

@@ -1,7 +1,6 @@
 """Teach the two heads behind the network: what people think of a photograph, and which faults spoil it.
 
-Nothing is trained on photographs that people rated and that are kept for tests; thresholds and penalties are set on
-validation photographs.
+Nothing is trained on photographs that are kept for tests; thresholds are set on validation photographs.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from . import faults
 from .faults import FAULTS
+from .tower import INNER_CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 N_FOLDS = 6
 RIDGES = (0.05, 0.1, 0.2)
-NOISE, DROPPED = 0.15, 0.3
+NOISE, DROPPED = 0.15, 0.5
 """What keeps the head of the faults from learning its few thousand pictures by heart."""
-FALSE_ALARMS, LIKED_ALARMS = 0.07, 0.3
+FALSE_ALARMS, LIKED_ALARMS = 0.09, 0.35
 """Shares of the clean validation photographs, and of those that people rate high, in which a fault may be named."""
 SHARES = (0.0, 0.006, 0.012, 0.018, 0.024, 0.036, 0.05)
 """Of clean pictures, that the threshold of one fault may let through: what the search tries."""
@@ -59,7 +59,7 @@ def teach_opinions(
         tower: changed.
         inner: pooled features of photographs that people rated, [n, N_INNER].
         opinions: [n], 0 to 1.
-        spoilt: pooled features of originals and of their spoilt copies [m, N_INNER], and strengths [m].
+        spoilt: pooled features of pictures and of copies that are spoilt more [m, N_INNER], and by how much [m].
         seed: of the folds.
 
     Returns:
@@ -67,7 +67,7 @@ def teach_opinions(
     """
     head = tower.opinion_features
     head.set(inner)
-    blocks = [2 * block.depthwise.convolution.out_channels for block in tower.pooled.network.blocks]
+    blocks = [2 * channels for channels in INNER_CHANNELS]
     balance = torch.cat([torch.full((size,), (size * len(blocks)) ** -0.5) for size in blocks])
     original, copy, strength = spoilt
     rows = torch.cat([head(inner), head(original) - head(copy)]) * balance
@@ -138,7 +138,7 @@ def set_knots(tower: Tower, logits: Tensor, fault: Sequence[str], strength: Floa
     named, of = logits.numpy(), np.array(fault)
     sets = (named[of == ""], liked.numpy())
     clean = np.concatenate(sets)
-    strong = [named[(of == f) & (strength >= faults.STRONG), k] for k, f in enumerate(FAULTS)]
+    strong = [named[(of == f) & (strength == faults.STRONG), k] for k, f in enumerate(FAULTS)]
     steps = np.quantile(clean, [1 - share for share in SHARES], axis=0)
     steps[0] = clean.max(0) + 0.05
     at = np.zeros(len(FAULTS), int)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from aesedge.image.image_spec import ImageSpec
 
-    from .tower import Tower
+    from .tower import Pooled, Tower
 
 N_IMAGE_TOKENS = 144
 METHOD = "copies"
@@ -33,6 +33,8 @@ METHOD = "copies"
 _ROW = "row"
 _IN_NETWORK = "/pooled/network/"
 """How the names of the network's nodes begin; the heads stay in float32."""
+_SENSITIVE = ("/stem/", "/blocks.0/")
+"""What stays in float32, too: in 8 bits it moves scores more than everything behind it, and takes 2 ms less."""
 
 
 def write_fp32(tower: Tower, path: Path) -> None:
@@ -43,7 +45,7 @@ def write_fp32(tower: Tower, path: Path) -> None:
             tower, (torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE),), path, input_names=[INPUT], output_names=[_ROW],
             dynamic_axes={INPUT: {0: "batch"}, _ROW: {0: "batch"}}, opset_version=17, dynamo=False,
         )  # fmt: skip
-    model = onnx.load(path)
+    model = fold_padding(onnx.load(path))
     graph, width = model.graph, tower.code.second.out_features
     constants = {"first": [0], "one": [1], "width": [width]}
     graph.initializer.extend(
@@ -62,6 +64,37 @@ def write_fp32(tower: Tower, path: Path) -> None:
     _finish(model, path)
 
 
+def fold_padding(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Let convolutions pad by themselves what a node before each pads; padding and 8 bits cost a fifth of the time."""
+    graph = model.graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        before = made_by.get(node.input[0]) if node.op_type == "Conv" else None
+        if before is not None and before.op_type == "Pad":
+            attributes = {a.name: a for a in node.attribute}
+            missing = attributes["kernel_shape"].ints[0] - attributes["strides"].ints[0]
+            attributes["pads"].ints[:] = [missing // 2] * 2 + [missing - missing // 2] * 2
+            node.input[0] = before.input[0]
+    needed = {output.name for output in graph.output}
+    for node in reversed(list(graph.node)):
+        if needed.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            needed.update(node.input)
+    return model
+
+
+def write_pooled(pooled: Pooled, path: Path) -> None:
+    """Write what the network sees of pictures, without heads: to make the features that the heads learn from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            pooled, (torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE),), path, input_names=[INPUT],
+            output_names=["outputs", "inner"], opset_version=17, dynamo=False,
+        )  # fmt: skip
+    onnx.save(fold_padding(onnx.load(path)), path)
+
+
 def _finish(model: onnx.ModelProto, path: Path) -> None:
     helper.set_model_props(model, {"n_image_tokens": str(N_IMAGE_TOKENS), "reduction": METHOD})
     onnx.checker.check_model(model)
@@ -78,7 +111,11 @@ def write_int8(fp32: Path, path: Path, photos: Sequence[Image.Image], image: Ima
         image: their preprocessing.
     """
     nodes = onnx.load(fp32).graph.node
-    inside = [n.name for n in nodes if n.name.startswith(_IN_NETWORK) and n.op_type in {"Conv", "Add", "Clip"}]
+    inside = [
+        n.name for n in nodes
+        if n.name.startswith(_IN_NETWORK) and n.op_type in {"Conv", "Add", "Clip"}
+        and not any(part in n.name for part in _SENSITIVE)
+    ]  # fmt: skip
     inputs = ({INPUT: preprocess(p, image), N_INPUT: np.array([1], np.int64)} for p in calibration(photos))
     write_int8_convolutions(fp32, path, inside, inputs)
     _finish(onnx.load(path), path)

@@ -85,6 +85,13 @@ def run_with_taps(
     return values, rows
 
 
+def open_session(path: Path, n_threads: int = 1) -> onnxruntime.InferenceSession:
+    """Open a graph on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
 def write_int8_convolutions(
     fp32: Path, path: Path, nodes: Sequence[str], inputs: Iterator[dict[str, npt.NDArray[Any]]]
 ) -> None:

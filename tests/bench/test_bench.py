@@ -31,7 +31,7 @@ from aesedge.image import read_image
 from aesedge.samples import SAMPLE_PHOTOS
 
 MANIFEST = open_bundle("pocket").manifest
-PLAN = make_plan(Options(), open_bundle("pocket"))
+PLAN = make_plan(Options(vision="fp32"), open_bundle("pocket"))
 N = MANIFEST.image_tokens.max
 VISION = f"vision {PLAN.vision.lower()}"
 ROWS = {
@@ -62,7 +62,7 @@ def run(*given: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "pocket.json"
-    run("--seconds", "30", "-r", "2", "-o", path)
+    run("--seconds", "30", "-r", "2", "--vision", "fp32", "-o", path)
     return path
 
 
@@ -94,9 +94,9 @@ def test_the_card_says_what_was_measured(result: Result) -> None:
     assert {file["sha256"] for file in card.files} == {
         file.sha256 for file in MANIFEST.files if (file.role, file.type.lower()) in files
     }
-    # Four layers of four attention matrices and three of the feed-forward part; the head multiplies last tokens only.
-    assert card.macs_per_token == 4 * (4 * 256 * 256 + 3 * 256 * 768)
-    assert card.kv_bytes_per_position == 2 * 4 * 256 * 2
+    # Three layers of four attention matrices and three of the feed-forward part; the head multiplies last tokens only.
+    assert card.macs_per_token == 3 * (4 * 256 * 256 + 3 * 256 * 512)
+    assert card.kv_bytes_per_position == 2 * 3 * 256 * 2
     assert 0 < card.bytes_per_token < card.model_size
     assert card.plan["n_image_tokens"] == N
     assert card.ceilings["read_bytes_per_s"] > 0

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aesedge.bundle.bundle import Bundle
 
 N = open_bundle(POCKET).manifest.image_tokens.max
-OPTIONS = Options(threads=1, device="cpu", tuned=False)
+OPTIONS = Options(threads=1, device="cpu", tuned=False, vision="fp32")
 
 
 def quality(bundle: Bundle, options: Options, **chosen: Any) -> Quality:
@@ -53,11 +53,13 @@ def test_pocket_s_smaller_type_says_nearly_the_same() -> None:
     assert shares[-1] == 1
 
 
-def test_few_image_tokens_cost_more() -> None:
+def test_few_image_tokens_cost_pocket_little() -> None:
+    """Each is a copy of the same embedding; what changes are positions."""
     bundle = open_bundle(POCKET)
-    few, many = (quality(bundle, replace(OPTIONS, image_tokens=n), attributes=False) for n in (16, 3 * N // 4))
-    assert few.score_drift > many.score_drift  # of what the critique says, fewer rows change next to nothing
-    assert "16 image tokens" in few.setting
+    for n in (16, 3 * N // 4):
+        few = quality(bundle, replace(OPTIONS, image_tokens=n), attributes=False)
+        assert 0 < few.score_drift < 0.25
+        assert f"{n} image tokens" in few.setting
 
 
 def test_the_reference_itself_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from kernel_report import KernelReport, run_kernels, tensor_types
 from native_programs import installed_ggml, native_folder, require_installed_ggml, run_native
 
 from aesedge.bench.ceilings import measure_ceilings
+from aesedge.bundle.bundle import open_bundle
 from aesedge.errors import AesedgeError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -120,21 +122,26 @@ def test_workflow_uses_official_actions_and_our_own_commands() -> None:
 # The files of shapes
 
 
+def shapes_of(name: str) -> dict[tuple[str, str], tuple[int, ...]]:
+    lines = (ROOT / "kernels_bench" / "shapes" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    words = [line.split("#")[0].split() for line in lines]
+    return {(kind, name_): tuple(map(int, numbers)) for kind, name_, *numbers in filter(None, words)}
+
+
 @pytest.mark.parametrize("name", ["llava-1.5-7b", "llava-1.5-13b", "pocket"])
 def test_shapes_are_those_of_the_models(name: str) -> None:
     from aesedge_export.random_weights.shapes import SHAPES
 
     shape, tower = SHAPES[name], SHAPES[name].tower
-    lines = (ROOT / "kernels_bench" / "shapes" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    words = [line.split("#")[0].split() for line in lines]
-    found = {(kind, name_): tuple(map(int, numbers)) for kind, name_, *numbers in filter(None, words)}
     n_patches = (tower.image_size // tower.patch_size) ** 2
-    assert found == {
+    language = {
         ("language", "attn"): (shape.n_embd, shape.n_embd, 4 * shape.n_layer),
         ("language", "ffn_up"): (shape.n_ff, shape.n_embd, 2 * shape.n_layer),
         ("language", "ffn_down"): (shape.n_embd, shape.n_ff, shape.n_layer),
         ("language", "output"): (shape.n_vocab, shape.n_embd, 1),
         ("attention", "heads"): (shape.n_head, shape.n_head_kv, shape.head_dim, shape.n_layer),
+    }
+    vision = {
         ("vision", "qkv"): (3 * tower.hidden, tower.hidden, tower.n_layers, n_patches + 1),
         ("vision", "out"): (tower.hidden, tower.hidden, tower.n_layers, n_patches + 1),
         ("vision", "fc1"): (tower.intermediate, tower.hidden, tower.n_layers, n_patches + 1),
@@ -142,6 +149,24 @@ def test_shapes_are_those_of_the_models(name: str) -> None:
         ("vision", "projector_1"): (shape.n_embd, tower.hidden, 1, n_patches),
         ("vision", "projector_2"): (shape.n_embd, shape.n_embd, 1, n_patches),
     }
+    found = shapes_of(name)
+    if name == "pocket":  # whose tower is no CLIP
+        found = {line: numbers for line, numbers in found.items() if line[0] != "vision"}
+        vision = {}
+    assert found == language | vision
+
+
+def test_pocket_s_tower_has_these_pointwise_convolutions() -> None:
+    onnx = pytest.importorskip("onnx", reason="needs the extra [export]")
+    graph = onnx.load(open_bundle("pocket").path("vision", "fp32")).graph
+    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    inside = Counter(weights[node.input[1]][:2] for node in graph.node
+                     if node.op_type == "Conv" and weights[node.input[1]][2:] == (1, 1))  # fmt: skip
+    listed: Counter[tuple[int, ...]] = Counter()
+    for (kind, _), numbers in shapes_of("pocket").items():
+        if kind == "vision":
+            listed[numbers[:2]] += numbers[2]
+    assert listed == inside
 
 
 # The programs

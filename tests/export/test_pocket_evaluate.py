@@ -15,6 +15,7 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 
 from aesedge_export.pocket import card, evaluate, faults, language, people, photos, phrases
 from aesedge_export.pocket import figures as figures_of
+from aesedge_export.pocket.evaluators import Judged
 from aesedge_export.pocket.judgement import LEAST, MOST, Judgement
 from aesedge_export.pocket.questions import YES_NO
 
@@ -47,14 +48,14 @@ class Knowing:
     def __init__(self) -> None:
         self.asked = 0
 
-    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
+    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[Judged]:
         levels = figures_of.LEVELS if critiques else figures_of.LADDER
         known = [(f, s) for f in faults.FAULTS for s in levels.values()]
         known = [("", 0.0), *known] if critiques else known
         assert len(known) == len(images)
         margins = [{fault: MOST * s if fault == f else LEAST for fault in faults.FAULTS} for f, s in known]
-        return [(9 - 8 * s, language.Speaker(Judgement(0.9 - 0.8 * s, m)).critique())
-                for (_, s), m in zip(known, margins, strict=True)]  # fmt: skip
+        thought = [Judgement(0.9 - 0.8 * s, m) for (_, s), m in zip(known, margins, strict=True)]
+        return [Judged(10 * j.quality, language.Speaker(j).critique(), j.attributes) for j in thought]
 
     def answers_about(self, image: Image.Image, questions: Sequence[str]) -> list[str]:
         fault = ("", *faults.FAULTS)[self.asked % (1 + len(faults.FAULTS))]
@@ -74,14 +75,14 @@ class Knowing:
 class Silent:
     """Gives everything the same."""
 
-    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
-        return [(5.0, "")] * len(images)
+    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[Judged]:
+        return [Judged(5.0, "", dict.fromkeys(phrases.ATTRIBUTES, 5.0))] * len(images)
 
     def answers_about(self, image: Image.Image, questions: Sequence[str]) -> list[str]:
         return [""] * len(questions)
 
 
-def figured(judge: evaluate.Judge, cache: Path) -> dict:
+def figured(judge: evaluate.Evaluator, cache: Path) -> dict:
     sources = photos.gather(cache)
     return figures_of.summarise(evaluate.judge_all(judge, sources, cache, ladder=True, questions=True))
 
@@ -93,7 +94,9 @@ def test_a_judge_that_knows_gets_all_pairs_and_names_all_faults(cache: Path) -> 
     assert result["clean photographs called faulty"]["value"] == 0
     assert result["absent fault named in the critique of a spoilt photograph"]["all, all"]["value"] == 0
     assert result["well formed critiques"]["value"] == 1
-    assert result["score falls with strength"]["all"]["value"] == pytest.approx(1)
+    for name in ("score falls with strength", "attribute falls with its own faults"):
+        assert all(figure["value"] == pytest.approx(1) for figure in result[name].values())
+    assert set(result["attribute falls with its own faults"]) == set(phrases.ATTRIBUTES)
     for kind in ("yes/no", "multiple choice"):
         for pictures in ("clean", "strong faults"):
             assert result[f"{kind} answered rightly, {pictures}"]["value"] == 1
@@ -105,6 +108,7 @@ def test_a_judge_that_says_nothing_gets_half_of_the_pairs(cache: Path) -> None:
     assert result["pairs"]["all, all"]["value"] == 0.5
     assert "fault named in the critique" not in result
     assert result["score falls with strength"]["all"]["value"] == 0
+    assert all(figure["value"] == 0 for figure in result["attribute falls with its own faults"].values())
     assert result["yes/no answered rightly, clean"]["value"] == 0
 
 
@@ -133,7 +137,9 @@ def test_well_formed(text: str, good: bool) -> None:
 
 PEOPLE = {
     "rank correlation with people": {name: {"value": 0.81, "low": 0.7, "high": 0.9, "n": 150}
-                                     for name in ("score", "variance of the Laplacian", *phrases.ATTRIBUTES)},
+                                     for name in ("score", *phrases.ATTRIBUTES)},
+    "plain measures": {name: {"value": 0.51, "low": 0.4, "high": 0.6, "n": 150}
+                       for name in ("variance of the Laplacian", "contrast")},
     "Pearson": 0.83, "mean distance, points": 0.8,
 }  # fmt: skip
 
@@ -152,7 +158,8 @@ def test_card_takes_its_figures_from_the_evaluation(cache: Path, tmp_path: Path)
         assert "not taught them" in text
         assert "The University of Texas at Austin" in text
         assert "rank correlation 0.81 [0.70, 0.90]" in text
-        assert "| variance of the Laplacian | 0.81" in text
+        assert "| variance of the Laplacian | 0.51" in text
+        assert "| contrast | low contrast | " in text
         assert "{" not in text
 
 

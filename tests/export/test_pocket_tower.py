@@ -11,13 +11,25 @@ from PIL import Image, ImageOps
 pytest.importorskip("torch", reason="needs the extra [export]")
 pytest.importorskip("scipy", reason="needs the extra [export]")
 
+import onnx
+import onnxruntime
 import torch
 from aesedge_export.pocket import crops
+from aesedge_export.pocket.colour_stats import LOOKS
 from aesedge_export.pocket.efficientnet import EfficientNetLite0, weights_file
 from aesedge_export.pocket.faults import FAULTS, MODERATE, STRONG
 from aesedge_export.pocket.judgement import JudgementCode
-from aesedge_export.pocket.looks import LOOKS
-from aesedge_export.pocket.tower import N_INNER, N_OUTPUTS, FaultHead, Pooled, Tower, looks_in, picture_mask, pool
+from aesedge_export.pocket.tower import (
+    N_INNER,
+    N_OUTPUTS,
+    FaultHead,
+    Pooled,
+    Tower,
+    looks_in,
+    picture_mask,
+    pool,
+    pool_weights,
+)
 from aesedge_export.pocket.train_tower import (
     FALSE_ALARMS,
     LIKED_ALARMS,
@@ -27,9 +39,9 @@ from aesedge_export.pocket.train_tower import (
     teach_faults,
     teach_opinions,
 )
-from aesedge_export.pocket.vision_files import write_fp32
+from aesedge_export.pocket.vision_files import write_fp32, write_pooled
 
-from aesedge.vision.tower import VisionTower
+from aesedge.vision.tower import INPUT, VisionTower
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +71,7 @@ def test_what_is_pooled_leaves_the_padding_out() -> None:
     inside[..., :4] = 1
     x = torch.full((1, 1, 4, 4), 9.0)
     x[..., :2] = torch.tensor([1.0, 3.0])
-    mean, spread = pool(x, inside)[0].tolist()
+    mean, spread = pool(x, pool_weights(inside, 4))[0].tolist()
     assert mean == pytest.approx(2, abs=1e-4)
     assert spread == pytest.approx(1, abs=1e-3)
 
@@ -93,6 +105,17 @@ def test_the_graph_says_what_pytorch_says_in_as_many_rows_as_are_asked_for(tower
             rows = graph.encode_batch(pixels.numpy(), n)
             assert rows.shape == (2, n, 256)
             np.testing.assert_allclose(rows, np.repeat(expected[:, None], n, 1), atol=2e-3)
+
+
+@torch.no_grad()
+def test_features_from_the_graph_are_those_of_pytorch_and_no_node_pads(tower: Tower, tmp_path: Path) -> None:
+    path = tmp_path / "pooled.onnx"
+    write_pooled(tower.pooled, path)
+    assert not [node for node in onnx.load(path).graph.node if node.op_type == "Pad"]
+    pixels = crops.normalised([drawn((300, 200))])
+    graph = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for found, expected in zip(graph.run(None, {INPUT: pixels.numpy()}), tower.pooled(pixels), strict=True):
+        np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
 
 
 def test_the_head_learns_the_faults_that_it_is_shown_and_nothing_of_what_nobody_knows() -> None:

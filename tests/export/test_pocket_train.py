@@ -20,7 +20,7 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 pytest.importorskip("scipy", reason="needs the extra [export]")
 
 import torch
-from aesedge_export.pocket import crops, photos, train
+from aesedge_export.pocket import crops, features, photos, train
 from aesedge_export.pocket.efficientnet import EfficientNetLite0
 from aesedge_export.pocket.model import load_checkpoint
 from aesedge_export.pocket.progress import rank, share_gradients, together
@@ -56,7 +56,7 @@ def write_cache(cache: Path, clive: Path) -> None:
 def test_one_command_goes_from_photographs_to_a_checkpoint_and_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(crops, "PER_PART", 5)
+    monkeypatch.setattr(features, "PER_PART", 5)
     monkeypatch.setattr(train, "LIKED_FROM", 0.3)
     monkeypatch.setattr(train, "pretrained", lambda: EfficientNetLite0().eval())
     cache, clive, out = tmp_path / "cache", tmp_path / "clive", tmp_path / "checkpoint"
@@ -65,8 +65,8 @@ def test_one_command_goes_from_photographs_to_a_checkpoint_and_on(
     train.train(plan, out)
     record = json.loads((out / "training.json").read_text("utf-8"))
     assert list(record["seconds"]) == ["photographs", "tower", "language"]
-    tower, mouth = load_checkpoint(out)
-    assert tower.code is mouth.code
+    tower, language_model = load_checkpoint(out)
+    assert tower.code is language_model.code
     photo = Image.open(photos.photo_path(cache, photos.gather(cache)[0]))
     with torch.no_grad():
         quality, margins = tower.judge(*tower.pooled(crops.normalised([photo])))

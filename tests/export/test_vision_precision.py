@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
 from aesedge_export.vision import vision_int8
-from aesedge_export.vision.reduction import NONE, write_reduced
 from aesedge_export.vision.vision_precision import optimize, variations, write_fp16, write_int8
 from onnx import numpy_helper
 
-import aesedge
-from aesedge.bundle.manifest import parse_manifest
 from aesedge.errors import ParityError
-from aesedge.image import preprocess, read_image
-from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.vision.tower import VisionTower
 
 pytest.importorskip("torch", reason="needs the extra [export]")
@@ -29,6 +23,7 @@ from aesedge_export.vision.vision_graph import write_fp32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -238,12 +233,3 @@ def test_values_beyond_half_precision_stay_in_fp32(fused: Path, pixels: Pixels, 
     assert report.largest > 65504
     assert report.nodes_in_fp32
     assert np.isfinite(rows(tmp_path / "fp16.onnx", pixels)).all()
-
-
-def test_pocket_s_own_tower_holds_the_limits(tmp_path: Path) -> None:
-    folder = Path(aesedge.__file__).parent / "pocket"
-    manifest = parse_manifest((folder / "manifest.json").read_bytes(), "manifest.json")
-    photos = [preprocess(read_image(path), manifest.image) for path in SAMPLE_PHOTOS]
-    write_reduced(folder / "vision-fp32.onnx", tmp_path / "fp32.onnx", NONE)
-    assert write_fp16(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx", photos).min_cosine >= 0.9999
-    assert write_int8(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", photos).min_cosine >= 0.99

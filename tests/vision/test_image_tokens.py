@@ -114,7 +114,7 @@ def test_quality_is_measured_on_photos_and_written_into_the_bundle(
 
 def test_auto_without_a_measurement_takes_all_and_says_so(capsys: pytest.CaptureFixture[str], own: Path) -> None:
     bundle = open_bundle(own)
-    tokens = ImageTokens(min=16, max=ALL, method="cells")
+    tokens = ImageTokens(min=16, max=ALL, method="copies")
     replace_manifest(bundle, msgspec.structs.replace(bundle.manifest, image_tokens=tokens))
     assert main(["score", str(SAMPLE_PHOTOS[0]), "--bundle", str(own), "--image-tokens", "auto", "--json"]) == 0
     found = capsys.readouterr()

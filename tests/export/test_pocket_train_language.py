@@ -10,18 +10,22 @@ pytest.importorskip("sentencepiece", reason="needs the extra [export]")
 
 import torch
 from aesedge_export.pocket.judgement import as_tensors, draw_judgement
+from aesedge_export.pocket.optimizers import orthogonalized
 from aesedge_export.pocket.tokenizer import EOS, train_tokenizer
 from aesedge_export.pocket.train_language import (
     IGNORED,
+    LAST_ROUND,
+    ROUND,
     SHORT_WEIGHT,
     Branch,
-    Mouth,
-    Optimizers,
+    LanguageModel,
     Texts,
     block_mask,
     collate,
     draw,
     loss_of,
+    optimizer_of,
+    share_of_rate,
 )
 
 pytestmark = pytest.mark.export
@@ -63,12 +67,32 @@ def test_branches_see_the_prefix_and_themselves(texts: Texts) -> None:
     assert int(batch.positions[0, one[0]]) == int(batch.positions[0, two[0]]) == n_shared
 
 
+def test_the_rate_falls_to_nothing_at_the_end_of_each_round() -> None:
+    shares = [share_of_rate(step, 1280) for step in range(1280)]
+    assert max(shares) <= 1
+    assert all(shares[end - 1] < 0.01 < shares[end - 100] for end in (ROUND, LAST_ROUND, 1280))
+
+
+def test_draw_lays_talk_of_similar_length_together(texts: Texts) -> None:
+    batches = draw(texts, np.random.default_rng(0), rows=8, n_image=N_IMAGE)
+    assert [len(batch.ids) for batch in batches] == [4, 4]
+    assert batches[0].ids.shape[1] <= batches[1].ids.shape[1]
+
+
+def test_steps_are_orthogonal() -> None:
+    torch.manual_seed(0)
+    for shape in ((2, 8, 32), (2, 32, 8)):
+        values = torch.linalg.svdvals(orthogonalized(torch.randn(shape)))
+        assert bool(((values > 0.6) & (values < 1.3)).all())
+
+
 def test_a_few_steps_lower_the_loss(texts: Texts) -> None:
-    mouth = Mouth()
-    optimizer = Optimizers(mouth, 3e-3)
+    model = LanguageModel()
+    optimizer = optimizer_of(model, 3e-3)
     losses = []
     for step in range(6):
-        loss = loss_of(mouth, draw(texts, np.random.default_rng(step), rows=2, n_image=N_IMAGE), texts.label_tokens)
+        (batch,) = draw(texts, np.random.default_rng(step), rows=2, n_image=N_IMAGE)
+        loss = loss_of(model, batch, texts.label_tokens)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,10 +1,8 @@
-"""What is measured: pictures in, scores and answers out, from the runtime; and plain measures to compare with.
-
-It knows aesedge's public API; it does not know faults or figures.
-"""
+"""What is measured: pictures in, scores and answers out, from the runtime; and plain measures to compare with."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,11 +15,22 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class Judge(Protocol):
+@dataclass(frozen=True)
+class Judged:
+    """What is said of one picture."""
+
+    score: float
+    """0 to 10."""
+    critique: str
+    attributes: dict[str, float]
+    """Attribute to its score, 0 to 10."""
+
+
+class Evaluator(Protocol):
     """A bundle in the runtime, or what stands for it in a test."""
 
-    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
-        """Return score (0 to 10) and critique of each picture."""
+    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[Judged]:
+        """Return what is said of each picture."""
         ...
 
     def answers_about(self, image: Image.Image, questions: Sequence[str]) -> list[str]:
@@ -29,7 +38,7 @@ class Judge(Protocol):
         ...
 
 
-class BundleJudge:
+class BundleEvaluator:
     """A bundle behind aesedge's public API."""
 
     def __init__(self, bundle: str, **options: Any) -> None:
@@ -37,13 +46,14 @@ class BundleJudge:
 
         self.model = aesedge.load_model(bundle, **options)
 
-    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[tuple[float, str]]:
+    def judge(self, images: Sequence[Image.Image], *, critiques: bool = True) -> list[Judged]:
         """Look at each picture once."""
         found = []
         for image in images:
             with self.model.look(image) as photo:
                 text = photo.ask(CRITIQUE_QUESTION).text.strip() if critiques else ""
-                found.append((float(photo.score().score), text))
+                score, attributes = photo.score_and_attributes()
+                found.append(Judged(score.score, text, {name: a.score for name, a in attributes.items()}))
         return found
 
     def answers_about(self, image: Image.Image, questions: Sequence[str]) -> list[str]:
