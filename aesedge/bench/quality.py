@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from aesedge.config.options import Options
     from aesedge.config.plan import Plan
 
-_GGUF_ORDER = tuple(name.lower() for name in GGUF_TYPES)
+_GGUF_ORDER = ("f32", "bf16", *(name.lower() for name in GGUF_TYPES if name not in {"F32", "BF16"}))
+"""The most precise first. bf16 stands before f16: weights are trained in it, and it loses nothing of those."""
 _VISION_ORDER = ("fp32", "fp16", "int8")
 
 
