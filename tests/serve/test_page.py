@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from serving import jpeg
 
+from aesedge.bundle.bundle import POCKET, open_bundle
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -96,7 +98,8 @@ def test_a_photo_is_talked_about(page: Any, three: list[str]) -> None:
     page.wait_for_function("() => document.getElementById('talk').getAttribute('aria-busy') === 'false'")
     critique = page.locator("#talk .said").inner_text()
     assert len(critique) > 20
-    assert page.locator("#scores meter").count() == 5
+    attributes = open_bundle(POCKET).manifest.rating.attributes
+    assert page.locator("#scores meter").count() == 1 + len(attributes)
     page.fill("#question", "Is it sharp?")
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelectorAll('#talk .said').length === 2")
