@@ -40,7 +40,7 @@ ROWS = {
     "language": [f"pp{N}", f"pp{N} img", "tg128", "tg128 @ d", "q1x32 @ img", "q4x32 @ img"],
     "photo": [
         "score @ img",
-        "score5 @ img",
+        f"score{1 + len(MANIFEST.rating.attributes)} @ img",
         "ttft cold",
         "ttft embeddings",
         "ttft kv",
