@@ -93,7 +93,8 @@ def ask(running: Running, seed: int) -> str:
             while piece := line.recv(65536):
                 got += piece
         except TimeoutError:
-            return f"HANGS (seed {seed})"
+            if not got:  # else it was answered, and the damage hit the wish to hang up
+                return f"HANGS (seed {seed})"
         except OSError:
             pass
     if b"Traceback" in got or b'File "' in got:
