@@ -133,7 +133,12 @@ def test_drawn_faults_never_hide_each_other() -> None:
 def test_versions_of_a_crop_start_clean_and_keep_the_size() -> None:
     rng = np.random.default_rng(0)
     made = list(crops.versions(drawn_photo(), rng))
-    assert len(made) == 6
-    assert made[0][1] == made[1][1] == {}
-    assert set(made[2][1]) == set(made[3][1])
+    assert len(made) == 7
+    assert made[0][1] == made[-1][1] == {}
+    for weak, strong in ((made[1][1], made[2][1]), (made[3][1], made[4][1])):
+        assert set(weak) == set(strong)
+        assert sum(weak.values()) < sum(strong.values())
+    order = crops.order_of([strengths for _, strengths in made])
+    assert [(better, worse) for better, worse, _ in order] == [(0, 1), (1, 2), (0, 3), (3, 4), (0, 5)]
+    assert all(gap > 0 for *_, gap in order)
     assert {crops.to_tower(image).size for image, _ in made} == {(IMAGE_SIZE, IMAGE_SIZE)}

@@ -12,6 +12,7 @@ from conftest import drawn_photo, open_tiny
 
 from aesedge.engine import loading as engine
 from aesedge.errors import AesedgeError, ImageError, UsageError
+from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.system.fair_lock import FairLock
 from aesedge.system.ordered_map import map_ordered
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_photos_side_by_side_get_the_answers_of_one_after_the_other(at_once: int, tmp_path: Path) -> None:
-    sources = [*(drawn_photo(seed) for seed in range(4)), tmp_path / "none.jpg", drawn_photo(0)]
+    sources = [drawn_photo(0), *SAMPLE_PHOTOS, drawn_photo(1), tmp_path / "none.jpg", drawn_photo(0)]
     with open_tiny("pocket", ctx=4096) as pocket:
         alone: list[Any] = [*pocket.each(sources, lambda photo: photo.critique().text, at_once=1)]
         found: list[Any] = [*pocket.each(sources, lambda photo: photo.critique().text, at_once=at_once)]
