@@ -239,7 +239,9 @@ def test_bundles_shows_the_names_that_open_it(home: Path, capsys: Any) -> None:
     assert "partial" not in printed.out + printed.err
     assert any(line.startswith("c-good (tiny)") for line in printed.out.splitlines())
     main(["bundles", "--json"])
-    names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["name"] for line in lines if not line["ok"]] == ["a-broken"]
+    names = [line["name"] for line in lines if line["ok"]]
     assert names == ["pocket", "b-flipped", "c-good"]
     for name in names:
         assert bundles.open_bundle(name).folder.name == name
