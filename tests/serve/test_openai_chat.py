@@ -8,6 +8,8 @@ import math
 import pytest
 from serving import Answer, Running, data_uri, jpeg, user
 
+from aesedge.bundle.bundle import POCKET, open_bundle
+
 ASK = "What are the faults of this image?"
 
 
@@ -30,7 +32,7 @@ def test_answer_has_the_shape(served: Running) -> None:
     assert usage["prompt_tokens_details"]["image_tokens"] == 144
     extra = found["aesedge"]
     assert 0 <= extra["score"] <= 10
-    assert set(extra["attributes"]) == {"technical quality", "color and light", "composition", "content"}
+    assert set(extra["attributes"]) == set(open_bundle(POCKET).manifest.rating.attributes)
     assert extra["cache"] == "cold"
 
 

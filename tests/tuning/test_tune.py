@@ -477,7 +477,7 @@ def test_ctrl_c_keeps_nothing_and_says_so(bundle_folder: Path, tmp_path: Path) -
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         _wait_for(tmp_path / "hashes.json")
-        time.sleep(0.5)
+        time.sleep(1.5)  # past the imports of native libraries, which turn Ctrl-C into an ImportError
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130
