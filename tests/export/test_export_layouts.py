@@ -25,6 +25,10 @@ from aesedge_export.checkpoint.vocabulary import read_vocabulary
 from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceProcessor
 from transformers import LlamaConfig
+from whole_reference import WholeReference
+
+from aesedge.image import read_image
+from aesedge.samples import SAMPLE_PHOTOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +145,11 @@ def test_spellings_that_transformers_does_not_write_have_parity(
     respelled = tiny_llava.respell(hf, tmp_path / "respelled", spelling)
     manifest = export_checkpoint(respelled, tmp_path / "out", gguf_types=["F16"])
     assert plain(manifest.fidelity)["stages"][-1]["figures"]["n_equal"] == 32
-    assert plain(manifest.fidelity)["reference"].endswith(f"weights read by {reader}")
+    assert plain(manifest.fidelity)["reference"].endswith("weights read by aesedge")
+    with WholeReference(open_checkpoint(respelled), 1) as whole, WholeReference(open_checkpoint(hf), 1) as usual:
+        assert whole.description.endswith(f"weights read by {reader}")
+        pixels = [whole.pixels(read_image(SAMPLE_PHOTOS[0]))]
+        np.testing.assert_array_equal(whole.encode_images(pixels)[0], usual.encode_images(pixels)[0])
 
 
 def test_original_layout_gives_the_same_bytes(hf: Path, hf_bundle: Path, tmp_path: Path) -> None:
