@@ -84,6 +84,31 @@ def schema_grammar(schema: dict[str, Any] | None, *, param: str) -> Grammar:
         raise ApiError(400, str(error), param=param, code="invalid_schema") from None
 
 
+def format_grammar(kind: str, schema: dict[str, Any] | None, *, param: str, schema_param: str) -> Grammar | None:
+    """Return the grammar of OpenAI's ``text``, ``json_object`` and ``json_schema``; None for text.
+
+    Raises:
+        ApiError: ``json_schema`` without a schema, or with one that cannot be kept to.
+    """
+    if kind == "text":
+        return None
+    if kind == "json_schema" and schema is None:
+        raise ApiError(400, "there is no schema", param=schema_param, code="invalid_schema")
+    return schema_grammar(schema, param=param)
+
+
+def check_tool_choice(choice: str | dict[str, Any] | None) -> None:
+    """See that a request does not insist on a tool.
+
+    Raises:
+        ApiError: 400, it does.
+    """
+    if isinstance(choice, dict) or choice not in {None, "auto", "none"}:
+        raise ApiError(
+            400, "tools are never called; leave tool_choice out, or set it to auto", param="tool_choice", code="tools"
+        )
+
+
 def check_model(asked: str | None, name: str) -> None:
     """See that a request names the model that is loaded; Ollama's clients add a tag.
 

@@ -26,9 +26,10 @@ from aesedge.serve.json_body import (
     TopK,
     TopLogprobs,
     check_model,
+    check_tool_choice,
+    format_grammar,
     least,
     read_body,
-    schema_grammar,
     seed_in_range,
     stops,
 )
@@ -116,10 +117,7 @@ def parse(body: bytes, model: str) -> Question:
     """
     asked = read_body(body, ChatBody)
     check_model(asked.model, model)
-    if asked.tool_choice not in {None, "auto", "none"} if isinstance(asked.tool_choice, str | None) else True:
-        raise ApiError(
-            400, "tools are never called; leave tool_choice out, or set it to auto", param="tool_choice", code="tools"
-        )
+    check_tool_choice(asked.tool_choice)
     if asked.top_logprobs is not None and not asked.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs", code="invalid_value")
     talk = dialogue([_message(message, i) for i, message in enumerate(asked.messages)], param="messages")
@@ -161,12 +159,11 @@ def _message(message: ChatMessage, i: int) -> Message:
 
 
 def _grammar(wanted: ResponseFormat | None) -> Grammar | None:
-    if wanted is None or wanted.type == "text":
+    if wanted is None:
         return None
     schema = wanted.schema if wanted.json_schema is None else wanted.json_schema.schema
-    if wanted.type == "json_schema" and schema is None:
-        raise ApiError(400, "there is no schema", param="response_format.json_schema.schema", code="invalid_schema")
-    return schema_grammar(schema, param="response_format")
+    schema_param = "response_format.json_schema.schema"
+    return format_grammar(wanted.type, schema, param="response_format", schema_param=schema_param)
 
 
 class ChatFormat:

@@ -21,8 +21,9 @@ from aesedge.serve.json_body import (
     Temperature,
     Tokens,
     check_model,
+    check_tool_choice,
+    format_grammar,
     read_body,
-    schema_grammar,
 )
 from aesedge.serve.messages import Message, dialogue
 from aesedge.serve.question import Question, Words, openai_reason
@@ -97,19 +98,14 @@ def parse(body: bytes, model: str) -> Question:
                 param=field,
                 code="stateless",
             )
-    if isinstance(asked.tool_choice, dict) or asked.tool_choice not in {None, "auto", "none"}:
-        raise ApiError(
-            400, "tools are never called; leave tool_choice out, or set it to auto", param="tool_choice", code="tools"
-        )
+    check_tool_choice(asked.tool_choice)
     items = [Item("user", content=asked.input)] if isinstance(asked.input, str) else asked.input
     messages = [Message("system", asked.instructions)] if asked.instructions else []
     talk = dialogue([*messages, *(_message(item, i) for i, item in enumerate(items))], param="input")
     wanted = asked.text.format if asked.text else None
     grammar = None
-    if wanted is not None and wanted.type != "text":
-        if wanted.type == "json_schema" and wanted.schema is None:
-            raise ApiError(400, "there is no schema", param="text.format.schema", code="invalid_schema")
-        grammar = schema_grammar(wanted.schema, param="text.format")
+    if wanted is not None:
+        grammar = format_grammar(wanted.type, wanted.schema, param="text.format", schema_param="text.format.schema")
     return Question(
         photo=talk.photo,
         turns=talk.turns,
