@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Evaluate a bundle against people.")
 _LOG = "scores.jsonl"
 
+TableImages = Annotated[
+    Path | None, typer.Option(help="Where the pictures are.", show_default="beside the table, or in images there")
+]
+ReportFile = Annotated[
+    Path | None, typer.Option(help="Write the figures with versions and hashes to this Markdown file.")
+]
+
 
 class _Problems:
     """Rows, questions and pictures that cannot be used: a line of stderr each, once, and the exit code."""
@@ -68,9 +75,7 @@ def ratings(
         Path,
         typer.Argument(metavar="TABLE", help="CSV or Parquet of pictures and scores, or LIVE In the Wild's folder."),
     ],
-    images: Annotated[
-        Path | None, typer.Option(help="Where the pictures are.", show_default="beside the table, or in images there")
-    ] = None,
+    images: TableImages = None,
     image_column: Annotated[str | None, typer.Option(help="Column of the pictures.", show_default="found")] = None,
     score_column: Annotated[str | None, typer.Option(help="Column of the scores.", show_default="found")] = None,
     scale: Annotated[
@@ -81,9 +86,7 @@ def ratings(
         typer.Option(help="A folder for every photo's score; an evaluation that was stopped goes on there."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw scores and ratings to this file, .png or .svg.")] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write the figures with versions and hashes to this Markdown file.")
-    ] = None,
+    report: ReportFile = None,
     fit: Annotated[
         bool, typer.Option("--fit", help="Keep the line from scores to people's ratings, for score --people.")
     ] = False,
@@ -151,16 +154,12 @@ def compare(
     ] = "",
     tokens: Annotated[str, typer.Option(help="Numbers of image tokens.", show_default="all of them")] = "",
     kv_types: Annotated[str, typer.Option(help="Types of the KV cache.", show_default="the chosen one")] = "",
-    images: Annotated[
-        Path | None, typer.Option(help="Where the pictures are.", show_default="beside the table, or in images there")
-    ] = None,
+    images: TableImages = None,
     out: Annotated[
         Path | None,
         typer.Option(help="A folder for every photo's scores; a comparison that was stopped goes on there."),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write the figures with versions and hashes to this Markdown file.")
-    ] = None,
+    report: ReportFile = None,
     loading: Loading = Loading(),
     printing: Printing = Printing(),
 ) -> None:
@@ -217,9 +216,7 @@ def aesbench(
     plot: Annotated[
         Path | None, typer.Option(help="Draw a radar chart beside published models to this file, .png or .svg.")
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write the figures with versions and hashes to this Markdown file.")
-    ] = None,
+    report: ReportFile = None,
     loading: Loading = Loading(),
     printing: Printing = Printing(),
 ) -> None:

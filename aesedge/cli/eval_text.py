@@ -82,4 +82,4 @@ def aesbench_text(found: Scores, title: str, n: int) -> str:
 
 
 def _percent(share: float) -> str:
-    return "-" if share != share else f"{share:.1%}"  # noqa: PLR0124 (NaN)
+    return "-" if math.isnan(share) else f"{share:.1%}"

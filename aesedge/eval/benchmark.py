@@ -89,7 +89,7 @@ def ask_all(
     Raises:
         UsageError: the log is one of other settings.
     """
-    with ItemLog(log, settings_of(model)) as items:
+    with ItemLog(log, settings_of(model), tuple[str, dict[str, float]]) as items:
         new: dict[str, list[Item]] = {}
         for item in benchmark.items:
             record = items.done.get(item.key)
@@ -105,7 +105,7 @@ def ask_all(
                 problems(image, error)
                 continue
             for reply in replies:
-                items.add(reply.item.key, [reply.response, reply.probabilities])
+                items.add(reply.item.key, (reply.response, reply.probabilities))
                 yield reply
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
@@ -15,23 +15,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEADER = "settings"
+T = TypeVar("T")
 
 
-class ItemLog(Closing):
+class ItemLog(Closing, Generic[T]):
     """A file of one JSON line per item, under a first line that says what all of them were made with.
 
     Args:
         path: the file; its folder is made. None keeps everything in memory alone.
         settings: what changes results. A file with other settings is not continued.
+        kind: type of the records.
 
     Raises:
         UsageError: the file is no log, or one with other settings.
         OSError: it cannot be read or written.
     """
 
-    def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
-        self.done: dict[str, Any] = {}
+    def __init__(self, path: Path | None, settings: dict[str, Any], kind: type[T]) -> None:
+        self.done: dict[str, T] = {}
         """Key of an item to its record, those of earlier runs included."""
+        self._decoder: Any = msgspec.json.Decoder(tuple[str, kind])  # type: ignore[valid-type]
         self._file = None
         if path is None:
             return
@@ -58,13 +61,13 @@ class ItemLog(Closing):
                     f"{path}: was made with other settings ({_changed(found, settings)}); choose another --out"
                 )
             for line in lines:
-                key, record = msgspec.json.decode(line, type=tuple[str, Any])
+                key, record = self._decoder.decode(line)
                 self.done[key] = record
         except msgspec.DecodeError as error:
             raise UsageError(f"{path}: is no log of an evaluation ({error}); choose another --out") from None
         return end
 
-    def add(self, key: str, record: Any) -> None:
+    def add(self, key: str, record: T) -> None:
         """Keep the record of an item; it is on its way to the disk when this returns."""
         self.done[key] = record
         self._write((key, record))

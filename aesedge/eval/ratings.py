@@ -58,6 +58,15 @@ class Agreement:
     """Slope and intercept of the straight line from scores to opinions."""
 
 
+@dataclass(frozen=True)
+class _Record:
+    """A line of the log."""
+
+    state: list[int]
+    score: float
+    attributes: dict[str, float]
+
+
 def settings_of(model: Model) -> dict[str, Any]:
     """Return what changes a bundle's scores: its files by hash, and how they are run."""
     manifest, plan = model.manifest, model.internals.plan
@@ -94,12 +103,12 @@ def score_photos(
     Raises:
         UsageError: the log is one of other settings.
     """
-    with ItemLog(log, settings_of(model)) as items:
+    with ItemLog(log, settings_of(model), _Record) as items:
         new = []
         for photo in photos:
             record = items.done.get(photo.name)
-            if record is not None and record["state"] == _state(photo.path):
-                yield ScoredPhoto(photo.name, record["score"], photo.opinion, record["attributes"], is_new=False)
+            if record is not None and record.state == _state(photo.path):
+                yield ScoredPhoto(photo.name, record.score, photo.opinion, record.attributes, is_new=False)
             else:
                 new.append(photo)
         outcomes = model.score_many([photo.path for photo in new])
@@ -108,8 +117,7 @@ def score_photos(
                 problems(str(photo.path), outcome.error or AesedgeError("no score"))
                 continue
             scored = _scored(photo, outcome.value)
-            record = {"state": _state(photo.path), "score": scored.score, "attributes": scored.attributes}
-            items.add(photo.name, record)
+            items.add(photo.name, _Record(_state(photo.path), scored.score, scored.attributes))
             yield scored
 
 

@@ -84,6 +84,17 @@ def test_scores_of_other_settings_are_not_continued(run: Any, table: Path, tmp_p
         assert (tmp_path / "out" / "scores.jsonl").read_bytes() == content
 
 
+def test_a_log_whose_records_are_none_is_refused(run: Any, table: Path, tmp_path: Path) -> None:
+    log = tmp_path / "out" / "scores.jsonl"
+    assert run("ratings", table, "--out", tmp_path / "out")[0] == 0
+    header = log.read_bytes().splitlines(keepends=True)[0]
+    for record in (b"{}", b"3", b'{"state":[1,2],"score":"x","attributes":{}}'):
+        log.write_bytes(header + b'["photo 0.png",' + record + b"]\n")
+        code, _, err = run("ratings", table, "--out", tmp_path / "out")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "is no log of an evaluation" in err
+
+
 def test_a_bad_row_and_a_broken_picture_cost_a_line_each(run: Any, table: Path, tmp_path: Path) -> None:
     with table.open("a") as file:
         file.write("gone.jpg,5\nbroken.jpg,6\n")
