@@ -10,6 +10,7 @@ AesedgeError                      base of all
 │   ├── BundleFormatError         (also ValueError)         the manifest or a model file is malformed
 │   └── BundleIntegrityError      a file is missing, or differs from the manifest
 ├── CheckpointError               (also ValueError)         a checkpoint cannot be exported
+├── CatalogueError                a library's catalogue cannot be used
 ├── DownloadError                 a download failed, or its checksum does not match
 ├── MissingExtraError             (also ImportError)        a package of an optional extra is not installed
 ├── ProviderError                 the requested execution provider is not active
@@ -28,6 +29,7 @@ __all__ = [
     "BundleFormatError",
     "BundleIntegrityError",
     "BundleNotFoundError",
+    "CatalogueError",
     "CheckpointError",
     "ContextFullError",
     "DownloadError",
@@ -82,6 +84,10 @@ class BundleIntegrityError(BundleError):
 
 class CheckpointError(AesedgeError, ValueError):
     """A checkpoint cannot be exported."""
+
+
+class CatalogueError(AesedgeError):
+    """A library's catalogue cannot be read or written, or another process writes to it."""
 
 
 class DownloadError(AesedgeError):

@@ -30,6 +30,7 @@ ORDER = (
     "tuning",
     "bench",
     "eval",
+    "library",
     "serve",
     "cli",
 )

@@ -1,7 +1,8 @@
-"""Lock a cache folder against other threads and processes."""
+"""Lock a cache folder, or a file, against other threads and processes."""
 
 from __future__ import annotations
 
+import errno
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -43,3 +44,28 @@ class FolderLock:
                 lock.unlink()
             with FileLock(lock).acquire(timeout=_TIMEOUT_S, poll_interval=_POLL_S):
                 yield
+
+
+class LockHeldError(OSError):
+    """Another process, or another part of this one, holds the lock."""
+
+
+@contextmanager
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold a lock file for as long as the block takes; it ends with the process, however that ends.
+
+    Raises:
+        LockHeldError: it is held already.
+        OSError: the file cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LockHeldError(errno.EAGAIN, "another process holds it", str(path)) from None
+    try:
+        yield
+    finally:
+        lock.release()
