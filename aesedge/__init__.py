@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         ParityError,
         ProviderError,
         UsageError,
+        XmpError,
     )
     from aesedge.llm.grammar import Grammar
     from aesedge.scheduling.requests import Priority
@@ -115,6 +116,7 @@ __all__ = [
     "TokenLogprob",
     "Turn",
     "UsageError",
+    "XmpError",
     "load_model",
 ]
 

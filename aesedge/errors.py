@@ -17,6 +17,7 @@ AesedgeError                      base of all
 ├── ModelLoadError                llama.cpp or ONNX Runtime refuses a file
 │   └── MemoryFitError            too large for the memory, found before loading
 ├── ContextFullError              the prompt does not fit the context
+├── XmpError                      (also ValueError)         XMP of a photo cannot be read or edited
 ├── InferenceError                a runtime failed during inference
 └── ParityError                   an export differs from its reference
 """
@@ -43,6 +44,7 @@ __all__ = [
     "ParityError",
     "ProviderError",
     "UsageError",
+    "XmpError",
 ]
 
 
@@ -129,3 +131,7 @@ class InferenceError(AesedgeError):
 
 class ParityError(AesedgeError):
     """An export differs from its reference by more than the tolerance."""
+
+
+class XmpError(AesedgeError, ValueError):
+    """The XMP of a photo cannot be read or edited; the file stays as it is."""

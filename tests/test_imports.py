@@ -20,6 +20,7 @@ ORDER = (
     "system",
     "llm",
     "image",
+    "xmp",
     "bundle",
     "cache",
     "vision",
