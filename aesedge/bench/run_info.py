@@ -20,9 +20,9 @@ from aesedge.bundle.gguf_tensors import read_weights
 from aesedge.doctor.libraries import libraries
 from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.system.commands import command_output
-from aesedge.system.environment import openmp_waiting
 from aesedge.system.hardware import hardware
 from aesedge.system.measurement_noise import disturbances
+from aesedge.system.openmp_waiting import openmp_waiting
 from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def make_run_info(model: Model, photos: Sequence[Path], *, repetitions: int, sec
             "n_batch": context.n_batch,
             "n_gpu_layers": model.internals.n_gpu_layers,
             "vision_provider": model.internals.tower.provider,
-            "openmp_waiting": openmp_waiting(),
+            "openmp_waiting": str(openmp_waiting),
         },
         photos=[_photo(path) for path in photos],
         ceilings=msgspec.to_builtins(measure_ceilings(plan.threads_batch, "gpu" if on_gpu else "cpu")),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from aesedge.system.openmp_waiting import openmp_waiting
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -47,6 +49,7 @@ class TokenBatch(NamedTuple):
             seq_id=pointer(addresses, ctypes.POINTER(ctypes.c_int32)),
             logits=pointer(self.outputs, ctypes.c_int8),
         )
+        openmp_waiting.adapt(max(lib.llama_n_threads(handle), lib.llama_n_threads_batch(handle)))
         return int(lib.llama_decode(handle, batch))
 
 

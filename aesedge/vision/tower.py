@@ -23,6 +23,7 @@ from aesedge.errors import (
 )
 from aesedge.system.closing import Closing
 from aesedge.system.error_text import shortened
+from aesedge.system.openmp_waiting import openmp_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,6 +184,7 @@ class VisionTower(Closing):
 
     def _run(self, feeds: dict[str, npt.NDArray[Any]]) -> Any:
         """Run the graph in a thread, so that Ctrl-C can stop it."""
+        openmp_waiting.prepare()  # it is known before the language model's turn what other programs take
         options, session = self._run_options(), self._session
         run = _run_on_host if self.is_on_cpu else _run_on_device
         outcome: dict[str, Any] = {}

@@ -7,6 +7,7 @@ The process stays, so that both sides of a comparison can take turns.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,6 @@ import numpy as np
 
 from aesedge.errors import InferenceError
 from aesedge.system.closing import Closing
-from aesedge.system.environment import without_openmp_setting
 from aesedge.system.paths import child_python_path
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class MtmdProcess(Closing):
     ) -> None:
         self._name = mmproj or llm
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        environment = {**without_openmp_setting(), "PYTHONPATH": child_python_path()}
+        environment = {**os.environ, "PYTHONPATH": child_python_path()}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "aesedge_export.llama_cpp_pair.mtmd_worker"],
             env=environment,

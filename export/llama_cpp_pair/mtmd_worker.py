@@ -17,7 +17,6 @@ import numpy as np
 from aesedge.errors import InferenceError
 from aesedge.llm import binding
 from aesedge.llm.raw_timing import decode_ns
-from aesedge.system.environment import use_openmp_defaults
 
 from .mtmd_process import MARKER
 
@@ -37,7 +36,6 @@ class _Worker:
         settings: dict[str, Any],
     ) -> dict[str, Any]:
         """Load the files."""
-        use_openmp_defaults()
         from llama_cpp import mtmd_cpp
 
         self._llama, self._mtmd = binding.load(), mtmd_cpp

@@ -8,9 +8,10 @@ loaded. ``aesedge`` is what users get. ``defaults`` leaves threads to spin as th
 ``--also`` adds ways of aesedge with a variable of the environment set (GOMP_SPINCOUNT=1000, OMP_WAIT_POLICY=passive).
 
 A turn is the score of a photo that nobody has seen, and tokens decoded one by one. First on the machine as it is, then
-beside a process of this script that computes without end, in a session of its own as another program has. Medians, and
-each way's busy median over its own idle one. Where a process's memory lies changes its speed by some percent for as
-long as it lives: ``--restarts`` opens all ways anew that many times.
+beside a process of this script that computes without end, in a session of its own as another program has. Medians,
+each way's busy median over its own idle one, and the median of its idle turns over those of the defaults in the same
+round. Where a process's memory lies changes its speed by some percent for as long as it lives: ``--restarts`` opens all
+ways anew that many times.
 
 Excluded: loading, and a first turn of each to warm up. Turns in which programs that this script did not start took more
 than a tenth of a core (``--others``) are left out and repeated, until three times as many were taken as are wanted; how
@@ -35,7 +36,7 @@ import psutil
 from measure_speed import engine_seconds, new_photos, ours
 
 from aesedge.engine.model import load_model
-from aesedge.system import environment
+from aesedge.system.openmp_waiting import openmp_waiting
 from aesedge.vision import tower
 
 if TYPE_CHECKING:
@@ -48,12 +49,12 @@ FIGURES = ("vision_s", "prefill_s", "total_s", "decode_s")
 def work(bundle: str, n_image_tokens: int, n_tokens: int) -> None:
     """Take a turn for every line of stdin."""
     if os.environ.get("AESEDGE_MEASURED") == DEFAULT:
-        environment.use_openmp_defaults()
+        openmp_waiting.enabled = False
         tower.ALLOW_SPINNING = "1"
     options: dict[str, Any] = {"image_tokens": n_image_tokens, "cache": "0", "purpose": "score"}
     with tempfile.TemporaryDirectory() as folder, load_model(bundle, **options) as model:
         photos = new_photos(Path(folder))
-        print(json.dumps({"waiting": environment.openmp_waiting(), "plan": str(model.internals.plan)}), flush=True)
+        print(json.dumps({"waiting": str(openmp_waiting), "plan": str(model.internals.plan)}), flush=True)
         for _ in sys.stdin:
             turn = ours(model, next(photos), n_image_tokens) | {"decode_s": engine_seconds(model, 0, n_tokens)}
             print(json.dumps(turn), flush=True)
@@ -69,7 +70,7 @@ class Way:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**environment.without_openmp_setting(), "AESEDGE_MEASURED": name, **changes},
+            env={**os.environ, "AESEDGE_MEASURED": name, **changes},
         )
         self.opened = self._read()
 
@@ -141,13 +142,14 @@ def medians(rows: Rows, ways: list[str]) -> dict[str, dict[str, float]]:
     return {name: {f: statistics.median(r[f] for r in rows[name]) for f in FIGURES} for name in ways}
 
 
-def show(idle: dict[str, dict[str, float]], busy: dict[str, dict[str, float]] | None) -> None:
-    """Print the medians, idle ones over those of the libraries' defaults, busy ones over the way's own idle ones."""
+def show(idle: dict[str, dict[str, float]], busy: dict[str, dict[str, float]] | None, turns: Rows) -> None:
+    """Print the medians, idle turns over those of the defaults, busy medians over the way's own idle ones."""
     print(f"{'':24}{'':6}{'vision':>9}{'prefill':>9}{'photo':>9}{'decode':>9}")
     for name, of_idle in idle.items():
         print(f"{name:24}{'idle':6}" + "".join(f"{of_idle[f]:9.2f}" for f in FIGURES))
         if name != DEFAULT:
-            ratios = "".join(f"{of_idle[f] / idle[DEFAULT][f]:9.2f}" for f in FIGURES)
+            pairs = list(zip(turns[name], turns[DEFAULT], strict=False))
+            ratios = "".join(f"{statistics.median(a[f] / b[f] for a, b in pairs):9.2f}" for f in FIGURES)
             print(f"{'':14}over defaults   {ratios}")
         if busy is not None:
             print(f"{'':24}{'busy':6}" + "".join(f"{busy[name][f]:9.2f}" for f in FIGURES))
@@ -196,7 +198,7 @@ def main() -> None:
                 way.process.wait()
     of_idle = medians(idle, names)
     of_busy = None if given.no_busy else medians(busy, names)
-    show(of_idle, of_busy)
+    show(of_idle, of_busy, idle)
     print(
         f"seconds, medians of {given.runs} x {given.restarts}; photo with {given.image_tokens} image tokens, "
         f"{given.tokens} tokens decoded\nleft out because of other programs: {n_left_out} turns"

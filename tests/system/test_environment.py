@@ -1,4 +1,4 @@
-"""What libraries read from the environment is set before they are loaded, in every entry; the user's choice wins."""
+"""What libraries read from the environment is set before they are loaded, in every entry."""
 
 from __future__ import annotations
 
@@ -6,25 +6,17 @@ import ast
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from aesedge.system.environment import NO_TELEMETRY, OPENMP_WAITING
+from aesedge.system.environment import NO_TELEMETRY
 
 ROOT = Path(__file__).parents[2]
-LOAD = "from aesedge.llm import binding; binding.load()"
-SHOW = "from aesedge.system.environment import openmp_waiting; print('card:', openmp_waiting())"
-OURS = f"GOMP_SPINCOUNT = '{OPENMP_WAITING['GOMP_SPINCOUNT']}'"
-THEIRS = "GOMP_SPINCOUNT = '300000'"
-VARIABLES = {*NO_TELEMETRY, *OPENMP_WAITING, "OMP_WAIT_POLICY", "KMP_BLOCKTIME"}
-needs_gnu = pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP is what llama.cpp is built with on Linux")
 
 
 def said(script: str, **environment: str) -> str:
-    """Return what a fresh interpreter prints, with the settings of each OpenMP runtime that it loads."""
-    kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    """Return what a fresh interpreter prints."""
     done = subprocess.run(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
@@ -32,54 +24,9 @@ def said(script: str, **environment: str) -> str:
         text=True,
         check=True,
         cwd=ROOT,
-        env={**kept, "OMP_DISPLAY_ENV": "verbose", **environment},
+        env={**os.environ, **environment},
     )
     return done.stdout
-
-
-@needs_gnu
-@pytest.mark.parametrize(
-    "before", ["import aesedge", "import numpy, aesedge", "import aesedge_export", "import aesedge.cli, numpy"]
-)
-def test_llama_cpp_reads_our_setting(before: str) -> None:
-    found = said(f"{before}; {LOAD}; {SHOW}")
-    assert OURS in found
-    assert "card: GOMP_SPINCOUNT=1000" in found
-
-
-@needs_gnu
-@pytest.mark.parametrize(
-    ("variable", "value", "read"),
-    [
-        ("GOMP_SPINCOUNT", "77", "GOMP_SPINCOUNT = '77'"),
-        ("OMP_WAIT_POLICY", "passive", "GOMP_SPINCOUNT = '0'"),
-        ("OMP_WAIT_POLICY", "active", "GOMP_SPINCOUNT = '30000000000'"),
-        ("KMP_BLOCKTIME", "0", THEIRS),
-    ],
-)
-def test_the_users_own_setting_wins(variable: str, value: str, read: str) -> None:
-    found = said(f"import aesedge; {LOAD}; {SHOW}", **{variable: value})
-    assert read in found
-    assert f"card: {variable}={value}" in found
-
-
-@needs_gnu
-def test_llama_cpp_by_itself_runs_with_its_own_default() -> None:
-    before = "import aesedge; from aesedge.system import environment; environment.use_openmp_defaults()"
-    found = said(f"{before}; {LOAD}; {SHOW}")
-    assert THEIRS in found
-    assert OURS not in found
-    assert "card: OpenMP's own default" in found
-
-
-@needs_gnu
-@pytest.mark.export
-@pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra [export]")
-@pytest.mark.parametrize(("order", "read"), [("aesedge, torch", OURS), ("torch, aesedge", THEIRS)])
-def test_torch_brings_the_runtime_that_llama_cpp_then_shares(order: str, read: str) -> None:
-    found = said(f"import {order}; {LOAD}; {SHOW}")
-    assert read in found
-    assert ("was loaded before aesedge" in found) == (read == THEIRS)
 
 
 @pytest.mark.parametrize("value", ["", "0", "false"])
