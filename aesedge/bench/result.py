@@ -169,6 +169,8 @@ class RunInfo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Shape of the bundle where its weights are random numbers and its answers mean nothing."""
     files: list[dict[str, Any]]
     """Role, type, name, bytes and SHA-256 of what was loaded."""
+    recommended: str = ""
+    """The setting that the bundle's manifest recommends, and why."""
     model_type: str
     """As llama.cpp names it: ``llama 7B Q4_K - Medium``."""
     model_size: int

@@ -44,6 +44,7 @@ def make_run_info(model: Model, photos: Sequence[Path], *, repetitions: int, sec
     # A model without a head of its own multiplies with its table of token embeddings.
     head = [w for w in weights if w.name == "output.weight"] or [w for w in weights if w.is_input]
     read = [w for w in weights if not w.is_input and w not in head]
+    comparison = bundle.manifest.fidelity.comparison
     source, context = bundle.manifest.source, model.internals.sequences.context
     on_gpu = bool(model.internals.n_gpu_layers)
     gpus = [gpu.name for gpu in gpu_devices()] if on_gpu else []
@@ -61,6 +62,7 @@ def make_run_info(model: Model, photos: Sequence[Path], *, repetitions: int, sec
             for f in bundle.manifest.files
             if (f.role, f.type.lower()) in chosen
         ],
+        recommended=comparison.recommendation() if comparison is not None else "",
         model_type=llm.type_name,
         model_size=llm.n_bytes,
         model_n_params=llm.n_parameters,

@@ -86,6 +86,7 @@ def card_facts(card: RunInfo) -> list[tuple[str, str]]:
         ("a decoded token", decode_text(card)),
         ("a prefilled token", f"{scaled(2 * card.macs_per_token, 'FLOP')} in matrix products, without attention"),
         ("settings", " ".join(settings)),
+        ("recommended", card.recommended),
         *(("photo", _photo_text(photo)) for photo in card.photos),
         ("ceilings", value_text(card.ceilings)),
         ("power", card.power),

@@ -83,8 +83,83 @@ class ImportanceData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     photos: Names = []
 
 
+class ComparedSetting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One way to run the bundle, and how well it agreed with people."""
+
+    gguf: Words = ""
+    vision: Words = ""
+    image_tokens: Count = None
+    kv_type: Words = ""
+    agreement: Figure = None
+    """See :attr:`Comparison.measure`; for questions, of the likeliest letters."""
+    low: Figure = None
+    """Lower end of the 95 % interval of ``agreement``."""
+    high: Figure = None
+    change: Figure = None
+    """Of ``agreement`` against the first setting; absent for that one itself."""
+    change_low: Figure = None
+    change_high: Figure = None
+    p_value: Figure = None
+    """McNemar's, that this and the first setting answer equally many questions rightly; absent for ratings."""
+    text_agreement: Figure = None
+    """Share of right answers by the texts, 0..1; absent for ratings."""
+    text_change: Figure = None
+    text_p_value: Figure = None
+    drift: Figure = None
+    """Mean change of the scores in points of 10; for questions the share with another letter, 0..1."""
+    per_minute: Figure = None
+    """Photographs or questions, loading excluded."""
+
+    @property
+    def name(self) -> str:
+        """All four settings in one text."""
+        return f"{self.gguf}, {self.vision}, {self.image_tokens} tokens, KV {self.kv_type}"
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What ``eval compare --write`` measured."""
+
+    measure: Words = ""
+    """``srcc``, the rank correlation with people's ratings; or ``accuracy``, the share of right answers."""
+    data: Words = ""
+    """File name of the ratings or questions."""
+    data_sha256: Words = ""
+    n: Count = None
+    """Photographs or questions."""
+    date: Words = ""
+    """UTC."""
+    aesedge: Words = ""
+    """Version."""
+    libraries: dict[Words, Words] = {}
+    machine: Words = ""
+    files: dict[Words, Words] = {}
+    """File of the bundle to its SHA-256 when it was measured."""
+    settings: Annotated[list[ComparedSetting], msgspec.Meta(max_length=1000)] = []
+    """The first one is the reference."""
+    recommended: Count = None
+    """Index of the fastest setting that lost nothing measurable."""
+
+    @property
+    def best(self) -> ComparedSetting | None:
+        """The recommended setting."""
+        i = self.recommended
+        return self.settings[i] if i is not None and i < len(self.settings) else None
+
+    @property
+    def things(self) -> str:
+        """What was compared on."""
+        return "questions" if self.measure == "accuracy" else "photographs"
+
+    def recommendation(self) -> str:
+        """Return the recommended setting in one line; empty where there is none."""
+        if self.best is None:
+            return ""
+        where = ", ".join(filter(None, [self.data, f"{self.n or 0:,} {self.things}", self.date[:10]]))
+        return f"{self.best.name}: the fastest that lost nothing measurable in eval compare ({where})"
+
+
 class Fidelity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Figures measured at export, stage by stage."""
+    """Figures measured at export, stage by stage, and a comparison of settings that was made later."""
 
     checked: bool | None = None
     """Whether the bundle was compared with PyTorch."""
@@ -99,3 +174,4 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     vision: dict[Words, VisionFidelity] = {}
     verdicts: dict[Words, Figures] = {}
     importance: ImportanceData | None = None
+    comparison: Comparison | None = None

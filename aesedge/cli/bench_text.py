@@ -100,6 +100,7 @@ def card_text(card: RunInfo) -> str:
         _wrapped("machine", machine_text(card, in_short=True)),
         _wrapped("backend", f"{card.backend}; {', '.join(versions)}"),
         _wrapped("settings", ", ".join(plan)),
+        _wrapped("recommended", card.recommended) if card.recommended else "",
         _wrapped("decoding", decode_text(card)),
         _wrapped("ceilings", value_text(card.ceilings)) if card.ceilings else "",
         _wrapped("power", card.power),

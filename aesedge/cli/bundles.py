@@ -9,6 +9,7 @@ import typer
 
 from aesedge.bundle.bundle import POCKET, Bundle, both_names, installed, open_bundle, read_unchecked
 from aesedge.bundle.manifest import Manifest
+from aesedge.cli.comparison_text import comparison_text
 from aesedge.cli.exit_codes import FAILED, USAGE
 from aesedge.cli.fidelity import fidelity_text
 from aesedge.cli.options import BundleName, Printing, with_options
@@ -103,6 +104,7 @@ def _show(bundle: Bundle) -> None:
         _tuned(bundle),
         curve_text(tokens) if tokens.curve else "",
         fidelity_text(m),
+        comparison_text(m.fidelity.comparison, m) if m.fidelity.comparison else "",
         dim(shown(f"'aesedge info {bundle.typed_name} --card' prints the model card")) if m.types("card") else "",
     ]
     print("\n\n".join(filter(None, blocks)))

@@ -2,63 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
-from aesedge.cli.eval_text import aesbench_text, ratings_text, settings_text
-from aesedge.cli.exit_codes import FAILED
+from aesedge.cli.eval_compare import compare
+from aesedge.cli.eval_inputs import Problems, ReportFile, TableOptions
+from aesedge.cli.eval_text import aesbench_text, ratings_text
 from aesedge.cli.extras import imports_of_extra
 from aesedge.cli.loading import load_model
 from aesedge.cli.options import Loading, Printing, with_options
-from aesedge.cli.photos import Failures
 from aesedge.cli.streams import print_json
-from aesedge.cli.terminal import dim, print_error, shown, status
-from aesedge.errors import AesedgeError, UsageError
+from aesedge.cli.terminal import dim, shown, status
 from aesedge.system.atomic_file import write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from aesedge.engine.model import Model
     from aesedge.eval.ratings import ScoredPhoto
 
 app = typer.Typer(no_args_is_help=True, help="Evaluate a bundle against people.")
+app.command()(compare)
 _LOG = "scores.jsonl"
-
-TableImages = Annotated[
-    Path | None, typer.Option(help="Where the pictures are.", show_default="beside the table, or in images there")
-]
-ReportFile = Annotated[
-    Path | None, typer.Option(help="Write the figures with versions and hashes to this Markdown file.")
-]
-
-
-class _Problems:
-    """Rows, questions and pictures that cannot be used: a line of stderr each, once, and the exit code."""
-
-    def __init__(self, lines: Sequence[str], printing: Printing) -> None:
-        for line in lines:
-            print_error(line)
-        self._failures = Failures(printing)
-        self._names: set[str] = set()
-        self._some = bool(lines)
-
-    def add(self, name: str, error: AesedgeError) -> None:
-        """Say that a picture cannot be used."""
-        if name not in self._names:
-            self._names.add(name)
-            self._failures.add(name, error)
-
-    def exit_if_any(self) -> None:
-        """End with exit code 1 where there was one."""
-        if self._some or self._names:
-            raise typer.Exit(FAILED)
 
 
 def _require_plot(path: Path | None) -> None:
@@ -75,12 +43,7 @@ def ratings(
         Path,
         typer.Argument(metavar="TABLE", help="CSV or Parquet of pictures and scores, or LIVE In the Wild's folder."),
     ],
-    images: TableImages = None,
-    image_column: Annotated[str | None, typer.Option(help="Column of the pictures.", show_default="found")] = None,
-    score_column: Annotated[str | None, typer.Option(help="Column of the scores.", show_default="found")] = None,
-    scale: Annotated[
-        str | None, typer.Option(help="What the scores are out of, as LOW:HIGH.", show_default="found")
-    ] = None,
+    options: TableOptions = TableOptions(),
     out: Annotated[
         Path | None,
         typer.Option(help="A folder for every photo's score; an evaluation that was stopped goes on there."),
@@ -103,13 +66,10 @@ def ratings(
 
         from aesedge.eval.people_line import save_line
         from aesedge.eval.ratings import agreement, score_photos, settings_of, to_builtins
-        from aesedge.eval.ratings_table import read_ratings
         from aesedge.eval.report import save_report
     _require_plot(plot)
-    read = read_ratings(
-        ratings_table, images=images, image_column=image_column, score_column=score_column, scale=_scale(scale)
-    )
-    problems = _Problems(read.problems, printing)
+    read = options.read(ratings_table)
+    problems = Problems(read.problems, printing)
     scored: list[ScoredPhoto] = []
     with load_model(loading, purpose="score", quiet=printing.quiet) as model:
         settings, title = settings_of(model), _title(model)
@@ -134,71 +94,11 @@ def ratings(
         save_ratings_chart(scored, found, f"{title} beside {ratings_table.name}", plot)
     if report is not None:
         heading = f"{title} beside {ratings_table.name}"
-        save_report(report, title=heading, command=sys.argv[1:], data=ratings_table, settings=[settings], text=text)
+        save_report(report, title=heading, command=sys.argv[1:], data=read.path, settings=[settings], text=text)
     if fit:
         path = save_line(settings, found, ratings_table.name)
         if not printing.quiet:
             print(dim(shown(f"'aesedge score --people' uses the line in {path}")), file=sys.stderr)
-    problems.exit_if_any()
-
-
-@app.command()
-@with_options(json="Print every setting and the recommended one as one JSON object.")
-def compare(
-    ratings_table: Annotated[Path, typer.Argument(metavar="TABLE", help="As for eval ratings.")],
-    types: Annotated[
-        str, typer.Option(help="Quantization types, with commas between.", show_default="the bundle's")
-    ] = "",
-    precisions: Annotated[
-        str, typer.Option(help="Precisions of the vision graph.", show_default="the chosen one")
-    ] = "",
-    tokens: Annotated[str, typer.Option(help="Numbers of image tokens.", show_default="all of them")] = "",
-    kv_types: Annotated[str, typer.Option(help="Types of the KV cache.", show_default="the chosen one")] = "",
-    images: TableImages = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="A folder for every photo's scores; a comparison that was stopped goes on there."),
-    ] = None,
-    report: ReportFile = None,
-    loading: Loading = Loading(),
-    printing: Printing = Printing(),
-) -> None:
-    """Compare settings of a bundle on rated photographs: every combination of the values that are given.
-
-    The first value of each option makes the reference. A setting loses nothing measurable where the 95 % interval of
-    the change of its rank correlation reaches 0.
-    """
-    with imports_of_extra("eval", "eval"):
-        import scipy  # noqa: F401
-
-        from aesedge.eval.compare import all_settings, compare_settings, recommended
-        from aesedge.eval.ratings_table import read_ratings
-        from aesedge.eval.report import save_report
-    from aesedge.bundle.bundle import open_bundle
-
-    bundle = open_bundle(loading.bundle)
-    read = read_ratings(ratings_table, images=images)
-    problems = _Problems(read.problems, printing)
-    settings = all_settings(
-        dataclasses.replace(loading.options, purpose="score", cache="0"),
-        gguf=_values(types),
-        vision=_values(precisions),
-        image_tokens=[_whole(value) for value in _values(tokens)],
-        kv_type=_values(kv_types),
-    )
-    with status(f"scoring {len(read.photos)} photos under {len(settings)} settings", quiet=printing.quiet) as show:
-        found = compare_settings(bundle, settings, read.photos, out, problems.add, show)
-    best = recommended(found)
-    text = settings_text(found, best)
-    if printing.json:
-        rows = [{k: v for k, v in dataclasses.asdict(s).items() if k != "options"} for s in found]
-        print_json({"table": str(ratings_table), "settings": rows, "recommended": best.name})
-    else:
-        print(text)
-    if report is not None:
-        files = [{"bundle": bundle.name, **{f.path: f"SHA-256 `{f.sha256}`" for f in bundle.manifest.files}}]
-        heading = f"Settings of {bundle.name} on {ratings_table.name}"
-        save_report(report, title=heading, command=sys.argv[1:], data=ratings_table, settings=files, text=text)
     problems.exit_if_any()
 
 
@@ -233,7 +133,7 @@ def aesbench(
 
     _require_plot(plot)
     read = read_aesbench(benchmark, images)
-    problems = _Problems(read.problems, printing)
+    problems = Problems(read.problems, printing)
     replies = []
     with load_model(loading, quiet=printing.quiet) as model:
         settings, title = settings_of(model), _title(model)
@@ -243,7 +143,7 @@ def aesbench(
                 show(len(replies) / len(read.items))
     if out is not None:
         for name, content in official_responses(read.items, {r.item.key: r.response for r in replies}).items():
-            write_atomic(out / name, msgspec.json.format(msgspec.json.encode(content), indent=2))
+            write_atomic(out / name, json.dumps(content, indent=4).encode())  # ASCII: scripts read it in any locale
     found = scores_of(replies)
     text = aesbench_text(found, title, len(replies))
     if printing.json:
@@ -256,31 +156,8 @@ def aesbench(
         save_radar_chart(found, title, plot)
     if report is not None:
         heading = f"{title} on AesBench"
-        save_report(report, title=heading, command=sys.argv[1:], data=benchmark, settings=[settings], text=text)
+        save_report(report, title=heading, command=sys.argv[1:], data=read.path, settings=[settings], text=text)
     problems.exit_if_any()
-
-
-def _values(text: str) -> list[str]:
-    return [value.strip() for value in text.split(",") if value.strip()]
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"--tokens {text}: is no number; write for example 144,64") from None
-
-
-def _scale(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        low, high = map(float, text.split(":"))
-    except ValueError:
-        low = high = 0.0
-    if not low < high:
-        raise UsageError(f"--scale {text}: write the lowest and the highest score, as in 1:5")
-    return low, high
 
 
 def _title(model: Model) -> str:

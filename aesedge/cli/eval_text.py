@@ -9,10 +9,7 @@ from aesedge.cli.terminal import bold, dim, shown, table
 from aesedge.eval.aesbench import LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from aesedge.eval.benchmark import Scores
-    from aesedge.eval.compare import Setting
     from aesedge.eval.ratings import Agreement
     from aesedge.eval.ratings_table import RatingsTable
 
@@ -41,21 +38,6 @@ def ratings_text(found: Agreement, read: RatingsTable, title: str) -> str:
         attributes = [[shown(name), str(value)] for name, value in found.attributes.items()]
         parts.append(f"{bold('Attributes')}, rank correlation with people's ratings\n{table(attributes)}")
     return "\n\n".join(parts)
-
-
-def settings_text(found: Sequence[Setting], best: Setting) -> str:
-    """Return a table of settings."""
-    rows = [
-        [
-            shown(s.name), str(s.srcc), str(s.change) if s.change else "reference", f"{s.drift:.3f}",
-            "-" if math.isnan(s.photos_per_minute) else f"{s.photos_per_minute:.0f}",
-        ]
-        for s in found
-    ]  # fmt: skip
-    header = ["setting", "SRCC", "change [95 %]", "drift, points", "photos a minute"]
-    return f"{table(rows, header=header)}\n\nThe fastest that loses nothing measurable: {shown(best.name)}\n" + dim(
-        "photos a minute: median of three rounds in turns, loading excluded, nothing cached"
-    )
 
 
 def aesbench_text(found: Scores, title: str, n: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aesedge.engine.generation import rate_all
 from aesedge.engine.rating import label_tokens
-from aesedge.errors import AesedgeError
+from aesedge.errors import AesedgeError, ContextFullError
 from aesedge.eval.aesbench import LEVELS, matched_letter
 from aesedge.eval.item_log import ItemLog
 from aesedge.eval.ratings import settings_of
@@ -33,6 +33,23 @@ class Reply:
     response: str
     probabilities: dict[str, float]
     """Letter to its probability as the next word, 0..1; empty for interpretation."""
+    is_new: bool = True
+    """Whether it was asked now, and not by an earlier run."""
+
+    @property
+    def key(self) -> str:
+        """Name of its question."""
+        return self.item.key
+
+    @property
+    def is_right_by_text(self) -> bool:
+        """Whether the text means the right option; what is unclear is wrong."""
+        return self.by_text == self.item.answer
+
+    @property
+    def is_right_by_probability(self) -> bool:
+        """Whether the most probable letter is the right one."""
+        return self.by_probability == self.item.answer
 
     @property
     def by_text(self) -> str | None:
@@ -58,8 +75,8 @@ class Accuracy:
     def add(self, reply: Reply) -> None:
         """Count one."""
         self.n += 1
-        self.n_by_text += reply.by_text == reply.item.answer
-        self.n_by_probability += reply.by_probability == reply.item.answer
+        self.n_by_text += reply.is_right_by_text
+        self.n_by_probability += reply.is_right_by_probability
         self.n_unclear += reply.by_text is None
 
 
@@ -96,20 +113,33 @@ def ask_all(
             if record is None:
                 new.setdefault(item.image, []).append(item)
             else:
-                yield Reply(item, *record)
+                yield Reply(item, *record, is_new=False)
         for image, of_image in new.items():
             try:
                 with model.look(benchmark.source(image), name=image) as photo:
-                    replies = _ask(model, photo, of_image)
+                    replies = _ask(model, photo, of_image, problems)
             except AesedgeError as error:
                 problems(image, error)
                 continue
             for reply in replies:
-                items.add(reply.item.key, (reply.response, reply.probabilities))
+                items.add(reply.key, (reply.response, reply.probabilities))
                 yield reply
 
 
-def _ask(model: Model, photo: Photo, items: Sequence[Item]) -> list[Reply]:
+def _ask(
+    model: Model, photo: Photo, items: Sequence[Item], problems: Callable[[str, AesedgeError], None]
+) -> list[Reply]:
+    """Ask all questions of an image together; if one does not fit the context, the others are asked without it."""
+    try:
+        return _ask_together(model, photo, items)
+    except ContextFullError as error:
+        if len(items) == 1:
+            problems(f"{items[0].image}, {items[0].task}", error)
+            return []
+    return [reply for item in items for reply in _ask(model, photo, [item], problems)]
+
+
+def _ask_together(model: Model, photo: Photo, items: Sequence[Item]) -> list[Reply]:
     choices = [item for item in items if item.options]
     texts = [item for item in items if not item.options]
     answers = photo.ask_many([item.prompt for item in choices], temperature=0.0, max_tokens=_MOST_TOKENS)

@@ -7,10 +7,8 @@ from pathlib import Path
 import msgspec
 
 _PATH = Path(__file__).with_name("published.json")
-DIMENSIONS = (
-    *("Technical quality", "Color and light", "Composition", "Content"),
-    *("Emotion", "Interest", "Uniqueness", "Vibe"),
-)
+EMPATHY = ("Emotion", "Interest", "Uniqueness", "Vibe")
+DIMENSIONS = ("Technical quality", "Color and light", "Composition", "Content", *EMPATHY)
 """Of perception and of empathy, in the order of the published charts."""
 
 

@@ -34,6 +34,11 @@ class ScoredPhoto:
     is_new: bool = True
     """Whether it was scored now, and not by an earlier run."""
 
+    @property
+    def key(self) -> str:
+        """Name of the photograph."""
+        return self.photo
+
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aesedge.errors import UsageError
-from aesedge.system.regular_file import read_regular
+from aesedge.system.regular_file import first_file, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,10 +32,14 @@ FOLDER_COLUMNS = ("sessionid",)
 SCALES = ((0.0, 1.0), (1.0, 5.0), (0.0, 10.0), (0.0, 100.0))
 """What scores are taken to be out of, the first that holds all of them."""
 _IMAGE_FOLDERS = ("", "images", "Images", "image", "img", "imgs")
+_NO_TEXT = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\xff\xd8\xff", b"\x89PNG", b"\x1f\x8b", b"%PDF")
+"""How spreadsheets, old ones too, JPEG, PNG, gzip and PDF begin."""
 _LIVE = ("Data/AllImages_release.mat", "Data/AllMOS_release.mat")
 _TRAINING = re.compile(r"t\d+\.")
 _AVA_COLUMNS = 15  # index, id, ten counts, two tags, challenge
-_MOST_BYTES = 1 << 30
+_MOST_BYTES = 1 << 27  # AVA's 255,000 rows have 11 MB; much more than this would not fit the memory as cells
+_DELIMITERS = "\t;,|"
+_N_LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class RatedPhoto:
 class RatingsTable:
     """The photographs of a table that can be used, and a line for every row that cannot."""
 
+    path: Path
+    """The file with the scores."""
     photos: list[RatedPhoto] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     scale: tuple[float, float] = (0.0, 10.0)
@@ -85,9 +92,10 @@ def read_ratings(
     Raises:
         UsageError: the table cannot be read, or has no such columns, or no row of it can be used.
     """
-    found = RatingsTable()
+    found = RatingsTable(table)
     if table.is_dir():
         columns, rows = _live_rows(table)
+        found.path = table / _LIVE[1]
         images = images or table
     else:
         columns, rows = _rows(table, image_column, score_column)
@@ -98,17 +106,18 @@ def read_ratings(
     places = [images] if images else [table.parent / sub for sub in _IMAGE_FOLDERS]
     if images:
         places += [images / sub for sub in _IMAGE_FOLDERS if sub]
-    seen: dict[str, str] = {}
+    seen: dict[Path, str] = {}
     for row, score in scored:
-        path = next((place / row.name for place in places if (place / row.name).is_file()), None)
-        if row.name in seen:
-            found.problems.append(f"{row.where}: {row.name} is there twice (first in {seen[row.name]}); left out")
+        name = row.name.replace("\\", "/")  # as Windows writes it
+        path = first_file(place / tried for tried in dict.fromkeys((row.name, name)) for place in places)
+        if path is None:
+            found.problems.append(f"{row.where}: {row.name:.200} is not in {places[0]}; left out")
+        elif path in seen:
+            found.problems.append(f"{row.where}: {row.name} is there twice (first in {seen[path]}); left out")
         elif not low <= score <= high:
             found.problems.append(f"{row.where}: the score {score:g} is not between {low:g} and {high:g}; left out")
-        elif path is None:
-            found.problems.append(f"{row.where}: {row.name} is not in {places[0]}; left out")
         else:
-            seen[row.name] = row.where
+            seen[path] = row.where
             found.photos.append(RatedPhoto(row.name, path, 10 * (score - low) / (high - low)))
     if not found.photos:
         reason = f": {found.problems[0]}" if found.problems else ""
@@ -175,12 +184,11 @@ def _csv(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         data = read_regular(table, most_bytes=_MOST_BYTES)
     except OSError as error:
         raise UsageError(f"{table}: cannot be read: {error.strerror}") from None
+    if data.startswith(_NO_TEXT):
+        raise UsageError(f"{table}: is no text, but a spreadsheet, an archive or a picture; save the table as CSV")
     text = _decoded(data)
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t ", key=lambda c: (first.count(c), c != " "))
     try:
-        reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=delimiter == " ")
-        lines = [(reader.line_num, cells) for cells in reader if cells and any(cell.strip() for cell in cells)]
+        lines = list(_cells(text, _delimiter(text)))
     except csv.Error as error:
         raise UsageError(f"{table}: is no table ({error}); save it as CSV") from None
     if not lines:
@@ -188,10 +196,32 @@ def _csv(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return [cell.strip() for cell in lines[0][1]], lines[1:]
 
 
+def _cells(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=delimiter == " ")
+    return ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
+
+
+def _delimiter(text: str) -> str:
+    """Return what is between the cells: what makes equally many of every line, and most of them."""
+
+    def fits(delimiter: str) -> tuple[bool, int]:
+        try:
+            counts = [len(cells) for _, cells in itertools.islice(_cells(text, delimiter), _N_LOOKED_AT)]
+        except csv.Error:
+            counts = []
+        return len(set(counts)) == 1, counts[0] if counts else 0
+
+    found = {delimiter: fits(delimiter) for delimiter in _DELIMITERS}
+    best = max(found, key=lambda delimiter: (found[delimiter][1] > 1, *found[delimiter]))
+    return best if found[best][1] > 1 else " "
+
+
 def _decoded(data: bytes) -> str:
-    """Return text of any encoding that spreadsheets write: UTF-8, UTF-16 with its mark, else Windows' Western one."""
+    """Return text of any encoding that spreadsheets write: UTF-8, UTF-16, else Windows' Western one."""
     if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         return data.decode("utf-16", errors="replace")
+    if b"\0" in data[:2]:  # UTF-16 of Latin letters without its mark
+        return data.decode("utf-16-be" if data[0] == 0 else "utf-16-le", errors="replace")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -36,13 +36,12 @@ def save_report(
     Raises:
         OSError: it cannot be written.
     """
-    machine, built = hardware(), libraries()
     facts = {
         "command": f"`aesedge {sanitize(' '.join(command))}`",
         "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         "aesedge": aesedge.__version__,
-        **{name: str(getattr(built, name, "")) for name in ("llama_cpp", "onnxruntime") if getattr(built, name, "")},
-        "machine": f"{machine.cpu}, {machine.n_usable} cores, {machine.system}",
+        **versions(),
+        "machine": machine_text(),
         "data": f"{sanitize(data.name or str(data))}" + (f", SHA-256 `{sha256(data)}`" if data.is_file() else ""),
     }
     lines = [f"# {sanitize(title)}", "", "| | |", "| --- | --- |"]
@@ -51,6 +50,18 @@ def save_report(
         lines += ["", *(f"- {name}: {_cell(str(value))}" for name, value in one.items())]
     lines += ["", "```", _COLORS.sub("", text).strip(), "```", ""]
     write_atomic(path, "\n".join(lines).encode("utf-8", "backslashreplace"))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of both runtimes."""
+    built = libraries()
+    return {name: str(getattr(built, name)) for name in ("llama_cpp", "onnxruntime") if getattr(built, name, "")}
+
+
+def machine_text() -> str:
+    """Return what machine this is."""
+    machine = hardware()
+    return f"{machine.cpu}, {machine.n_usable} cores, {machine.system}"
 
 
 def _cell(text: str) -> str:

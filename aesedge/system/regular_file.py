@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
     from typing import BinaryIO
 
@@ -61,6 +62,11 @@ def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
     except BaseException:
         os.close(handle)
         raise
+
+
+def first_file(paths: Iterable[Path]) -> Path | None:
+    """Return the first path that leads to a file, or None; names that no system takes lead to none."""
+    return next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113 - Path.is_file may raise
 
 
 def read_regular(path: Path, *, most_bytes: int, follow_links: bool = True) -> bytes:

@@ -1,4 +1,4 @@
-"""The commands ``eval ratings``, ``eval compare`` and ``eval aesbench``, on drawn photos."""
+"""The commands ``eval ratings`` and ``eval aesbench``, on drawn photos."""
 
 from __future__ import annotations
 
@@ -6,41 +6,22 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import eval_runner
 import pytest
 from cli_runner import Cli, photos
 from PIL import Image
 from test_aesbench import ENTRY
 
 import aesedge
-from aesedge.cli import main
+from aesedge.eval.aesbench import matched_letter
 from aesedge.eval.published import DIMENSIONS, dimension_of, published
 from aesedge.system.paths import data_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 pytest.importorskip("scipy")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], bundle_folder: Path) -> Callable[..., tuple[int, str, str]]:
-    def call(command: str, *arguments: object) -> tuple[int, str, str]:
-        given = [str(argument) for argument in arguments]
-        code = main(["eval", command, "--bundle", str(bundle_folder), "--threads", "1", *given])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    paths = photos(tmp_path, 7)
-    path = tmp_path / "ratings.csv"
-    path.write_text("file,mos\n" + "".join(f"{p.name},{20 + 7 * i}\n" for i, p in enumerate(paths)))
-    return path
+run, table = eval_runner.run, eval_runner.table  # fixtures
 
 
 def figures(out: str) -> dict[str, Any]:
@@ -114,19 +95,6 @@ def test_a_scale_that_is_none(run: Any, table: Path, scale: str) -> None:
     assert f"--scale {scale}: write the lowest and the highest score" in err
 
 
-def test_settings_are_compared_on_the_same_photos(run: Any, table: Path) -> None:
-    code, out, err = run("compare", table, "--kv-types", "f16,q8_0", "--json")
-    found = json.loads(out)
-    assert (code, err) == (0, "")
-    first, second = found["settings"]
-    assert (first["change"], len(second["change"]), first["drift"]) == (None, 3, 0)
-    assert found["recommended"] in {first["name"], second["name"]}
-    assert "reference" in run("compare", table, "--kv-types", "f16,q8_0")[1]
-    code, _, err = run("compare", table)
-    assert code == 2
-    assert "two settings at least" in err
-
-
 def test_aesbench_is_asked_and_resumed(run: Any, tmp_path: Path) -> None:
     folder = tmp_path / "AesBench"
     folder.mkdir()
@@ -149,6 +117,34 @@ def test_aesbench_is_asked_and_resumed(run: Any, tmp_path: Path) -> None:
     assert "most frequent level alone" in run("aesbench", folder, "--out", out_folder)[1]
 
 
+def test_right_answers_are_counted_to_the_item(run: Any, tmp_path: Path) -> None:
+    """A benchmark whose right answers are made from the model's letters: three of five."""
+    folder, out_folder = tmp_path / "AesBench", tmp_path / "out"
+    folder.mkdir()
+    images = [path.name for path in photos(folder, 5)]
+    part = {"Question": "Is it sharp?", "Options": "A) Yes\nB) No\nC)Perhaps", "Dimension": "Content", "Type": "Yes-No"}
+    file = folder / "AesBench_evaluation.json"
+    file.write_text(json.dumps({name: {"AesE_data": part} for name in images}))
+    assert "No right answers are known" in run("aesbench", file, "--out", out_folder)[1]
+    log = (out_folder / "replies.jsonl").read_bytes().splitlines()[1:]
+    letters = {key: max(odds, key=odds.get) for key, (_, odds) in map(json.loads, log)}
+    wrong = {"A": "B", "B": "C", "C": "A"}
+    answers = [letters[f"AesE:{name}"] if i < 3 else wrong[letters[f"AesE:{name}"]] for i, name in enumerate(images)]
+    file.write_text(json.dumps({
+        name: {"AesE": {**part, "Answer": answer}} for name, answer in zip(images, answers, strict=True)
+    }))  # fmt: skip
+    texts = json.loads((out_folder / "test_AesE.json").read_text(encoding="ascii"))  # as scripts of any locale read it
+    options = {"A": "Yes", "B": "No", "C": "Perhaps"}
+    by_text = [
+        matched_letter(texts[name]["AesE_response"], options) == answer
+        for name, answer in zip(images, answers, strict=True)
+    ]
+    found = json.loads(run("aesbench", file, "--out", out_folder, "--json")[1])
+    for one in found["accuracy"]:
+        assert (one["n"], one["by_probability"], one["by_text"]) == (5, 3 / 5, sum(by_text) / 5)
+    assert [one["group"] for one in found["accuracy"]] == [None, "Content", "Yes-No"]
+
+
 def test_a_report_names_the_command_versions_and_hashes(run: Any, table: Path, tmp_path: Path) -> None:
     assert run("ratings", table, "--report", tmp_path / "r.md")[0] == 0
     text = (tmp_path / "r.md").read_text(encoding="utf-8")
@@ -158,8 +154,6 @@ def test_a_report_names_the_command_versions_and_hashes(run: Any, table: Path, t
     assert "- llm: " in text
     assert "photographs           7\n" in text
     assert "\x1b" not in text
-    assert run("compare", table, "--kv-types", "f16,q8_0", "--report", tmp_path / "c.md")[0] == 0
-    assert "The fastest that loses nothing measurable" in (tmp_path / "c.md").read_text(encoding="utf-8")
 
 
 def test_a_plot_as_svg_is_the_same_each_time(run: Any, table: Path, tmp_path: Path) -> None:

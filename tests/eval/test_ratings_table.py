@@ -31,7 +31,7 @@ def opinions(folder: Path, text: str, *, encoding: str = "utf-8", name: str = "t
     return {photo.name: round(photo.opinion, 6) for photo in found.photos}
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_any_delimiter_and_encoding(folder: Path, encoding: str, delimiter: str) -> None:
     rows = [("file", "mos"), ("a.jpg", "50"), ("ä b.jpg", "82.5"), ("3.jpg", "0")]
@@ -48,10 +48,20 @@ def test_any_delimiter_and_encoding(folder: Path, encoding: str, delimiter: str)
         ("file;mos\na.jpg;4,5\n3.jpg;1,0\n", [8.75, 0]),  # a decimal comma
         ('"file","mos"\n"a.jpg","0.25"\n"3.jpg","1"\n', [2.5, 10]),
         ("file,mos\n\na.jpg,1\n,\n3.jpg,5\n", [0, 10]),
+        ("image name;mean score of all\na.jpg;4,5\n3.jpg;1,0\n", None),
+        ("file;mos;MOS (1,0 to 5,0), all\na.jpg;4,5;x\n3.jpg;1,0;x\n", [8.75, 0]),
+        ("file|mos\na.jpg|3\n3.jpg|5\n", [5, 10]),
+        ("file mos\na.jpg 3\n3.jpg 5\n", [5, 10]),
+        ('file,mos,note\na.jpg,"4,5","a; b; c\nd"\n3.jpg,1,\n', [8.75, 0]),
+        ("file,mos\n.\\a.jpg,3\nP1\\a.jpg,5\n", [5, 10]),  # as Windows writes paths
     ],
 )
-def test_the_columns_of_public_sets_and_their_scales(folder: Path, text: str, expected: list[float]) -> None:
-    assert list(opinions(folder, text).values()) == expected
+def test_the_columns_of_public_sets_and_their_scales(folder: Path, text: str, expected: list[float] | None) -> None:
+    if expected is None:
+        with pytest.raises(UsageError, match="name one of image name, mean score of all with --score-column"):
+            opinions(folder, text)
+    else:
+        assert list(opinions(folder, text).values()) == expected
 
 
 def test_para_s_pictures_lie_in_folders(folder: Path) -> None:
@@ -92,7 +102,10 @@ def test_live_in_the_wild_as_it_comes(tmp_path: Path) -> None:
     ("row", "said"),
     [
         ("gone.jpg,5", "line 4: gone.jpg is not in"),
+        ("x" * 5000 + ".jpg,5", "line 4: xxx"),
+        ("P1,5", "line 4: P1 is not in"),
         ("a.jpg,7", "line 4: a.jpg is there twice (first in"),
+        ("./a.jpg,7", "line 4: ./a.jpg is there twice (first in"),
         ("ä b.jpg,good", "line 4: 'good' is no score"),
         ("ä b.jpg,", "line 4: '' is no score"),
         ("ä b.jpg,nan", "line 4: 'nan' is no score"),
@@ -120,6 +133,11 @@ def test_a_scale_that_is_given_bounds_the_scores(folder: Path) -> None:
     ("content", "said"),
     [
         (b"", "is empty"),
+        (b"\r\n \r\n", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"PK\x03\x04 xlsx", "is no text, but a spreadsheet"),
+        (b"\xff\xd8\xff\xe0 photo", "is no text, but a spreadsheet"),
+        (b"file,mos\na.jpg,good\n", "no row can be used: "),
         (b"picture_of_it,x\na.jpg,1\n", "no column file or image or image_name or imagename; name one of"),
         (b"file,mos\ngone.jpg,1\n", "no row can be used: "),
         (b"file,mos\na.jpg,-5\n3.jpg,900\n", "scores from -5 to 900; say what they are out of with --scale LOW:HIGH"),
@@ -131,6 +149,13 @@ def test_a_table_that_cannot_be_used_is_an_error(folder: Path, content: bytes, s
         read_ratings(folder / "t.csv")
     assert str(caught.value).startswith(f"{folder / 't.csv'}: ")
     assert said in str(caught.value)
+
+
+def test_a_table_that_is_huge_is_an_error(folder: Path) -> None:
+    with (folder / "t.csv").open("wb") as file:
+        file.truncate(1 << 28)  # takes no room on the disk
+    with pytest.raises(UsageError, match="is longer than"):
+        read_ratings(folder / "t.csv")
 
 
 def test_what_is_no_table_is_an_error(folder: Path) -> None:

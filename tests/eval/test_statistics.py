@@ -43,8 +43,45 @@ def test_an_interval_is_the_same_each_time() -> None:
     assert statistics.srcc(x, y, seed=1) != statistics.srcc(x, y)
 
 
+def test_intervals_are_those_of_photographs_drawn_with_scipy_s_ranks() -> None:
+    """Ranks are computed from how often each photograph was drawn; here they are computed from the photographs."""
+    x, y = drawn(40, 2, ties=True)
+    rng = np.random.default_rng(0)
+    figures = []
+    for _ in range(statistics.N_BOOTSTRAP):
+        i = rng.integers(0, 40, 40)
+        figures.append(stats.spearmanr(x[i], y[i]).statistic)
+    found = statistics.srcc(x, y)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(figures, [0.025, 0.975])))
+
+
 def test_what_does_not_vary_has_no_correlation() -> None:
-    assert math.isnan(statistics.srcc([1.0] * 9, list(range(9))).value)
+    for function in (statistics.srcc, statistics.pearson):
+        assert math.isnan(function([1.0] * 9, list(range(9))).value)
+        assert math.isnan(function([0.1] * 9, list(range(9))).value)
+        found = function([0.1, 0.2, 0.1], [1.0, 2.0, 3.0])  # many resamples do not vary
+        assert (found.low, found.high) == pytest.approx((-1, 1))
+
+
+def test_the_mean_of_right_answers() -> None:
+    found = statistics.mean([True] * 30 + [False] * 10)
+    assert found.value == 0.75
+    assert 0.55 < found.low < 0.65
+    assert 0.85 < found.high < 0.95
+    assert statistics.mean([True] * 5) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 6])
+def test_few_photographs_are_fitted_without_a_word(n: int, recwarn: pytest.WarningsRecorder) -> None:
+    assert np.isfinite(statistics.logistic_fit(list(range(n)), [3.0, 1.0, 2.0, 5.0, 4.0, 9.0][:n])).all()
+    assert not recwarn.list
+
+
+def test_pairs_of_very_many_photographs_are_drawn() -> None:
+    x = np.arange(20_000.0) % 1000 / 100
+    found = statistics.pair_accuracy(x, x)
+    assert sum(pair.n_pairs for pair in found) <= statistics.MOST_IN_PAIRS**2 / 2
+    assert {pair.share for pair in found} == {1.0}
 
 
 def test_the_logistic_fit_straightens_a_bent_relation_in_both_directions() -> None:
