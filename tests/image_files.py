@@ -135,6 +135,7 @@ def dng(
     orientation: int = 1,
     order: str = "<",
     version: bool = True,
+    preview: tuple[bytes, tuple[int, int]] | None = None,
 ) -> bytes:
     """Return a DNG as cameras write it: a thumbnail first, the sensor's data in a sub-directory.
 
@@ -144,10 +145,13 @@ def dng(
         orientation: EXIF orientation.
         order: ``<`` or ``>``.
         version: whether it says that it is a DNG; other makes say nothing, and only the sub-directory tells.
+        preview: a JPEG with its size, in place of the thumbnail.
     """
     height, width = mosaic.shape
     pixels = mosaic.astype(order + "u2").tobytes()
-    thumbnail = bytes(range(48))  # 4x4 RGB
+    thumbnail, (across, down) = preview or (bytes(range(48)), (4, 4))  # RGB, if there is no preview
+    thumbnail += bytes(len(thumbnail) % 2)
+    compression, photometric = (7, 6) if preview else (1, 2)
     at_thumbnail = 8
     at_pixels = at_thumbnail + len(thumbnail)
     at_raw = at_pixels + len(pixels)
@@ -165,9 +169,10 @@ def dng(
     matrix = [32406, -15372, -4986, -9689, 18758, 415, 557, -2040, 10570]
     first = _directory(
         [
-            *((254, 4, [1]), (256, 4, [4]), (257, 4, [4]), (258, 3, [8, 8, 8]), (259, 3, [1]), (262, 3, [2])),
+            *((254, 4, [1]), (256, 4, [across]), (257, 4, [down]), (258, 3, [8, 8, 8])),
+            *((259, 3, [compression]), (262, 3, [photometric])),
             *((271, 2, b"Aesedge\0"), (272, 2, b"Test\0"), (273, 4, [at_thumbnail]), (274, 3, [orientation])),
-            *((277, 3, [3]), (278, 4, [4]), (279, 4, [len(thumbnail)]), (330, 4, [at_raw])),
+            *((277, 3, [3]), (278, 4, [down]), (279, 4, [len(thumbnail)]), (330, 4, [at_raw])),
             *([(50706, 1, [1, 4, 0, 0])] if version else []),
             (50708, 2, b"Aesedge Test\0"),
             (50721, 10, [part for value in matrix for part in (value, 10000)]),

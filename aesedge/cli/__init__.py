@@ -23,6 +23,7 @@ from aesedge.cli.export import export
 from aesedge.cli.import_pair import import_pair
 from aesedge.cli.pull import pull
 from aesedge.cli.quantize import quantize
+from aesedge.cli.rate import rate
 from aesedge.cli.run_score import run, score
 from aesedge.cli.serve import serve
 from aesedge.cli.streams import OutputLostError, output_problem, standard_streams
@@ -35,6 +36,7 @@ from aesedge.system.termination import unwound_by_signals
 _HELP = "Score and critique photographs with AesExpert, on your own machine."
 _GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Photos": {"run": run, "chat": chat, "score": score},
+    "Library": {"rate": rate},
     "Bundles": {
         "bundles": bundles,
         "info": info,

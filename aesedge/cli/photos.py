@@ -71,6 +71,10 @@ class Failures:
         text, shown_name = str(error), sanitize(name)
         print_error(text if name in text or shown_name in text or name == STDIN else f"{shown_name}: {text}")
 
+    def add_folder(self, error: OSError) -> None:
+        """Report a folder that cannot be read."""
+        self.add(os.fsdecode(error.filename or ""), _unreadable_folder(error))
+
     def exit_if_any(self) -> None:
         """End the command with exit code 1 if any photo failed.
 
@@ -93,15 +97,12 @@ def find_photos(named: Sequence[str], failures: Failures) -> list[str]:
     names: list[str] = []
     empty: list[str] = []
 
-    def report_folder(error: OSError) -> None:
-        failures.add(os.fsdecode(error.filename or ""), _unreadable_folder(error))
-
     for name in named:
         if name == STDIN or not os.path.isdir(name):  # noqa: PTH112 - it raises nothing, whatever the name is
             names.append(name)
             continue
         n_unreadable = failures.n_failed
-        found = [str(path) for path in photos_in(Path(name), report_folder)]
+        found = [str(path) for path in photos_in(Path(name), failures.add_folder)]
         names += found
         if not found and failures.n_failed == n_unreadable:
             empty.append(name)

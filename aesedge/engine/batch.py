@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aesedge.image import ImageSource
     from aesedge.vision.encoder import EncodedImage
 
+A = TypeVar("A")
 S = TypeVar("S", bound="ImageSource")
 T = TypeVar("T")
 MOST_AT_ONCE = 1024  # photos; each takes a thread
@@ -32,7 +33,7 @@ def each(
     """Open photos and call a function with each, see :meth:`aesedge.engine.model.Model.each`."""
 
     def work_on(found: tuple[S, EncodedImage | AesedgeError]) -> T:
-        with _open(internals, *found, prefill=True) as photo:
+        with open_encoded(internals, *found, prefill=True) as photo:
             return work(photo)
 
     for (source, _), found in map_ordered(_encode(internals, sources, at_once), work_on, at_once=at_once):
@@ -41,16 +42,34 @@ def each(
 
 def score_many(internals: Internals, sources: Iterable[S], *, attributes: bool) -> Iterator[Outcome[S, PhotoResult]]:
     """Score photos, see :meth:`aesedge.engine.model.Model.score_many`."""
-    rating = internals.manifest.rating
-    questions = [rating.question, *(rating.attributes.values() if attributes else ())]
+    at_once = photos_in_a_batch(internals, _questions(internals, attributes=attributes))
+    yield from score_encoded(internals, _encode(internals, sources, at_once), attributes=attributes)
+
+
+def score_encoded(
+    internals: Internals, encoded: Iterable[tuple[A, EncodedImage | AesedgeError]], *, attributes: bool
+) -> Iterator[Outcome[A, PhotoResult]]:
+    """Score photos that the vision tower has encoded, or whose error is known; see :func:`score_many`.
+
+    Args:
+        internals: the model's.
+        encoded: each source, which has or is the photo's name, with its embeddings; taken one batch at a time.
+        attributes: whether to score the attributes too.
+    """
+    questions = _questions(internals, attributes=attributes)
     at_once = photos_in_a_batch(internals, questions)
-    for group in batched(_encode(internals, sources, at_once), at_once):
+    for group in batched(encoded, at_once):
         photos = [
-            found if isinstance(found, AesedgeError) else _open(internals, s, found, prefill=False)
+            found if isinstance(found, AesedgeError) else open_encoded(internals, s, found, prefill=False)
             for s, found in group
         ]
         for (source, _), found in zip(group, _results(internals, photos, questions), strict=True):
             yield _outcome(source, found)
+
+
+def _questions(internals: Internals, *, attributes: bool) -> list[str]:
+    rating = internals.manifest.rating
+    return [rating.question, *(rating.attributes.values() if attributes else ())]
 
 
 def photos_in_a_batch(internals: Internals, questions: Sequence[str]) -> int:
@@ -61,7 +80,7 @@ def photos_in_a_batch(internals: Internals, questions: Sequence[str]) -> int:
     return max(1, min(in_batch, how_many_images_fit(sequences, plan.n_image_tokens, internals.labels, tokens)))
 
 
-def _outcome(source: S, found: T | AesedgeError) -> Outcome[S, T]:
+def _outcome(source: A, found: T | AesedgeError) -> Outcome[A, T]:
     return Outcome(source, None, found) if isinstance(found, AesedgeError) else Outcome(source, found, None)
 
 
@@ -80,8 +99,8 @@ def _encode(
         yield from map_ordered(sources, lambda source: encoder.encode(source, n), at_once=ahead)
 
 
-def _open(internals: Internals, source: ImageSource, encoded: EncodedImage | AesedgeError, *, prefill: bool) -> Photo:
-    """Return a photo of many; raise its error."""
+def open_encoded(internals: Internals, source: object, encoded: EncodedImage | AesedgeError, *, prefill: bool) -> Photo:
+    """Return a photo of many, named by its source; raise its error."""
     if isinstance(encoded, AesedgeError):
         raise encoded
     started = time.perf_counter() - encoded.decode_image_s - encoded.vision_s  # waiting for other photos does not count

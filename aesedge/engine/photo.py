@@ -257,6 +257,7 @@ class Photo(Closing):
             gguf=model.plan.gguf.lower(),
             vision=model.plan.vision.lower(),
             image_tokens=self._image.n_rows,
+            seen=self._encoded.seen,
             cache=self.cache_state,
             remarks=self.remarks,
             score=score.score,

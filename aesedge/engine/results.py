@@ -69,6 +69,10 @@ class PhotoResult:
     gguf: str
     vision: str
     image_tokens: int
+    seen: Annotated[
+        Literal["photo", "preview"],
+        msgspec.Meta(description="Whether the photo was decoded, or the camera's preview in its file (RAW, HEIC)."),
+    ] = "photo"
     cache: CacheState
     """What was known of the photo before: nothing (``cold``), its ``embeddings``, or its ``kv`` too."""
     remarks: tuple[str, ...] = ()

@@ -8,8 +8,19 @@ detects comes with the picture as warnings. :func:`read_image` is the first line
 """
 
 from aesedge.image.preprocess import preprocess
-from aesedge.image.reading import MAX_BYTES, MAX_PIXELS, MAX_SIDE, OVERSAMPLING, ImageSource, read_image, warnings_of
+from aesedge.image.reading import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    MAX_SIDE,
+    OVERSAMPLING,
+    ImageSource,
+    full_size_of,
+    read_image,
+    seen_of,
+    warnings_of,
+)
 from aesedge.image.source import name_of
+from aesedge.image.upright_srgb import Seen
 
 __all__ = [
     "MAX_BYTES",
@@ -17,8 +28,11 @@ __all__ = [
     "MAX_SIDE",
     "OVERSAMPLING",
     "ImageSource",
+    "Seen",
+    "full_size_of",
     "name_of",
     "preprocess",
     "read_image",
+    "seen_of",
     "warnings_of",
 ]

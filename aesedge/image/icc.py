@@ -8,6 +8,7 @@ import numpy as np
 
 _D50 = (0.9642, 1.0, 0.8249)
 _SRGB_GAMMA = 2.2
+_ADOBE_CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 _SRGB_CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 # sRGB's curve as a parametric one: gamma, a, b, c, d.
@@ -17,17 +18,20 @@ _SRGB_CURVE = struct.pack(
 _TOLERANCE = 0.003  # of a chromaticity; files round them to three or four digits
 
 
-def matrix_profile(gamma: float, chromaticities: tuple[float, ...] | None, *, grey: bool) -> bytes | None:
+def matrix_profile(
+    gamma: float, chromaticities: tuple[float, ...] | None, *, grey: bool, is_exact: bool = False
+) -> bytes | None:
     """Return a profile of values that are light to the power 1/gamma; None where that is sRGB within rounding.
 
     Args:
         gamma: the exponent from values to light.
         chromaticities: x and y of white, red, green and blue; None for sRGB's.
         grey: whether the profile is for grey.
+        is_exact: whether a gamma near 2.2 is meant as it is, and not for sRGB's curve.
     """
     primaries = chromaticities or _SRGB_CHROMATICITIES
     is_srgb = all(abs(a - b) <= _TOLERANCE for a, b in zip(primaries, _SRGB_CHROMATICITIES, strict=True))
-    is_like_srgb = abs(gamma - _SRGB_GAMMA) < 0.05  # writers mean sRGB's curve by it
+    is_like_srgb = not is_exact and abs(gamma - _SRGB_GAMMA) < 0.05  # writers mean sRGB's curve by it
     if is_like_srgb and (is_srgb or grey):
         return None
     curve = _SRGB_CURVE if is_like_srgb else struct.pack(">4sIIHH", b"curv", 0, 1, min(round(gamma * 256), 65535), 0)
@@ -40,6 +44,11 @@ def matrix_profile(gamma: float, chromaticities: tuple[float, ...] | None, *, gr
         return None
     tags |= {f"{letter}XYZ".encode(): _xyz(column) for letter, column in zip("rgb", columns, strict=True)}
     return _profile(b"RGB ", tags | {f"{letter}TRC".encode(): curve for letter in "rgb"})
+
+
+def adobe_rgb_profile() -> bytes:
+    """Return the profile of Adobe RGB (1998)."""
+    return matrix_profile(563 / 256, _ADOBE_CHROMATICITIES, grey=False, is_exact=True) or b""
 
 
 def _columns(primaries: tuple[float, ...]) -> list[tuple[float, ...]]:

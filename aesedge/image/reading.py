@@ -17,7 +17,7 @@ from aesedge.image.pillow import open_with_pillow, pillow_silenced
 from aesedge.image.png import read_png
 from aesedge.image.source import Source, open_source, shown_name
 from aesedge.image.tiff import read_tiff
-from aesedge.image.upright_srgb import WARNINGS, to_upright_srgb
+from aesedge.image.upright_srgb import FULL_SIZE, SEEN, WARNINGS, Seen, to_upright_srgb
 from aesedge.system.error_text import error_text
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def read_image(
         source: a path, the file's bytes, a binary stream, or a Pillow image (which is not changed).
         name: the photo's name in messages; by default its path.
         size_hint: side of the square that the photo will be resized to. JPEGs are then decoded at a half, a quarter or
-            an eighth, and RAWs at half size, if ``OVERSAMPLING * size_hint`` pixels of the long side remain.
+            an eighth, and RAWs at half size, if ``OVERSAMPLING * size_hint`` pixels of the long side remain; in place
+            of a RAW or HEIC, the camera's preview in it is decoded if it is as large (see :func:`seen_of`).
         max_bytes: limit of the file.
         max_pixels: limit of width times height, checked on the header before anything is decoded.
 
@@ -103,9 +104,10 @@ class _Reading(ExitStack):
             case "tiff":
                 return read_tiff(self._file, self._name, self._check_tiff)
             case "raw":
-                return Picture(read_raw(self._file, self._name, enough=self._enough, check_size=self._check_raw))
+                checks = (self._check_raw, self._check_jpeg)
+                return read_raw(self._file, self._name, self._enough, *checks)
             case "heif":
-                return self._loaded(open_heif(self._file, self._name), format_="HEIF")
+                return self._loaded(open_heif(self._file, self._name, self._enough), format_="HEIF")
             case _:
                 image = open_with_pillow(self._file)
                 return self._loaded(image, format_=image.format)
@@ -145,6 +147,18 @@ def warnings_of(image: Image.Image) -> tuple[str, ...]:
     """Return the warnings of :func:`read_image` about a photo's file: damage, and what was guessed or ignored."""
     warnings: tuple[str, ...] = image.info.get(WARNINGS, ())
     return warnings
+
+
+def seen_of(image: Image.Image) -> Seen:
+    """Return whether :func:`read_image` decoded the photo itself, or the preview that its camera put into the file."""
+    seen: Seen = image.info.get(SEEN, "photo")
+    return seen
+
+
+def full_size_of(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of what :func:`read_image` decoded, before it was reduced."""
+    size: tuple[int, int] = image.info.get(FULL_SIZE, image.size)
+    return size
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:

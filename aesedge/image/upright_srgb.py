@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image
 
+from aesedge.image.icc import adobe_rgb_profile
 from aesedge.image.levels import Range, to_levels
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ BACKGROUND = (255, 255, 255)
 
 FULL_SIZE = "aesedge.full_size"
 """Key in a picture's ``info``: width and height of the photo of which this picture is a reduced copy."""
+SEEN = "aesedge.seen"
+"""Key in a picture's ``info``: ``preview`` where it is the camera's preview of the photo in the file."""
+Seen = Literal["photo", "preview"]
 WARNINGS = "aesedge.warnings"
 """Key in a picture's ``info``: warnings about the photo's file, a tuple of sentences."""
 
@@ -52,7 +56,9 @@ def to_upright_srgb(picture: Picture, *, may_change: bool) -> Image.Image:
     image = picture.image
     orientation = _orientation(image)
     conversion = _Conversion(picture)
-    info: dict[str | tuple[int, int], Any] = {key: value for key, value in image.info.items() if key == FULL_SIZE}
+    info: dict[str | tuple[int, int], Any] = {
+        key: value for key, value in image.info.items() if key in {FULL_SIZE, SEEN}
+    }
     if FULL_SIZE in info and orientation >= 5:
         info[FULL_SIZE] = info[FULL_SIZE][::-1]
     stays = may_change and image.mode == "RGB" and orientation == 1
@@ -85,6 +91,14 @@ def _orientation(image: Image.Image) -> int:
     return int(orientation) if orientation in _TRANSPOSE else 1
 
 
+def is_adobe_rgb(image: Image.Image) -> bool:
+    """Return whether EXIF says that the colours are Adobe RGB, as cameras do (DCF) that write no profile."""
+    try:
+        return str(image.getexif().get_ifd(ExifTags.IFD.Interop).get(1, "")).startswith("R03")
+    except Exception:  # noqa: BLE001 - as above
+        return False
+
+
 class _Conversion:
     """Turns strips of one picture into sRGB without transparency."""
 
@@ -104,6 +118,9 @@ class _Conversion:
             if isinstance(profile, _Profile):
                 return profile
             picture.warnings.append(profile)
+        elif mode == "RGB" and is_adobe_rgb(picture.image):
+            profile = _Profile.of(adobe_rgb_profile(), mode)
+            return profile if isinstance(profile, _Profile) else None
         return _Profile.of_lab() if mode == "LAB" else None
 
     def __call__(self, strip: Image.Image, alpha: Image.Image | None) -> Image.Image:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aesedge.library.catalogue_file import connect, default_path, sqlite_errors_as_ours
-from aesedge.library.records import Content, FileState, Frame, JudgedPhoto, KnownFailure, KnownFile
+from aesedge.library.records import Content, FileState, Frame, JudgedPhoto, KnownFailure, KnownFile, Shot
 from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
@@ -137,6 +137,41 @@ class Catalogue(Closing):
         """Return the mean of a picture's image embeddings, float32 [n_embd]; None where it was not kept."""
         row = self._row("SELECT mean FROM mean_row WHERE content = ? AND settings = ?", (content, settings))
         return None if row is None else np.frombuffer(row[0], np.float16).astype(np.float32)
+
+    def n_judgements(self) -> int:
+        """Return how many judgements there are, under all settings."""
+        row = self._row("SELECT count(*) FROM judgement")
+        return int(row[0]) if row else 0
+
+    def has_mean_row(self, content: int, settings: int) -> bool:
+        """Return whether :meth:`mean_row` has one."""
+        return self._row("SELECT 1 FROM mean_row WHERE content = ? AND settings = ?", (content, settings)) is not None
+
+    def scored_rows(self, settings: int, n: int) -> list[tuple[int, float, bytes]]:
+        """Return number, score and mean row (float16) of the pictures that the model judged last."""
+        rows = self._rows(
+            "SELECT j.content, j.score, m.mean FROM judgement j JOIN mean_row m USING(content, settings) "
+            "WHERE j.settings = ? AND j.score_from = 'model' ORDER BY j.judged_at DESC LIMIT ?",
+            (settings, n),
+        )
+        return [(content, score, mean) for content, score, mean in rows]
+
+    def score_of(self, content: int, settings: int) -> float | None:
+        """Return a picture's score."""
+        row = self._row("SELECT score FROM judgement WHERE content = ? AND settings = ?", (content, settings))
+        return None if row is None else float(row[0])
+
+    def shots(self) -> Iterator[Shot]:
+        """Yield the pictures whose time is known by camera, time and path, with their scores."""
+        rows = self._rows(
+            "SELECT c.id, (SELECT path FROM file f WHERE f.content = c.id AND f.judged_as IS NULL "
+            "ORDER BY f.gone_at IS NOT NULL, f.path LIMIT 1) AS path, (SELECT score FROM judgement j WHERE "
+            "j.content = c.id AND j.settings = (SELECT id FROM settings ORDER BY used_at DESC LIMIT 1)), "
+            f"{_columns('c', _CONTENT)} FROM content c WHERE c.taken_at IS NOT NULL AND c.thumbnail IS NOT NULL "
+            "AND path IS NOT NULL ORDER BY c.camera, c.taken_at, path"
+        )
+        for content, path, score, *about in rows:
+            yield Shot(content, os.fsdecode(path), Content(**dict(zip(_CONTENT, about, strict=True))), score)
 
     def file(self, path: str, settings: int) -> KnownFile | None:
         """Return what is known of a file, and how far it was judged under some settings."""

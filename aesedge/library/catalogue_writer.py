@@ -188,7 +188,8 @@ class CatalogueWriter(Catalogue):
                 "report, judged_at) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (content, settings, *values, *texts),
             )
-            self.add_mean_row(content, settings, judgement.mean_row)
+            if judgement.mean_row:
+                self.add_mean_row(content, settings, judgement.mean_row)
         return True
 
     def add_mean_row(self, content: int, settings: int, mean_row: bytes) -> None:
@@ -251,6 +252,28 @@ class CatalogueWriter(Catalogue):
                 rows = ((content, *astuple(frame)) for content, frame in frames.items())
                 marks = ", ".join("?" * (1 + len(_FRAME)))
                 self._connection.executemany(f"INSERT INTO burst(content, {', '.join(_FRAME)}) VALUES({marks})", rows)
+
+    def run_attached(self, part: Path, statements: str) -> int:
+        """Run statements on this catalogue as ``main`` and another one as ``part``; see :mod:`aesedge.library.merging`.
+
+        Returns:
+            How many judgements the other one has.
+        """
+        with self._mutex:
+            self._execute("ATTACH DATABASE ? AS part", (str(part),))
+            try:
+                with self.transaction():
+                    for name in ("settings_of", "content_of"):
+                        self._execute(f"CREATE TEMP TABLE {name}(theirs INTEGER PRIMARY KEY, ours INTEGER NOT NULL)")
+                    self._execute("CREATE TEMP TABLE offset AS SELECT coalesce(max(id), 0) AS n FROM main.content")
+                    for statement in statements.split(";"):
+                        self._execute(statement)
+                    for name in ("settings_of", "content_of", "offset"):
+                        self._execute(f"DROP TABLE temp.{name}")
+                row = self._row("SELECT count(*) FROM part.judgement")
+            finally:
+                self._execute("DETACH DATABASE part")
+        return int(row[0]) if row else 0
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         with self._mutex, sqlite_errors_as_ours(self.path):

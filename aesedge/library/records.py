@@ -76,6 +76,16 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Shot:
+    """A picture with what decides to which burst it belongs."""
+
+    content: int
+    path: str
+    about: Content
+    score: float | None
+
+
+@dataclass(frozen=True)
 class Judgement:
     """What the bundle said of a picture."""
 
@@ -84,7 +94,7 @@ class Judgement:
     result: dict[str, Any]
     """The fields of ``--json`` that are not about the file or this run: ``rating``, ``attributes``, ``remarks`` …"""
     mean_row: bytes
-    """Mean of its image embeddings, float16 [n_embd]."""
+    """Mean of its image embeddings, float16 [n_embd]; empty where it is kept already."""
     score_from: ScoreFrom = "model"
     low: float | None = None
     high: float | None = None

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from aesedge.cache import EmbeddingCache, Hit, embeddings_key, pixels_digest
+from aesedge.cache import EmbeddingCache, embeddings_key, pixels_digest
 from aesedge.errors import AesedgeError
-from aesedge.image import preprocess, read_image, warnings_of
+from aesedge.image import preprocess, read_image, seen_of, warnings_of
 from aesedge.system.fair_lock import FairLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from aesedge.image import ImageSource
+    from PIL import Image
+
+    from aesedge.image import ImageSource, Seen
     from aesedge.image.image_spec import ImageSpec
     from aesedge.vision.tower import VisionTower
 
@@ -39,6 +41,8 @@ class EncodedImage:
     vision_s: float
     warnings: tuple[str, ...] = ()
     """Warnings about the photo's file, given each time it is decoded, cached or not."""
+    seen: Seen = "photo"
+    """Whether the photo itself was decoded, or the preview that its camera put into the file."""
 
     def embeddings(self) -> npt.NDArray[np.float32]:
         """Return the embeddings as float32, for the language model."""
@@ -46,14 +50,33 @@ class EncodedImage:
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A preprocessed photo, and its embeddings if they are cached."""
+class PreparedPhoto:
+    """A photo as the tower reads it."""
 
     pixel_values: npt.NDArray[np.float32]
-    key: str
+    """Of :func:`aesedge.image.preprocess`."""
+    digest: str
+    """Of :func:`aesedge.cache.pixels_digest`."""
     decode_s: float
-    hit: Hit | None
     warnings: tuple[str, ...]
+    seen: Seen
+
+
+def prepare_photo(source: ImageSource, spec: ImageSpec, *, name: str | None = None) -> PreparedPhoto:
+    """Read and preprocess a photo.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    started = time.perf_counter()
+    return prepared_from(read_image(source, name=name, size_hint=spec.size), spec, started)
+
+
+def prepared_from(image: Image.Image, spec: ImageSpec, started: float) -> PreparedPhoto:
+    """Preprocess a photo that :func:`aesedge.image.read_image` has read since ``started``."""
+    pixel_values = preprocess(image, spec)
+    decode_s = time.perf_counter() - started
+    return PreparedPhoto(pixel_values, pixels_digest(pixel_values), decode_s, warnings_of(image), seen_of(image))
 
 
 class ImageEncoder:
@@ -100,7 +123,7 @@ class ImageEncoder:
             InferenceError: ONNX Runtime failed.
             UsageError: the tower cannot make this number of image tokens.
         """
-        (encoded,) = self._seen([self._prepare(source, n_image_tokens, name)], n_image_tokens)
+        (encoded,) = self.encode_prepared([prepare_photo(source, self._spec, name=name)], n_image_tokens)
         return encoded
 
     def encode_many(
@@ -111,24 +134,51 @@ class ImageEncoder:
         Raises:
             InferenceError: ONNX Runtime failed.
         """
-        outcomes: list[_Prepared | AesedgeError] = []
+        outcomes: list[PreparedPhoto | AesedgeError] = []
         for source in sources:
             try:
-                outcomes.append(self._prepare(source, n_image_tokens))
+                outcomes.append(prepare_photo(source, self._spec))
             except AesedgeError as error:
                 outcomes.append(error)
-        seen = iter(self._seen([one for one in outcomes if isinstance(one, _Prepared)], n_image_tokens))
-        return [one if isinstance(one, AesedgeError) else next(seen) for one in outcomes]
+        prepared = [one for one in outcomes if isinstance(one, PreparedPhoto)]
+        encoded = iter(self.encode_prepared(prepared, n_image_tokens))
+        return [one if isinstance(one, AesedgeError) else next(encoded) for one in outcomes]
 
-    def _prepare(self, source: ImageSource, n_image_tokens: int | None, name: str | None = None) -> _Prepared:
-        """Read and preprocess a photo, and look it up in the cache."""
+    def encode_prepared(self, photos: Sequence[PreparedPhoto], n_image_tokens: int | None = None) -> list[EncodedImage]:
+        """Encode preprocessed photos in one batch, those that are not in the cache.
+
+        Raises:
+            InferenceError: ONNX Runtime failed.
+            UsageError: the tower cannot make this number of image tokens.
+        """
+        keys = [self._key(photo, n_image_tokens) for photo in photos]
+        hits = [self.cache.get(key) for key in keys]
+        new = [photo.pixel_values for photo, hit in zip(photos, hits, strict=True) if hit is None]
+        rows: Iterator[npt.NDArray[np.float32]] = iter(())
+        vision_s = 0.0
+        if new:
+            with self._lock.hold():
+                began = time.perf_counter()
+                rows = iter(self._tower.encode_batch(np.concatenate(new), n_image_tokens))
+                vision_s = (time.perf_counter() - began) / len(new)
+        keeps = vision_s >= self._worth_keeping_s
+        return [
+            EncodedImage(
+                self.cache.put(key, next(rows), on_disk=keeps) if hit is None else hit.rows,
+                key,
+                cached=hit is not None,
+                decode_image_s=photo.decode_s,
+                vision_s=vision_s if hit is None else 0.0,
+                warnings=photo.warnings,
+                seen=photo.seen,
+            )
+            for photo, key, hit in zip(photos, keys, hits, strict=True)
+        ]
+
+    def _key(self, photo: PreparedPhoto, n_image_tokens: int | None) -> str:
         n = n_image_tokens or self._tower.n_image_tokens
-        started = time.perf_counter()
-        image = read_image(source, name=name, size_hint=self._spec.size)
-        pixel_values = preprocess(image, self._spec)
-        decoded = time.perf_counter()
-        key = embeddings_key(
-            pixels=pixels_digest(pixel_values),
+        return embeddings_key(
+            pixels=photo.digest,
             tower_sha256=self._sha256,
             provider=self._tower.provider,
             runtime=self._tower.runtime,
@@ -136,30 +186,3 @@ class ImageEncoder:
             n_image_tokens=n,
             reduction="none" if n == self._tower.n_image_tokens else self._tower.reduction,
         )
-        return _Prepared(pixel_values, key, decoded - started, self.cache.get(key), warnings_of(image))
-
-    def _seen(self, prepared: Sequence[_Prepared], n_image_tokens: int | None) -> list[EncodedImage]:
-        new = [one for one in prepared if one.hit is None]
-        rows: Iterator[npt.NDArray[np.float32]] = iter(())
-        vision_s = 0.0
-        if new:
-            with self._lock.hold():
-                began = time.perf_counter()
-                rows = iter(self._tower.encode_batch(np.concatenate([one.pixel_values for one in new]), n_image_tokens))
-                vision_s = (time.perf_counter() - began) / len(new)
-        found = []
-        for one in prepared:
-            is_new = one.hit is None
-            keeps = vision_s >= self._worth_keeping_s
-            embeddings = self.cache.put(one.key, next(rows), on_disk=keeps) if one.hit is None else one.hit.rows
-            found.append(
-                EncodedImage(
-                    embeddings,
-                    one.key,
-                    cached=not is_new,
-                    decode_image_s=one.decode_s,
-                    vision_s=vision_s if is_new else 0.0,
-                    warnings=one.warnings,
-                )
-            )
-        return found

@@ -1,0 +1,180 @@
+"""Show how far the rating of a library is: photos a minute, time left, and what failed."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+
+from aesedge.cli.photos import Failures
+from aesedge.cli.streams import print_json
+from aesedge.cli.terminal import bar, print_error, takes_escapes
+from aesedge.library.first_pass import Estimated
+from aesedge.library.judging import Failed, Judged, Recognised, WentAway
+from aesedge.library.rating import Begun, Note, TextWritten
+from aesedge.system.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aesedge.cli.options import Printing
+    from aesedge.errors import AesedgeError
+    from aesedge.library.judging import Event
+    from aesedge.library.survey import Survey
+
+_CLEAR_LINE = "\r\x1b[2K"
+_WINDOW_S, _LEAST_S = 60.0, 5.0
+_REDRAW_S, _LOG_S = 0.1, 60.0
+
+
+class LibraryProgress:
+    """Counts events and shows them."""
+
+    def __init__(self, printing: Printing) -> None:
+        self._printing = printing
+        self._failures = Failures(printing)
+        self._is_drawn = takes_escapes(sys.stderr)
+        self._ends: deque[float] = deque()
+        """When photos of the last minute were done."""
+        self._began = self._drawn_at = self._judging_began = time.monotonic()
+        self._is_line_open = False
+        self.survey: Survey | None = None
+        self.n_judged = self.n_recognised = self.n_away = self.n_texts = self.n_estimated = 0
+
+    @property
+    def failures(self) -> Failures:
+        """Those of this run."""
+        return self._failures
+
+    def follow(self, events: Iterable[Event | Estimated | TextWritten | Note | Begun]) -> None:
+        """Take all events, and show each."""
+        try:
+            for event in events:
+                self._take(event)
+        finally:
+            self._clear()
+
+    def _take(self, event: Event | Estimated | TextWritten | Note | Begun) -> None:
+        match event:
+            case Begun(survey):
+                self._begin(survey)
+            case Judged(result):
+                self.n_judged += 1
+                self._count(result.photo)
+                if self._printing.json:
+                    self._clear()
+                    print_json(result.to_builtins())
+            case Recognised(name):
+                self.n_recognised += 1
+                self._count(name)
+            case Estimated(name):
+                self.n_estimated += 1
+                self._count(name)
+            case Failed(name, error):
+                self._fail(name, error)
+                self._count(name)
+            case WentAway(name):
+                self.n_away += 1
+                self._count(name)
+            case _:
+                self._tell(event)
+
+    def _begin(self, survey: Survey) -> None:
+        self.survey = survey
+        self._judging_began = time.monotonic()
+        for error in survey.errors:
+            self._clear()
+            self._failures.add_folder(error)
+
+    def _tell(self, event: TextWritten | Note) -> None:
+        if isinstance(event, Note):
+            self._clear()
+            if not self._printing.quiet:
+                print(event.text, file=sys.stderr, flush=True)
+        elif event.error is not None:
+            self._fail(event.name, event.error)
+        else:
+            self.n_texts += 1
+            self._draw(f"written about {self.n_texts:,} photos  {sanitize(event.name)}")
+
+    def _fail(self, name: str, error: AesedgeError) -> None:
+        self._clear()
+        self._failures.add(name, error)
+
+    def _count(self, name: str) -> None:
+        now = time.monotonic()
+        self._ends.append(now)
+        while now - self._ends[0] > _WINDOW_S:
+            self._ends.popleft()
+        if self._printing.quiet:
+            return
+        if now - self._drawn_at >= (_REDRAW_S if self._is_drawn else _LOG_S):
+            self._draw(f"{self._state(now)}  {sanitize(name)}")
+
+    def _state(self, now: float) -> str:
+        n = len(self.survey.new) + len(self.survey.changed) if self.survey else 0
+        n_done = self.n_judged + self.n_recognised + self.n_estimated + self.n_away + self._failures.n_failed
+        took = min(_WINDOW_S, now - self._judging_began)
+        state = f"{n_done:,} of {n:,} photos"
+        if took < _LEAST_S or len(self._ends) < 2:
+            return state
+        rate = len(self._ends) / took
+        return f"{state}, {60 * rate:.0f} a minute, {duration(max(0, n - n_done) / rate)} left"
+
+    def _draw(self, text: str) -> None:
+        if self._printing.quiet:
+            return
+        self._drawn_at = time.monotonic()
+        if not self._is_drawn:
+            print(text, file=sys.stderr, flush=True)
+            return
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(_CLEAR_LINE + set_cell_size(text, min(width, cell_len(text))))
+        sys.stderr.flush()
+        self._is_line_open = True
+
+    def show_loading(self, fraction: float) -> None:
+        """Show that the model is loaded."""
+        if self._is_drawn:
+            self._draw(f"loading the model {fraction:4.0%} {bar(fraction)}")
+
+    def _clear(self) -> None:
+        if self._is_line_open:
+            sys.stderr.write(_CLEAR_LINE)
+            sys.stderr.flush()
+            self._is_line_open = False
+
+    def summary(self) -> str:
+        """Return in one line what was done."""
+        survey = self.survey
+        took = time.monotonic() - self._judging_began
+        rate = f" in {duration(took)}, {60 * self.n_judged / took:.0f} a minute" if self.n_judged and took else ""
+        parts = [f"{self.n_judged:,} judged{rate}"] if self.n_judged else []
+        known = self.n_recognised + (survey.n_known if survey else 0)
+        parts += [f"{self.n_estimated:,} estimated"] if self.n_estimated else []
+        parts += [f"{known:,} known"] if known else []
+        parts += [f"texts about {self.n_texts:,}"] if self.n_texts else []
+        n_failed = self._failures.n_failed - len(survey.errors if survey else ())
+        parts += [f"{n_failed:,} failed"] if n_failed > 0 else []
+        if survey and survey.n_failed_before:
+            parts.append(f"{survey.n_failed_before:,} failed before (--retry tries them again)")
+        n_away = self.n_away + (survey.n_away if survey else 0)
+        parts += [f"{n_away:,} away"] if n_away else []
+        return f"{survey.n if survey else 0:,} photos: {', '.join(parts) or 'nothing to do'}"
+
+    def stop(self, reason: str) -> None:
+        """Say why the run ends early."""
+        self._clear()
+        print_error(reason)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: 40 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

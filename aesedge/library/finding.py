@@ -1,0 +1,117 @@
+"""Find pictures in folders: a RAW and the JPEG or HEIC of its name are one picture in two files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from aesedge.image.find_photos import RAW_SUFFIXES, photos_in
+from aesedge.library.records import FileState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_FINISHED = (frozenset((".jpg", ".jpeg", ".jpe")), frozenset((".heic", ".heif", ".hif")))
+"""Suffixes of what cameras write beside a RAW; the first kind is judged before the second."""
+
+
+class PhotoFile(NamedTuple):
+    """A file and its state when it was found."""
+
+    path: str
+    state: FileState
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture in one or more files."""
+
+    file: PhotoFile
+    """The one that is judged."""
+    others: tuple[PhotoFile, ...] = ()
+    """Those that are the same picture by their names."""
+
+    @property
+    def name(self) -> str:
+        """The path of the file that is judged."""
+        return self.file.path
+
+    @property
+    def files(self) -> tuple[PhotoFile, ...]:
+        """All its files."""
+        return (self.file, *self.others)
+
+
+class Shard(NamedTuple):
+    """One of several parts of a library, as ``--shard 3/16`` says."""
+
+    number: int
+    """From 1."""
+    n: int
+
+    def holds(self, picture: Picture, root: str) -> bool:
+        """Return whether a picture belongs to this part, by its path below the folder that was named."""
+        stem, _ = os.path.splitext(os.path.relpath(picture.name, root))  # noqa: PTH122
+        digest = hashlib.sha256(os.fsencode(stem).replace(b"\\", b"/")).digest()
+        return int.from_bytes(digest[:8], "big") % self.n == self.number - 1
+
+
+def state_of(path: str) -> FileState:
+    """Return what tells that a file was not changed.
+
+    Raises:
+        OSError: it is not there.
+    """
+    found = os.stat(path)  # noqa: PTH116 - twice as fast as Path for 20,000 files
+    return FileState(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def pictures_in(folder: str, on_error: Callable[[OSError], None]) -> Iterator[Picture]:
+    """Yield the pictures in a folder and those below it, by path; or the one picture that a file is.
+
+    Args:
+        folder: its real path.
+        on_error: called with the error of each folder or file that cannot be read.
+    """
+    paths = [Path(folder)] if os.path.isfile(folder) else photos_in(Path(folder), on_error)  # noqa: PTH113
+    for _, group in groupby(paths, key=lambda path: path.parent):
+        yield from _paired(_files(group, on_error))
+
+
+def _files(paths: Iterable[Path], on_error: Callable[[OSError], None]) -> Iterator[PhotoFile]:
+    for path in paths:
+        name = str(path)
+        try:
+            yield PhotoFile(name, state_of(name))
+        except FileNotFoundError:  # a link to nothing, or removed since
+            continue
+        except OSError as error:
+            on_error(error)
+
+
+def _paired(files: Iterable[PhotoFile]) -> Iterator[Picture]:
+    """Yield the pictures of one folder: each RAW with the finished photo of its name."""
+    by_stem: dict[str, list[PhotoFile]] = {}
+    for file in files:
+        stem, _ = os.path.splitext(os.path.basename(file.path))  # noqa: PTH119, PTH122
+        by_stem.setdefault(stem.casefold(), []).append(file)
+    for group in by_stem.values():
+        if len(group) == 1:
+            yield Picture(group[0])
+            continue
+        raws = [file for file in group if _suffix(file) in RAW_SUFFIXES]
+        finished = [file for kind in _FINISHED for file in group if _suffix(file) in kind]
+        leader = finished[0] if raws and finished else None
+        for file in group:
+            if file is leader:
+                yield Picture(file, tuple(raws))
+            elif leader is None or file not in raws:
+                yield Picture(file)
+
+
+def _suffix(file: PhotoFile) -> str:
+    return os.path.splitext(file.path)[1].lower()  # noqa: PTH122
