@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from aesedge.errors import ModelLoadError
+from aesedge.system.interrupt import Interrupt
 
 _WARN_OR_ERROR = {3, 4}  # ggml_log_level; 5 continues an earlier line, lower ones are information
 _PACKAGE = "llama_cpp"
@@ -31,7 +32,8 @@ def load() -> Any:
         ModelLoadError: llama-cpp-python is missing or its native library does not load.
     """
     try:
-        lib = _module("llama_cpp")
+        with Interrupt():  # loading its libraries takes long enough for Ctrl-C
+            lib = _module("llama_cpp")
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelLoadError(
             f"llama.cpp cannot be loaded ({error}); install it again with: "

@@ -98,7 +98,8 @@ class Context(Closing):
             params.cb_eval = self._on_node
             params.op_offload = False  # large batches would be computed on a GPU, where tensors have other names
         binding.clear_log()
-        handle = lib.llama_init_from_model(self.model.handle, params)
+        with Interrupt():  # within llama.cpp's log callback Ctrl-C would be lost
+            handle = lib.llama_init_from_model(self.model.handle, params)
         if not handle:
             raise ModelLoadError(
                 f"{self.model.path}: no context of {self.n_ctx} positions: {binding.reason()}; "

@@ -23,6 +23,7 @@ from aesedge.errors import (
 )
 from aesedge.system.closing import Closing
 from aesedge.system.error_text import shortened
+from aesedge.system.interrupt import Interrupt
 from aesedge.system.openmp_waiting import openmp_waiting
 
 if TYPE_CHECKING:
@@ -302,7 +303,8 @@ def vision_type(asked: str, types: Sequence[str], default: str, device: Device) 
 
 def _load_onnxruntime() -> Any:
     try:
-        import onnxruntime
+        with Interrupt():  # its native part would turn Ctrl-C into an ImportError
+            import onnxruntime
     except ImportError:
         raise MissingExtraError("ONNX Runtime is not installed", "cpu") from None
     # ORT_DISABLE_TELEMETRY was set when aesedge was imported; this is for programs that imported onnxruntime before.
