@@ -27,8 +27,10 @@ from aesedge.cli.rate import rate
 from aesedge.cli.run_score import run, score
 from aesedge.cli.serve import serve
 from aesedge.cli.streams import OutputLostError, output_problem, standard_streams
+from aesedge.cli.table import table as write_table
 from aesedge.cli.terminal import print_error, show_remarks
 from aesedge.cli.tune import tune
+from aesedge.cli.watch import watch
 from aesedge.errors import AesedgeError, DownloadError, InferenceError, ParityError
 from aesedge.system.error_text import error_text
 from aesedge.system.termination import unwound_by_signals
@@ -36,7 +38,7 @@ from aesedge.system.termination import unwound_by_signals
 _HELP = "Score and critique photographs with AesExpert, on your own machine."
 _GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Photos": {"run": run, "chat": chat, "score": score},
-    "Library": {"rate": rate},
+    "Library": {"rate": rate, "watch": watch, "table": write_table},
     "Bundles": {
         "bundles": bundles,
         "info": info,

@@ -42,8 +42,14 @@ class LibraryProgress:
         """When photos of the last minute were done."""
         self._began = self._drawn_at = self._judging_began = time.monotonic()
         self._is_line_open = False
+        self._told: set[str] = set()
         self.survey: Survey | None = None
         self.n_judged = self.n_recognised = self.n_away = self.n_texts = self.n_estimated = 0
+
+    @property
+    def surveyed_at(self) -> float:
+        """When it was known what there is to do, by ``time.monotonic``."""
+        return self._judging_began
 
     @property
     def failures(self) -> Failures:
@@ -86,9 +92,12 @@ class LibraryProgress:
     def _begin(self, survey: Survey) -> None:
         self.survey = survey
         self._judging_began = time.monotonic()
+        self._told &= {str(error) for error in survey.errors}
         for error in survey.errors:
-            self._clear()
-            self._failures.add_folder(error)
+            if str(error) not in self._told:
+                self._told.add(str(error))
+                self._clear()
+                self._failures.add_folder(error)
 
     def _tell(self, event: TextWritten | Note) -> None:
         if isinstance(event, Note):
@@ -165,6 +174,24 @@ class LibraryProgress:
         n_away = self.n_away + (survey.n_away if survey else 0)
         parts += [f"{n_away:,} away"] if n_away else []
         return f"{survey.n if survey else 0:,} photos: {', '.join(parts) or 'nothing to do'}"
+
+    def begin_round(self) -> None:
+        """Count from nothing, for the next look of ``watch``."""
+        self.survey = None
+        self.n_judged = self.n_recognised = self.n_away = self.n_texts = self.n_estimated = 0
+
+    def end_round(self) -> None:
+        """Say what a look of ``watch`` has found, if it was anything."""
+        self._clear()
+        if (self.n_judged or self.n_texts) and not self._printing.quiet:
+            stream = sys.stderr if self._printing.json else sys.stdout
+            print(f"{time.strftime('%H:%M:%S')}  {self.summary()}", file=stream, flush=True)
+
+    def tell_once(self, text: str) -> None:
+        """Print an error, unless it was printed before."""
+        if text not in self._told:
+            self._told.add(text)
+            self.stop(text)
 
     def stop(self, reason: str) -> None:
         """Say why the run ends early."""

@@ -75,7 +75,9 @@ def rate(
     progress = LibraryProgress(printing)
     with (
         open_writer(catalogue) as file,
-        _rater(loading, written, writing_options, progress, retry=retry, first_pass=first_pass, shard=shard) as rater,
+        make_rater(
+            loading, written, writing_options, progress, retry=retry, first_pass=first_pass, shard=shard
+        ) as rater,
     ):
         try:
             progress.follow(rater.rate(file, folders))
@@ -91,12 +93,11 @@ def rate(
     progress.failures.exit_if_any()
 
 
-def _rater(
+def make_rater(
     loading: Loading,
     written: WhatIsWritten,
     writing_options: WritingOptions,
     progress: LibraryProgress,
-    *,
     retry: bool = False,
     first_pass: str | None = None,
     shard: str | None = None,
