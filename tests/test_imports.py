@@ -32,6 +32,7 @@ ORDER = (
     "bench",
     "eval",
     "library",
+    "stars",
     "serve",
     "cli",
 )

@@ -48,9 +48,13 @@ def edit(data: bytes, changes: Mapping[Name, Change], name: str) -> bytes:
     Raises:
         XmpError: the packet cannot be read, or a property has a form that is not edited.
     """
-    packet = Packet(data, name)
+    return edit_packet(Packet(data, name), changes)
+
+
+def edit_packet(packet: Packet, changes: Mapping[Name, Change]) -> bytes:
+    """Return a packet that is read already with changed properties, see :func:`edit`."""
     edited = _Edit(packet).apply({key: _clean(change) for key, change in changes.items()})
-    return edited if edited == data else _checked(edited, changes, name)
+    return edited if edited == packet.data else _checked(edited, changes, packet.name)
 
 
 def _clean(change: Change) -> Change:

@@ -37,6 +37,8 @@ class Folder:
         self.path = path
         names = [entry.name for entry in path.iterdir()]
         self._sidecars = {name.casefold(): name for name in names if name.casefold().endswith(".xmp")}
+        self.has_full_names = any(Path(name[:-4]).suffix in RAW_SUFFIXES for name in self._sidecars)
+        """Whether sidecars of RAW files here are called IMG.CR3.xmp rather than IMG.xmp."""
         self._photos: dict[str, list[str]] = {}
         for name in names:
             file = Path(name)
@@ -51,10 +53,6 @@ class Folder:
     def suffixes(self, stem: str) -> list[str]:
         """Return the suffixes of all photos with a stem."""
         return self._photos.get(stem.casefold(), [])
-
-    def has_full_names(self) -> bool:
-        """Whether sidecars here are called IMG.CR3.xmp rather than IMG.xmp."""
-        return any(Path(Path(name).stem).suffix in PHOTO_SUFFIXES for name in self._sidecars)
 
 
 def sidecars_of(photo: Path, program: Program, folder: Folder, extension_in: Callable[[Path], str | None]) -> Sidecars:
@@ -77,7 +75,7 @@ def sidecars_of(photo: Path, program: Program, folder: Folder, extension_in: Cal
     new_full, new_short = photo.with_name(f"{photo.name}.xmp"), photo.with_name(f"{photo.stem}.xmp")
     if program == "auto":
         alone = suffix in RAW_SUFFIXES and sum(s in RAW_SUFFIXES for s in folder.suffixes(photo.stem)) == 1
-        is_short = alone and short is None and not folder.has_full_names()
+        is_short = alone and short is None and not folder.has_full_names
         return Sidecars(existing, existing or (new_short if is_short else new_full,))
     if program in {"darktable", "digikam"}:
         return Sidecars(existing, (full or new_full,))

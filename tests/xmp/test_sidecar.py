@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ("a.jpg", "a.XMP", "auto", "a.XMP"),
         ("a.CR3", "a.xmp a.CR3.xmp", "auto", "a.CR3.xmp a.xmp"),
         ("a.CR3", "b.CR3 b.CR3.xmp", "auto", "a.CR3.xmp"),
+        ("a.CR3", "b.JPG b.JPG.xmp", "auto", "a.xmp"),
         ("a.CR3", "a.DNG", "auto", "a.CR3.xmp"),
         ("a.TIF", "a.PNG", "auto", "a.TIF.xmp"),
         ("a.heic", "", "auto", "a.heic.xmp"),
