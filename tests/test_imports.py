@@ -39,7 +39,7 @@ ORDER = (
 
 # Library -> the only file or folder of aesedge that may import it.
 HOMES = {
-    "onnxruntime": "aesedge/vision/tower.py",
+    "onnxruntime": "aesedge/vision/providers.py",
     "llama_cpp": "aesedge/llm/",
     "llguidance": "aesedge/llm/",
     "filelock": "aesedge/cache/",

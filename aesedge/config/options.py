@@ -13,7 +13,7 @@ from aesedge.system.machine import most_threads, n_cores
 
 if TYPE_CHECKING:
     from aesedge.config.profile import Purpose
-    from aesedge.vision.tower import Device
+    from aesedge.vision.providers import Device
 
 WORTH_KEEPING_S = 0.1
 """Below this tower time, recomputing is cheaper than a cache file."""

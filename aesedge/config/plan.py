@@ -9,7 +9,7 @@ import msgspec
 
 from aesedge.errors import UsageError
 from aesedge.llm.limits import KV_TYPES, N_BATCH_MAX
-from aesedge.vision.tower import Device  # noqa: TC001 (msgspec reads the annotations of Settings)
+from aesedge.vision.providers import Device  # noqa: TC001 (msgspec reads the annotations of Settings)
 
 Threads = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
 ROOM_FOR_TEXT = 1024

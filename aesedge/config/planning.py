@@ -12,7 +12,7 @@ from aesedge.config.profile import load_profile
 from aesedge.errors import UsageError
 from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.system.machine import default_n_threads
-from aesedge.vision.tower import vision_type
+from aesedge.vision.providers import vision_type
 
 if TYPE_CHECKING:
     from aesedge.bundle.bundle import Bundle

@@ -21,7 +21,7 @@ from aesedge.system.atomic_file import write_atomic
 from aesedge.system.machine import cpu_name, most_threads, n_cores, package_version
 from aesedge.system.paths import cache_folder
 from aesedge.system.regular_file import read_regular
-from aesedge.vision.tower import vision_devices
+from aesedge.vision.providers import vision_devices
 
 if TYPE_CHECKING:
     from pathlib import Path

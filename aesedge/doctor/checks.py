@@ -16,7 +16,7 @@ from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.system import machine
 from aesedge.system.byte_sizes import size_text
 from aesedge.system.paths import cache_folder
-from aesedge.vision.tower import runtime_build
+from aesedge.vision.providers import runtime_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable

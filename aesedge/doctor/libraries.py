@@ -7,7 +7,7 @@ import msgspec
 from aesedge.errors import AesedgeError
 from aesedge.llm.build_info import llama_build
 from aesedge.system.machine import package_version
-from aesedge.vision.tower import PROVIDERS, runtime_build
+from aesedge.vision.providers import PROVIDERS, runtime_build
 
 _ON = {"1", "ON"}
 RUNTIME_PACKAGES = ("onnxruntime", "onnxruntime-gpu")

@@ -11,7 +11,7 @@ import psutil
 
 from aesedge.errors import AesedgeError
 from aesedge.system.environment import NO_TELEMETRY
-from aesedge.vision.tower import runtime_build
+from aesedge.vision.providers import runtime_build
 
 _ORT_SWITCH = "ORT_DISABLE_TELEMETRY"
 _ORT_STORE = "onnxruntime.db"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aesedge.config.profile import Purpose
     from aesedge.engine.results import Outcome, PhotoResult
     from aesedge.image import ImageSource
-    from aesedge.vision.tower import Device
+    from aesedge.vision.providers import Device
 
 S = TypeVar("S", bound="ImageSource")
 T = TypeVar("T")

@@ -9,10 +9,12 @@ import sys
 import threading
 from collections import deque
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from aesedge.errors import ModelLoadError
+from aesedge.system.cuda import missing_cuda_library, preload_cuda_libraries
 from aesedge.system.interrupt import Interrupt
 
 _WARN_OR_ERROR = {3, 4}  # ggml_log_level; 5 continues an earlier line, lower ones are information
@@ -33,8 +35,17 @@ def load() -> Any:
     """
     try:
         with Interrupt():  # loading its libraries takes long enough for Ctrl-C
+            if _is_built_for_cuda():
+                preload_cuda_libraries()
             lib = _module("llama_cpp")
     except (ImportError, OSError, RuntimeError) as error:
+        library = missing_cuda_library(str(error))
+        if library is not None:
+            raise ModelLoadError(
+                f"llama.cpp was built for CUDA, whose {library} is missing: install CUDA's libraries with "
+                "pip install 'aesedge[cuda]', or llama.cpp for the CPU with "
+                "pip install --force-reinstall llama-cpp-python"
+            ) from None
         raise ModelLoadError(
             f"llama.cpp cannot be loaded ({error}); install it again with: "
             "pip install --force-reinstall llama-cpp-python"
@@ -51,6 +62,13 @@ def _keep_log(lib: Any) -> Any:
             _recent_log.append(text.decode("utf-8", "replace").strip())
 
     return lib.llama_log_callback(keep)
+
+
+def _is_built_for_cuda() -> bool:
+    """Return whether the installed package brings ggml's CUDA backend."""
+    found = importlib.util.find_spec(_PACKAGE)
+    folders = (found.submodule_search_locations if found else None) or ()
+    return any(next(Path(folder).glob("lib/*ggml-cuda*"), None) for folder in folders)
 
 
 def version() -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from aesedge.errors import ProviderError
 from aesedge.llm import binding
+from aesedge.llm.build_info import llama_build
 from aesedge.llm.ggml import ggml_function
+from aesedge.system.cuda import no_cuda_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,7 +102,7 @@ def gpu_layers_for(
         reserved_bytes: memory of the first GPU that is reserved, for example for the vision tower.
 
     Raises:
-        ProviderError: a GPU was asked for, and this llama.cpp was built without it.
+        ProviderError: a GPU was asked for, and this llama.cpp was built without it or sees none.
     """
     if device == "cpu":
         return 0
@@ -108,6 +110,11 @@ def gpu_layers_for(
     wants = device != "auto" or (asked not in {"auto", 0})
     if device == "metal" and sys.platform != "darwin":
         raise ProviderError("device metal: there is no Metal on this system; use --device auto")
+    if wants and not can and device != "metal" and "CUDA" in llama_build().backends:
+        why = no_cuda_gpu() or "the driver is too old for it"
+        raise ProviderError(
+            f"device {device}: llama.cpp was built for CUDA and sees no GPU: {why}; --device cpu runs without one"
+        )
     if wants and not can:
         flag = "-DGGML_METAL=on" if device == "metal" else "-DGGML_CUDA=on"
         raise ProviderError(

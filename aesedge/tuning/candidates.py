@@ -10,7 +10,7 @@ from aesedge.config.plan import N_UBATCH
 from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.llm.limits import even_ubatch
 from aesedge.system.machine import default_n_threads, n_cores
-from aesedge.vision.tower import PROVIDERS
+from aesedge.vision.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

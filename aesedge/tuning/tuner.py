@@ -26,14 +26,14 @@ from aesedge.tuning.candidates import (
 )
 from aesedge.tuning.runners import Runners
 from aesedge.tuning.search import PURPOSES, Search
-from aesedge.vision.tower import vision_devices
+from aesedge.vision.providers import vision_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from aesedge.bundle.bundle import Bundle
     from aesedge.config.plan import Plan
-    from aesedge.vision.tower import Device
+    from aesedge.vision.providers import Device
 
 DEFAULT_SECONDS = 110.0
 _LOOK_S = 0.3

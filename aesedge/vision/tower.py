@@ -1,13 +1,13 @@
 """Run the vision tower (with projector) on ONNX Runtime: pixels in, image embeddings out.
 
-The only module that imports onnxruntime. The projector is inside the graph.
+The projector is inside the graph.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +16,18 @@ from aesedge.errors import (
     BundleFormatError,
     ImageError,
     InferenceError,
-    MissingExtraError,
     ModelLoadError,
     ProviderError,
     UsageError,
 )
 from aesedge.system.closing import Closing
 from aesedge.system.error_text import shortened
-from aesedge.system.interrupt import Interrupt
 from aesedge.system.openmp_waiting import openmp_waiting
+from aesedge.vision.providers import FATAL_ONLY, PROVIDERS, Device, choose_provider, load_onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-Device = Literal["auto", "cpu", "cuda", "metal"]
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "metal": "CoreMLExecutionProvider"}
 INPUT, OUTPUT = "pixel_values", "image_embeddings"
 N_INPUT = "n_image_tokens"
 """Second input, int64 [1], of a graph that reduces its image tokens: their number."""
@@ -39,7 +35,6 @@ _MAX_SIDE = 1 << 16  # of any side of what goes in or comes out: a foreign graph
 ALLOW_SPINNING = "0"
 """ONNX Runtime's setting for spinning threads. Spinning takes cores from other programs and gains nothing on an idle
 machine (docs/speed.md)."""
-_FATAL_ONLY = 4  # onnxruntime's log severity: its errors come as exceptions, once is enough
 
 
 class VisionTower(Closing):
@@ -47,7 +42,7 @@ class VisionTower(Closing):
 
     Args:
         path: the ONNX file.
-        device: where it runs; ``auto`` takes CUDA where ONNX Runtime has it, otherwise the CPU.
+        device: where it runs; ``auto`` takes CUDA where ONNX Runtime can use it, otherwise the CPU.
         n_threads: CPU threads.
 
     Raises:
@@ -58,15 +53,15 @@ class VisionTower(Closing):
 
     def __init__(self, path: Path, *, device: Device = "auto", n_threads: int = 0) -> None:
         self.path = path
-        ort = _load_onnxruntime()
+        ort = load_onnxruntime()
         self._run_options = ort.RunOptions
         self._running: list[Any] = []
-        self.provider = _choose_provider(ort, device)
+        self.provider = choose_provider(ort, device)
         self.runtime = f"onnxruntime {ort.__version__}"
         """What runs the graph; its kernels change with its versions."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = n_threads
-        options.log_severity_level = _FATAL_ONLY
+        options.log_severity_level = FATAL_ONLY
         options.add_session_config_entry("session.intra_op.allow_spinning", ALLOW_SPINNING)
         try:
             self._session: Any = ort.InferenceSession(path, sess_options=options, providers=[self.provider])
@@ -77,8 +72,8 @@ class VisionTower(Closing):
         active = self._session.get_providers()
         if self.provider not in active:
             raise ProviderError(
-                f"{device}: ONNX Runtime fell back from {self.provider} to {', '.join(active)}; "
-                "its libraries are missing or do not fit the driver. --device cpu runs without them"
+                f"{path}: ONNX Runtime fell back from {self.provider} to {', '.join(active)}; "
+                "--device cpu runs without a GPU"
             )
         self._read_shapes()
 
@@ -246,82 +241,6 @@ def _run_on_device(session: Any, feeds: dict[str, npt.NDArray[Any]], options: An
     binding.bind_output(OUTPUT, "cpu")
     session.run_with_iobinding(binding, options)
     return binding.copy_outputs_to_cpu()[0]
-
-
-def vision_devices() -> list[Device]:
-    """Return the devices whose execution provider this ONNX Runtime has."""
-    available = _load_onnxruntime().get_available_providers()
-    devices: tuple[Device, ...] = ("cpu", "cuda", "metal")
-    return [device for device in devices if PROVIDERS[device] in available]
-
-
-class RuntimeBuild(NamedTuple):
-    """Version and build of ONNX Runtime."""
-
-    version: str
-    providers: list[str]
-    """Execution providers that it was built with, by its own names; whether a device is there is another question."""
-    build: str
-    """How it was built, in its own words."""
-
-
-def runtime_build() -> RuntimeBuild:
-    """Return version and build of the installed ONNX Runtime.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    ort = _load_onnxruntime()
-    words = getattr(ort, "get_build_info", str)()  # since 1.15
-    return RuntimeBuild(ort.__version__, list(ort.get_available_providers()), words)
-
-
-def vision_type(asked: str, types: Sequence[str], default: str, device: Device) -> str:
-    """Return the precision of the vision graph to load.
-
-    ``auto`` takes fp16 on CUDA, else fp32: ONNX Runtime's 8-bit products run on the CPU alone. Elsewhere it takes the
-    bundle's default, but never fp16 where there is another: a CPU computes it in float32, with casts.
-
-    Args:
-        asked: a precision, or ``auto``.
-        types: what the bundle has.
-        default: the manifest's choice.
-        device: where the graph is to run.
-
-    Raises:
-        ProviderError: the device that was asked for is not there.
-    """
-    if asked != "auto":
-        return asked
-    if len(types) == 1:
-        return default
-    on_cuda = device in {"auto", "cuda"} and _choose_provider(_load_onnxruntime(), device) == PROVIDERS["cuda"]
-    wanted = ("fp16", "fp32", default) if on_cuda else (default, "fp32", "int8")
-    unfit = set() if on_cuda else {"fp16"}
-    return next((t for t in wanted if t in types and t not in unfit), default)
-
-
-def _load_onnxruntime() -> Any:
-    try:
-        with Interrupt():  # its native part would turn Ctrl-C into an ImportError
-            import onnxruntime
-    except ImportError:
-        raise MissingExtraError("ONNX Runtime is not installed", "cpu") from None
-    # ORT_DISABLE_TELEMETRY was set when aesedge was imported; this is for programs that imported onnxruntime before.
-    onnxruntime.disable_telemetry_events()
-    return onnxruntime
-
-
-def _choose_provider(ort: Any, device: Device) -> str:
-    available = ort.get_available_providers()
-    if device == "auto":
-        return PROVIDERS["cuda"] if PROVIDERS["cuda"] in available else PROVIDERS["cpu"]
-    provider = PROVIDERS[device]
-    if provider not in available:
-        have = ", ".join(name for name, p in PROVIDERS.items() if p in available)
-        hint = " (pip install 'aesedge[cuda]')" if device == "cuda" else ""
-        raise ProviderError(f"device {device}: this ONNX Runtime has no {provider}{hint}; it has: {have}")
-    return provider
 
 
 def _one_line(error: Exception) -> str:

@@ -347,11 +347,18 @@ def test_auto_takes_the_free_memory_of_the_gpus_that_are_there(monkeypatch: pyte
     assert gpu_layers_for("auto", "auto", lambda: SIZES) == 0
 
 
-def test_gpu_that_this_llama_cpp_cannot_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("backends", "why"),
+    [(["CPU"], "was built for the CPU only"), (["CUDA", "CPU"], "was built for CUDA and sees no GPU")],
+)
+def test_gpu_that_this_llama_cpp_cannot_use_is_refused(
+    monkeypatch: pytest.MonkeyPatch, backends: list[str], why: str
+) -> None:
     library = SimpleNamespace(llama_supports_gpu_offload=lambda: False)
     monkeypatch.setattr(gpu_offload.binding, "load", lambda: library)
+    monkeypatch.setattr(gpu_offload, "llama_build", lambda: SimpleNamespace(backends=backends))
     assert gpu_layers_for("auto", "auto", lambda: SIZES) == 0
-    with pytest.raises(ProviderError, match="built for the CPU only"):
+    with pytest.raises(ProviderError, match=why):
         gpu_layers_for("auto", 3, lambda: SIZES)
 
 

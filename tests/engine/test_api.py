@@ -20,7 +20,7 @@ from aesedge.config.profile import Purpose
 from aesedge.engine import generation_options, model
 from aesedge.engine.generation_options import GenerationOptions
 from aesedge.errors import AesedgeError, UsageError
-from aesedge.vision.tower import Device
+from aesedge.vision.providers import Device
 
 if TYPE_CHECKING:
     from aesedge.engine.model import Model

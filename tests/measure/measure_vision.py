@@ -25,7 +25,8 @@ from aesedge_export.vision.vision_precision import optimize, write_fp16, write_i
 from aesedge.image import preprocess, read_image
 from aesedge.samples import SAMPLE_PHOTOS
 from aesedge.system.machine import default_n_threads
-from aesedge.vision.tower import VisionTower, runtime_build
+from aesedge.vision.providers import runtime_build
+from aesedge.vision.tower import VisionTower
 
 if TYPE_CHECKING:
     import numpy as np

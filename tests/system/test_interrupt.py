@@ -20,7 +20,7 @@ class Press:  # Ctrl-C, when this part of the library is looked for
 
 sys.meta_path.insert(0, Press())
 import aesedge.llm.binding as binding
-import aesedge.vision.tower as tower
+import aesedge.vision.providers as providers
 try:
     {load}
 except KeyboardInterrupt:
@@ -31,7 +31,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize(
     ("load", "part"),
     [
-        ("tower._load_onnxruntime()", "onnxruntime.capi.onnxruntime_pybind11_state"),
+        ("providers.load_onnxruntime()", "onnxruntime.capi.onnxruntime_pybind11_state"),
         ("binding.load()", "llama_cpp.llama_cpp"),
     ],
 )

@@ -15,7 +15,8 @@ import tiny
 from onnx import TensorProto, helper
 
 from aesedge.errors import BundleFormatError, ImageError, InferenceError, ModelLoadError, ProviderError, UsageError
-from aesedge.vision.tower import VisionTower, vision_type
+from aesedge.vision.providers import vision_type
+from aesedge.vision.tower import VisionTower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -228,6 +229,8 @@ def test_auto_takes_the_precision_that_the_device_computes(
 ) -> None:
     assert vision_type("auto", types, default, "cpu") == on_cpu
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    for problem in ("_no_cuda", "_warn_no_cuda"):
+        monkeypatch.setattr(f"aesedge.vision.providers.{problem}", lambda: "")
     assert vision_type("auto", types, default, "auto") == on_cuda
     assert vision_type("auto", types, default, "cuda") == on_cuda
     assert vision_type("auto", types, default, "cpu") == on_cpu

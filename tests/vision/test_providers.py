@@ -1,0 +1,88 @@
+"""ONNX Runtime's and llama.cpp's CUDA builds on a machine without a card, or without CUDA's libraries."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import onnxruntime
+import pytest
+
+from aesedge.errors import ProviderError
+from aesedge.system.cuda import missing_cuda_library, no_cuda_gpu
+from aesedge.vision import providers
+from aesedge.vision.providers import choose_provider
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMPILER = shutil.which("cc") or ""
+CUDA_BUILD = SimpleNamespace(get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+without_gpu = pytest.mark.skipif(not no_cuda_gpu(), reason="there is a CUDA GPU here")
+
+
+@without_gpu
+def test_auto_takes_the_cpu_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    providers._warn_no_cuda.cache_clear()
+    with caplog.at_level(logging.WARNING, "aesedge"):
+        found = [choose_provider(CUDA_BUILD, "auto") for _ in range(3)]
+    assert found == ["CPUExecutionProvider"] * 3
+    said = "ONNX Runtime's CUDA build runs the vision tower on the CPU: %s. --device cpu says that it is wanted"
+    assert [r.getMessage() for r in caplog.records] == [said % no_cuda_gpu()]
+
+
+@without_gpu
+def test_cuda_names_what_is_missing() -> None:
+    with pytest.raises(ProviderError, match=f"ONNX Runtime cannot use CUDA: {no_cuda_gpu()}; --device cpu"):
+        choose_provider(CUDA_BUILD, "cuda")
+
+
+@without_gpu
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this ONNX Runtime has CUDA"
+)
+def test_the_graph_that_tries_cuda_is_one() -> None:
+    session = onnxruntime.InferenceSession(providers._IDENTITY, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": [3.0]})[0].tolist() == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("message", "library"),
+    [
+        ("Failed to load shared library: libcublas.so.13: cannot open shared object file: No such file",
+         "libcublas.so.13"),
+        ("libcudart.so.12: cannot open shared object file", "libcudart.so.12"),
+        ("libnvrtc.so.13: cannot open shared object file", "libnvrtc.so.13"),
+        ("libggml.so: cannot open shared object file", None),
+        ("libc.musl-x86_64.so.1: cannot open shared object file", None),
+        ("/x/libcublas.so.13: undefined symbol: cublasCreate", None),
+    ],
+)  # fmt: skip
+def test_which_library_a_loader_misses(message: str, library: str | None) -> None:
+    assert missing_cuda_library(message) == library
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
+def test_llama_cpp_without_cudas_libraries(tmp_path: Path) -> None:
+    def build(output: str, *options: str) -> None:
+        subprocess.run([COMPILER, "-shared", "-fPIC", "-o", output, "source.c", *options], cwd=tmp_path, check=True)
+
+    (tmp_path / "source.c").write_text("int nothing(void) { return 0; }\n")
+    build("libcublas.so.13", "-Wl,-soname,libcublas.so.13")
+    build("libllama.so", "-Wl,--no-as-needed", "-L.", "-l:libcublas.so.13")
+    (tmp_path / "libcublas.so.13").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "aesedge", "score", "photo.jpg"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "LLAMA_CPP_LIB_PATH": str(tmp_path)},
+    )
+    assert "libcublas.so.13 is missing: install CUDA's libraries with pip install 'aesedge[cuda]'" in done.stderr
+    assert "Traceback" not in done.stderr
