@@ -92,12 +92,14 @@ class Running:
 
 
 @contextmanager
-def serving(bundle: str = "pocket", options: dict[str, Any] | None = None, **settings: Any) -> Iterator[Running]:
+def serving(
+    bundle: str = "pocket", options: dict[str, Any] | None = None, more: Any = lambda _service: (), **settings: Any
+) -> Iterator[Running]:
     """Run a server for the block."""
     ready: list[str] = []
     there = threading.Event()
     failed: list[BaseException] = []
-    chosen = ServeSettings(port=0, **settings)
+    chosen = ServeSettings(**{"port": 0, **settings})
     cache = {"cache": "0"} if chosen.private else {}
 
     def load() -> Any:
@@ -107,7 +109,7 @@ def serving(bundle: str = "pocket", options: dict[str, Any] | None = None, **set
         ready.append(address)
         there.set()
 
-    running = server._Running(chosen, open_bundle(bundle), load, come)
+    running = server._Running(chosen, open_bundle(bundle), load, come, more)
 
     def run() -> None:
         try:

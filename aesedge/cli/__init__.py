@@ -21,6 +21,7 @@ from aesedge.cli.eval import app as evaluate
 from aesedge.cli.exit_codes import FAILED, INTERRUPTED, OK, USAGE
 from aesedge.cli.export import export
 from aesedge.cli.import_pair import import_pair
+from aesedge.cli.kiosk import kiosk
 from aesedge.cli.pull import pull
 from aesedge.cli.quantize import quantize
 from aesedge.cli.rate import rate
@@ -51,7 +52,7 @@ _GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     },
     "This machine": {"doctor": doctor, "tune": tune, "bench": bench, "eval": evaluate},
     "Cache": {"cache": cache},
-    "Server": {"serve": serve},
+    "Server": {"serve": serve, "kiosk": kiosk},
 }
 _FAILURES = (DownloadError, InferenceError, ParityError)
 """Errors in the middle of the work; all others mean that it cannot begin."""

@@ -16,7 +16,8 @@ from aesedge.engine.completion import Completion
 from aesedge.engine.generation import rate_all
 from aesedge.engine.generation_options import DEFAULT_MAX_TOKENS, GenerationOptions
 from aesedge.engine.timings import Timings, TimingsRecorder
-from aesedge.serve.question import Ended, Outcome, Scored, Words
+from aesedge.serve.prefill_progress import PrefillProgress
+from aesedge.serve.question import Ended, Outcome, Progress, Scored, Words
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from aesedge.engine.results import CacheState, PhotoResult
     from aesedge.serve.known_photos import KnownPhoto
     from aesedge.serve.question import Event, Question
+
+_LOOK_S = 0.2
+"""How often a stream that says so is told how much of the prefill is done."""
 
 
 class _PushedCompletion(Completion):
@@ -78,6 +82,7 @@ class AnswerEvents:
         self._conversations: list[Conversation] = []
         self._n_logprobs = [0] * question.n
         self._rating: TimingsRecorder | None = None
+        self._progress: PrefillProgress | None = None
         self._was_resident = known.image.is_resident()
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -101,7 +106,14 @@ class AnswerEvents:
             await self._stop()
 
     async def _next(self) -> Event:
-        index, came = await self._came.get()
+        if self._progress is not None:
+            try:
+                index, came = await asyncio.wait_for(self._came.get(), _LOOK_S)
+            except asyncio.TimeoutError:
+                return Progress(self._progress.done())
+            self._progress = None  # the ratings are there
+        else:
+            index, came = await self._came.get()
         if isinstance(came, str):
             assert index is not None  # noqa: S101 (for mypy: only texts of answers are pieces)
             return Words(index, came, self._new_logprobs(index))
@@ -121,6 +133,10 @@ class AnswerEvents:
         self._rating = TimingsRecorder(self._arrived)
         tokens = [parts.question_tokens(q) for q in (rating.question, *rating.attributes.values())]
         job = rate_all(parts.sequences, self._known.image, parts.labels, tokens, self._rating)
+        if self._question.progress:
+            n_image = 0 if self._was_resident else self._known.image.n_rows
+            self._progress = PrefillProgress(n_image + sum(map(len, tokens)))
+            job = self._progress.watch(job)
         self._follow(None, parts.scheduler.submit(job))
 
     def _write(self) -> None:

@@ -15,7 +15,7 @@ from aesedge.serve.guard import Guard
 from aesedge.serve.system_routes import Json, SystemRoutes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from aesedge.serve.settings import ServeSettings
 
 
-def make_app(service: Service, settings: ServeSettings, details: dict[str, Any]) -> ASGIApp:
+def make_app(service: Service, settings: ServeSettings, details: dict[str, Any], more: Sequence[Route] = ()) -> ASGIApp:
     """Return the application.
 
     Args:
         service: what all requests share.
         settings: who may ask.
         details: see :class:`SystemRoutes`.
+        more: addresses beside those of every server.
     """
 
     def json(parse: Callable[[bytes, str], Question]) -> Callable[[Request, bytes], Question]:
@@ -50,7 +51,7 @@ def make_app(service: Service, settings: ServeSettings, details: dict[str, Any])
     ]
     # /models beside /v1/models: some clients take the address without the version.
     app = Starlette(
-        routes=[*SystemRoutes(service, details).routes(), *routes],
+        routes=[*SystemRoutes(service, details).routes(), *routes, *more],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _mistake},
     )
     return Guard(app, settings)

@@ -168,7 +168,7 @@ def _given_key(headers: Mapping[str, str]) -> bytes:
 def _check_content(path: str, headers: Mapping[str, str]) -> None:
     """See that a body says what it is: pages of others can send text and forms here without asking, JSON not."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if path == "/v1/photo":
+    if path in {"/v1/photo", "/kiosk/photo"}:
         if not kind.startswith("image/") and kind != "application/octet-stream":
             raise ApiError(415, "the body is the photo's file; send Content-Type: image/jpeg", code="content_type")
     elif kind != "application/json":

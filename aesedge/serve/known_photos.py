@@ -168,14 +168,12 @@ class KnownPhotos:
         n_over = max(0, len(self._known) - _MOST_PHOTOS)
         return found, [self._known.pop(key) for key in idle[:n_over]]
 
-    def clear(self) -> None:
-        """Forget everything that nobody uses."""
+    def take_unused(self) -> list[KnownPhoto]:
+        """Forget the photos that nobody uses; returns them to be closed."""
         with self._lock:
             self._encoded.clear()
-        for known in [*self._known.values(), *self._texts.values()]:
-            if not known.n_users:
-                known.close()
-        self._known = OrderedDict((key, known) for key, known in self._known.items() if known.n_users)
+        unused = [key for key, known in self._known.items() if not known.n_users]
+        return [self._known.pop(key) for key in unused]
 
     def _scope(self, owner: str) -> str:
         return owner if self._private else ""

@@ -85,6 +85,7 @@ def _photo_operation() -> dict[str, Any]:
         "words": {"type": "boolean", "default": True},
         "ask": {"type": "string"},
         "max_tokens": {"type": "integer", "minimum": 1, "maximum": MOST_TOKENS},
+        "progress": {"type": "boolean", "default": False},
     }
     operation["parameters"] = [{"name": name, "in": "query", "schema": schema} for name, schema in schemas.items()]
     image = {"schema": {"type": "string", "format": "binary"}}

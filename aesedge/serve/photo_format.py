@@ -8,7 +8,7 @@ import msgspec
 
 from aesedge.serve.api_error import ApiError
 from aesedge.serve.json_body import check_length
-from aesedge.serve.question import MOST_TOKENS, Question, Scored, Words
+from aesedge.serve.question import MOST_TOKENS, Progress, Question, Scored, Words
 from aesedge.serve.sse import sse
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ class PhotoQuery(msgspec.Struct):
     ask: str = ""
     """What to write instead of the critique."""
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=MOST_TOKENS)] | None = None
+    progress: bool = False
+    """Whether a stream says how much of the prefill is done."""
 
 
 def parse(body: bytes, query: Mapping[str, str], *, stream: bool) -> Question:
@@ -33,11 +35,9 @@ def parse(body: bytes, query: Mapping[str, str], *, stream: bool) -> Question:
     Raises:
         ApiError: the query has other fields or values than it may, or there is no body.
     """
-    unknown = sorted(set(query) - {"words", "ask", "max_tokens"})
-    if unknown:
-        raise ApiError(
-            400, "the query has words, ask and max_tokens; nothing else", param="query", code="invalid_value"
-        )
+    if set(query) - set(PhotoQuery.__struct_fields__):
+        message = "the query has words, ask, max_tokens and progress; nothing else"
+        raise ApiError(400, message, param="query", code="invalid_value")
     try:
         asked = msgspec.convert(dict(query), PhotoQuery, strict=False)
     except msgspec.ValidationError as error:
@@ -49,7 +49,13 @@ def parse(body: bytes, query: Mapping[str, str], *, stream: bool) -> Question:
     if not body:
         raise ApiError(400, "the body is empty; send the photo's file", code="bad_image")
     return Question(
-        photo=body, text=asked.ask, max_tokens=asked.max_tokens, words=asked.words, score_first=True, stream=stream
+        photo=body,
+        text=asked.ask,
+        max_tokens=asked.max_tokens,
+        words=asked.words,
+        score_first=True,
+        stream=stream,
+        progress=asked.progress and stream,
     )
 
 
@@ -86,6 +92,8 @@ class PhotoFormat:
             attributes = event.ratings["attributes"]
             yield sse({name: value for name, value in event.ratings.items() if name != "attributes"}, "score")
             yield sse(attributes, "attributes")
+        elif isinstance(event, Progress):
+            yield sse({"done": round(event.done, 3)}, "progress")
         elif isinstance(event, Words) and event.text:
             yield sse({"text": event.text}, "words")
 

@@ -42,8 +42,18 @@ class Question:
     score_first: bool = False
     """Whether the score is to come before any text."""
     stream: bool = False
+    progress: bool = False
+    """Whether a stream is to say how much of the prefill is done."""
     extra: dict[str, Any] = field(default_factory=dict)
     """What the wire format needs again for its answer."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Event: a part of the prefill is done."""
+
+    done: float
+    """Positions that are prefilled over all that the ratings need, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class Ended:
     """``stop``, ``length``, or ``deadline``."""
 
 
-Event = Scored | Words | Ended
+Event = Progress | Scored | Words | Ended
 
 
 @dataclass

@@ -29,7 +29,9 @@ from aesedge.serve.settings import CONNECTIONS
 from aesedge.system.error_text import error_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from starlette.routing import Route
 
     from aesedge.bundle.bundle import Bundle
     from aesedge.engine.model import Model
@@ -43,7 +45,11 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 
 def serve(
-    settings: ServeSettings, bundle: Bundle, load: Callable[[], Model], ready: Callable[[str], None] = lambda _url: None
+    settings: ServeSettings,
+    bundle: Bundle,
+    load: Callable[[], Model],
+    ready: Callable[[str], None] = lambda _url: None,
+    more: Callable[[Service], Sequence[Route]] = lambda _service: (),
 ) -> None:
     """Answer requests until a signal comes.
 
@@ -52,6 +58,7 @@ def serve(
         bundle: what is loaded.
         load: opens the model; called on a thread.
         ready: called with the address once requests are answered.
+        more: returns addresses beside those of every server.
 
     Raises:
         UsageError: the address cannot be listened at.
@@ -60,7 +67,7 @@ def serve(
     check_address(settings)
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what goes wrong in a request is logged by the guard
     with _listening(settings) as line:
-        asyncio.run(_Running(settings, bundle, load, ready).run(line))
+        asyncio.run(_Running(settings, bundle, load, ready, more).run(line))
 
 
 def check_address(settings: ServeSettings) -> bool:
@@ -112,7 +119,12 @@ class _Running:
     """One server while it runs."""
 
     def __init__(
-        self, settings: ServeSettings, bundle: Bundle, load: Callable[[], Model], ready: Callable[[str], None]
+        self,
+        settings: ServeSettings,
+        bundle: Bundle,
+        load: Callable[[], Model],
+        ready: Callable[[str], None],
+        more: Callable[[Service], Sequence[Route]] = lambda _service: (),
     ) -> None:
         self._settings, self._load, self._ready = settings, load, ready
         digest = hashlib.sha256((bundle.folder / MANIFEST_NAME).read_bytes()).hexdigest()
@@ -132,7 +144,7 @@ class _Running:
         self._service = service
         self._server = _Uvicorn(
             uvicorn.Config(
-                make_app(service, settings, self._details),
+                make_app(service, settings, self._details, more(service)),
                 http=ImpatientProtocol,
                 ws="none",
                 loop="asyncio",

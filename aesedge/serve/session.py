@@ -79,6 +79,11 @@ class Session:
         state = cache_state(known, encoded_before=encoded_before)
         return known, Looked(state, decode_s, vision_s)
 
+    def forget(self) -> None:
+        """Forget every photo that nobody asks about at the moment: embeddings, KV cells and texts."""
+        for known in self.photos.take_unused():
+            self.close_later(known)
+
     def close_later(self, what: KnownPhoto | Conversation | None) -> None:
         """Close something without waiting for the batch that is under way."""
         if what is not None:

@@ -169,7 +169,8 @@ def test_a_conversation_costs_its_new_words(served: Running) -> None:
     cached = usage["prompt_tokens_details"]["cached_tokens"]
     assert cached >= before["prompt_tokens"] + before["completion_tokens"] - 1
     assert usage["prompt_tokens"] - cached < 20
-    served.session.photos.clear()
+    for known in served.session.photos.take_unused():
+        known.close()
     fresh = served.ask("POST", "/v1/chat/completions", {"messages": turns})
     assert fresh.json()["usage"]["prompt_tokens_details"]["cached_tokens"] < cached
     assert fresh.json()["usage"]["prompt_tokens"] == usage["prompt_tokens"]
