@@ -80,7 +80,7 @@ def _follows(before: Shot, after: Shot) -> bool:
 
 def _centred(thumbnail: bytes) -> npt.NDArray[np.float32]:
     pixels = np.frombuffer(thumbnail, np.uint8).astype(np.float32).reshape(-1, 3)
-    row: npt.NDArray[np.float32] = (pixels - pixels.mean(axis=0)).reshape(-1)
+    row: npt.NDArray[np.float32] = (pixels - pixels.mean(axis=0, keepdims=True) if len(pixels) else pixels).reshape(-1)
     return row / (np.linalg.norm(row) or 1.0)
 
 
@@ -135,7 +135,7 @@ def ordered(group: Sequence[Shot], sharpness: dict[int, float | None]) -> list[t
         return floor(log(best / value) / -log(_AS_SHARP)) if value and best else 0 if value is None else 99
 
     ranked = sorted(group, key=lambda shot: (loss(shot), -(shot.score if shot.score is not None else -1.0)))
-    n_sharp = sum(loss(shot) == 0 for shot in ranked)
+    n_sharp = sum(sharpness[shot.content] is not None and loss(shot) == 0 for shot in ranked)
     first = ranked[0]
     found = []
     for i, shot in enumerate(ranked):

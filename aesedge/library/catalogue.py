@@ -78,8 +78,8 @@ class Catalogue(Closing):
             "SELECT f.path, f.gone_at, f.content, j.score, j.score_from, j.low, j.high, j.result, j.critique, "
             "j.report, j.judged_at, (SELECT hex(min(digest)) FROM pixels WHERE content = f.content), "
             f"{_columns('b', _FRAME)}, {_columns('c', _CONTENT)} FROM file f "
-            "JOIN judgement j ON j.content = f.content AND j.settings = ? "
-            "JOIN content c ON c.id = f.content LEFT JOIN burst b ON b.content = f.content "
+            "CROSS JOIN judgement j ON j.content = f.content AND j.settings = ? "  # in this order: files are few
+            "CROSS JOIN content c ON c.id = f.content LEFT JOIN burst b ON b.content = f.content "
             f"WHERE f.judged_as IS NULL AND {where} ORDER BY f.path",
             (number, *values),
         )
@@ -239,7 +239,8 @@ def below(folder: str | os.PathLike[str] | None) -> tuple[str, tuple[bytes, ...]
     separator = os.fsencode(os.sep)
     start = path if path.endswith(separator) else path + separator
     end = start[:-1] + bytes([start[-1] + 1])
-    return "(f.path = ? OR (f.path >= ? AND f.path < ?))", (path, start, end)
+    # One range, which the key serves; between a folder and what is in it stand its neighbours, as "a b" and "a.jpg".
+    return "(f.path >= ? AND f.path < ? AND (f.path = ? OR f.path >= ?))", (path, end, path, start)
 
 
 def _columns(table: str, names: Sequence[str]) -> str:

@@ -132,7 +132,7 @@ class Judge:
         """
         internals = self._internals
         spec, n = internals.manifest.image, internals.plan.n_image_tokens
-        examined = map_ordered(pictures, lambda picture: examine(picture, spec), at_once=n_cores() + 1)
+        examined = map_ordered(pictures, lambda picture: examine(picture, spec), at_once=n_cores())
         is_batched = internals.tower.gains_by_batches
         size = photos_in_a_batch(internals, [internals.manifest.rating.question]) if is_batched else 1
 

@@ -120,7 +120,7 @@ class Rater(Closing):
         while new:
             by_name = {picture.name: picture for picture in new if picture.others}
             texts = self._how.texts if self._how.n_best is None else Texts()
-            judge = Judge(self._opened(), catalogue, settings, texts)
+            judge = Judge(self.open_model(), catalogue, settings, texts)
             for event in self._judged(judge, catalogue, settings, new):
                 yield event
                 if isinstance(event, Failed) and event.name in by_name:
@@ -153,10 +153,11 @@ class Rater(Closing):
             if (texts.critique and photo.critique is None) or (texts.report and photo.report is None)
         ]
         if missing:
-            for name, error in write_texts(self._opened(), catalogue, settings, texts, missing):
+            for name, error in write_texts(self.open_model(), catalogue, settings, texts, missing):
                 yield TextWritten(name, error)
 
-    def _opened(self) -> Model:
+    def open_model(self) -> Model:
+        """Return the model, loaded if it was not."""
         if self._model is None:
             self._model = self._resources.enter_context(Model(self._bundle, self._options, self._progress))
             found = settings_of(self._bundle, self._model.internals.plan)
