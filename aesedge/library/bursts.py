@@ -31,6 +31,7 @@ EXPOSED_LIKENESS = 0.6
 """The same for frames that were meant to be exposed differently: they may be nearly black or white."""
 _AS_SHARP = 0.9
 """A frame with this part of another's sharpness counts as equally sharp."""
+_NO_DETAIL = 999  # class of a frame without any, as of a lens cap
 _LEAST_BRACKET, _LEAST_SPAN_EV, _STEP_TOLERANCE_EV = 3, 1.0, 0.2
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -132,7 +133,9 @@ def ordered(group: Sequence[Shot], sharpness: dict[int, float | None]) -> list[t
 
     def loss(shot: Shot) -> int:
         value = sharpness[shot.content]
-        return floor(log(best / value) / -log(_AS_SHARP)) if value and best else 0 if value is None else 99
+        if value is None or not best:
+            return 0
+        return floor(log(best / value) / -log(_AS_SHARP)) if value else _NO_DETAIL
 
     ranked = sorted(group, key=lambda shot: (loss(shot), -(shot.score if shot.score is not None else -1.0)))
     n_sharp = sum(sharpness[shot.content] is not None and loss(shot) == 0 for shot in ranked)
