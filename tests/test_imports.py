@@ -33,6 +33,7 @@ ORDER = (
     "eval",
     "library",
     "stars",
+    "contact_sheet",
     "serve",
     "kiosk",
     "cli",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aesedge.cli.library_options import CatalogueFile
 from aesedge.cli.options import Printing, with_options
 from aesedge.cli.photos import Failures, error_info
 from aesedge.cli.streams import print_json
@@ -78,9 +79,7 @@ def stars(
     embed: Annotated[
         bool, typer.Option("--embed", help="Write into JPEGs, as Lightroom needs it.", rich_help_panel=_WHERE)
     ] = False,
-    catalogue: Annotated[
-        Path | None, typer.Option(help="The catalogue.", show_default="the user's own", rich_help_panel=_WHERE)
-    ] = None,
+    catalogue: CatalogueFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be written.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Take back the last run, or the one that is named.")] = False,
     runs: Annotated[bool, typer.Option("--runs", help="List the runs that can be taken back.")] = False,
@@ -132,7 +131,7 @@ def _write(
     from aesedge.stars.writing import write_plans
     from aesedge.xmp.journal import Journal
 
-    photos = _judged(named, catalogue)
+    photos = judged_photos(named, catalogue)
     report = _Report(printing, dry_run=dry_run)
     with Journal() as journal, status(f"{len(photos)} photos", quiet=printing.quiet) as show:
         plans = _counted(plan_all(photos, options, journal.people()), len(photos), show)
@@ -143,11 +142,11 @@ def _write(
             result = write_plans(plans, journal, " ".join(sys.argv[1:]), report.add)
     report.print_rows()
     if not printing.quiet and not dry_run:
-        _print_result(result, report.n_left)
+        print_result(result, report.n_left)
     report.failures.exit_if_any()
 
 
-def _judged(named: list[str], catalogue: Path | None) -> list[JudgedPhoto]:
+def judged_photos(named: list[str], catalogue: Path | None) -> list[JudgedPhoto]:
     """Return what the catalogue knows of the named folders and photos, each photo once."""
     from aesedge.library.catalogue import open_catalogue
 
@@ -220,7 +219,8 @@ def _line(plan: PhotoPlan, changes: list[FileChange]) -> dict[str, Any]:
     }
 
 
-def _print_result(result: WriteResult, n_left: int) -> None:
+def print_result(result: WriteResult, n_left: int) -> None:
+    """Say on stderr what a run has written, and how it is taken back."""
     left = f"; {n_left} photos left alone, in part or whole (--dry-run says why)" if n_left else ""
     if result.run is None:
         print(f"nothing to write{left}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aesedge.errors import AesedgeError
 from aesedge.system.ordered_map import batched, map_ordered
-from aesedge.xmp.file_change import FileChange, take_back
+from aesedge.xmp.file_change import FileChange, is_offer, take_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,6 +84,8 @@ def undo_run(journal: Journal, run: Run, done: Callable[[FileEdit, str | Aesedge
     undone = functools.partial(take_back, people=journal.people())
     for made, outcome in map_ordered(journal.edits(run.id), undone, at_once=_AT_ONCE):
         n_failed += isinstance(outcome, AesedgeError)
+        if outcome in {"restored", "removed"} and not is_offer(made):
+            journal.forget_people(made.path)
         done(made, outcome)
     if not n_failed:
         journal.mark_undone(run.id)

@@ -11,7 +11,7 @@ from aesedge.xmp.editing import Items, edit, edit_packet
 from aesedge.xmp.embedded import read_embedded
 from aesedge.xmp.journal import FileEdit, Written
 from aesedge.xmp.jpeg import embed
-from aesedge.xmp.names import HIERARCHICAL_SUBJECT, SUBJECT, TAGS_LIST, Name
+from aesedge.xmp.names import HIERARCHICAL_SUBJECT, NOTES, SUBJECT, TAGS_LIST, Name
 from aesedge.xmp.packet import NEW_PACKET, Packet
 from aesedge.xmp.replacement import read_file, replace_file
 
@@ -123,7 +123,7 @@ def take_back(made: FileEdit, people: Container[tuple[str, str]] = ()) -> str:
         if not made.path.parent.is_dir():
             raise XmpError(f"{sanitize(str(made.path))}: its folder is away; undo the run again when it is there")
         return "gone"
-    persons = {one.name for one in made.written if (str(made.path), one.local) in people}
+    persons = {one.name for one in made.written if is_offer(made) and (str(made.path), one.local) in people}
     if made.is_after(data) and not persons:
         before = made.undone(data)
         replace_file(made.path, data, before)
@@ -140,6 +140,11 @@ def take_back(made: FileEdit, people: Container[tuple[str, str]] = ()) -> str:
         return "as before"
     replace_file(made.path, data, after)
     return "ours taken back"
+
+
+def is_offer(made: FileEdit) -> bool:
+    """Whether an edit wrote aesedge's own values, with a note of them; a person's decision takes the note away."""
+    return any(one.name in NOTES and one.after is not None for one in made.written)
 
 
 def _changes_back(packet: Packet, written: tuple[Written, ...]) -> dict[Name, Change]:

@@ -253,3 +253,7 @@ class Journal(Closing):
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR IGNORE INTO person VALUES (?, ?, ?)", rows)
             self._db.execute("COMMIT")
+
+    def forget_people(self, path: Path) -> None:
+        """Forget what was seen in a file: a person's decision there is taken back."""
+        self._db.execute("DELETE FROM person WHERE path = ?", (os.fsencode(path),))

@@ -61,3 +61,5 @@ WROTE_RATING = Name(OWN, "WroteRating")
 WROTE_LABEL = Name(OWN, "WroteLabel")
 WROTE_KEYWORDS = Name(OWN, "WroteKeywords")
 WROTE_PICK = Name(OWN, "WrotePick")
+NOTES = frozenset((WROTE_RATING, WROTE_LABEL, WROTE_KEYWORDS, WROTE_PICK))
+"""What aesedge wrote into properties that people use too."""
