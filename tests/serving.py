@@ -17,6 +17,7 @@ from conftest import drawn_photo
 from aesedge.bundle.bundle import open_bundle
 from aesedge.engine.model import load_model
 from aesedge.serve import server
+from aesedge.serve.listening import listening
 from aesedge.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def serving(
 
     def run() -> None:
         try:
-            with server._listening(chosen) as line:
+            with listening(chosen) as line:
                 asyncio.run(running.run(line))
         except BaseException as error:  # noqa: BLE001 (told to the test)
             failed.append(error)

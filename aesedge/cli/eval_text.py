@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from aesedge.cli.terminal import bold, dim, shown, table
-from aesedge.eval.aesbench import LEVELS
 
 if TYPE_CHECKING:
     from aesedge.eval.benchmark import Scores
@@ -42,6 +41,8 @@ def ratings_text(found: Agreement, read: RatingsTable, title: str) -> str:
 
 def aesbench_text(found: Scores, title: str, n: int) -> str:
     """Return accuracies by task, and the assessment's confusion."""
+    from aesedge.eval.aesbench import LEVELS
+
     heading = bold(shown(f"{title}: {n:,} questions of AesBench"))
     rows = [
         [

@@ -79,19 +79,22 @@ def kiosk(
     if no_browser:
         from aesedge.kiosk.routes import KioskRoutes
         from aesedge.serve import server
+        from aesedge.serve.listening import listening
         from aesedge.serve.settings import ServeSettings
 
         def load() -> Model:
             return load_model(loading, photos=1, quiet=True)
 
         settings = ServeSettings(port=port, private=True, deadline_s=deadline_s, drain_s=2.0, queue=2)
-        server.serve(
-            settings,
-            bundle,
-            load,
-            lambda url: print(f"Open {url}/kiosk in a browser.", flush=True),
-            lambda service: KioskRoutes(service, chosen, folder).routes(),
-        )
+        with listening(settings) as line:
+            server.serve(
+                settings,
+                line,
+                bundle,
+                load,
+                lambda url: print(f"Open {url}/kiosk in a browser.", flush=True),
+                lambda service: KioskRoutes(service, chosen, folder).routes(),
+            )
         return
     from aesedge.kiosk.chromium import Chromium, find_chromium, memory_folder, refuse_root
     from aesedge.kiosk.supervisor import Supervisor, free_port

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -61,14 +63,12 @@ def serve(
 
     It listens, and opens no connection itself. Without --host only this machine can ask.
     """
-    try:
-        from aesedge.serve import server
-        from aesedge.serve.sd_notify import unit_file
-        from aesedge.serve.settings import ServeSettings
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:
-            raise
-        raise MissingExtraError("aesedge serve", "serve") from None
+    from aesedge.serve.listening import check_address, listening
+    from aesedge.serve.sd_notify import unit_file
+    from aesedge.serve.settings import ServeSettings
+
+    if None in map(find_spec, ("starlette", "uvicorn")):
+        raise MissingExtraError("aesedge serve", "serve")
     settings = ServeSettings(
         host=host,
         port=port,
@@ -80,7 +80,7 @@ def serve(
         deadline_s=seconds(deadline),
         private=private,
     )
-    is_local = server.check_address(settings)
+    is_local = check_address(settings)
     if unit:
         words = [word for word in sys.argv[1:] if word != "--unit"]
         if key_file is not None:  # systemd starts elsewhere
@@ -94,12 +94,15 @@ def serve(
     if not quiet:
         logging.getLogger("aesedge.serve").setLevel(logging.INFO)
 
-    def load() -> Model:
-        return load_model(loading, photos=photos, quiet=True)
+    bundle = open_bundle(loading.bundle)
+    with listening(settings) as line, ThreadPoolExecutor(1) as pool:
+        first = [pool.submit(load_model, loading, photos=photos, quiet=True)]
+        from aesedge.serve import server  # while the model is loaded: a fifth of the start
 
-    server.serve(
-        settings, open_bundle(loading.bundle), load, lambda url: print(f"Open {url} in a browser.", flush=True)
-    )
+        def load() -> Model:
+            return first.pop().result() if first else load_model(loading, photos=photos, quiet=True)
+
+        server.serve(settings, line, bundle, load, lambda url: print(f"Open {url} in a browser.", flush=True))
 
 
 def keys_in(path: Path | None) -> tuple[bytes, ...]:

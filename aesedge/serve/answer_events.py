@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.2
 """How often a stream that says so is told how much of the prefill is done."""
+_GATHER_S = 0.02
+"""Pieces of text that come within this time are sent together: each write wakes the client, which costs more than a
+token of a small model."""
 
 
 class _PushedCompletion(Completion):
@@ -76,7 +81,13 @@ class AnswerEvents:
     def __init__(self, shared: SharedState, known: KnownPhoto, question: Question, arrived: float) -> None:
         self._shared, self._known, self._question, self._arrived = shared, known, question, arrived
         self._loop = asyncio.get_running_loop()
-        self._came: asyncio.Queue[tuple[int | None, str | Future[Any]]] = asyncio.Queue()
+        self._came: deque[tuple[int | None, str | Future[Any]]] = deque()
+        """From the scheduler's thread."""
+        self._ready: deque[tuple[int | None, str | Future[Any]]] = deque()
+        """Texts and ends of jobs, taken from there."""
+        self._there = asyncio.Event()
+        self._is_waking = False
+        self._last_s = -math.inf
         self._jobs: list[Future[Any]] = []
         self._outs: list[_PushedCompletion] = []
         self._conversations: list[Conversation] = []
@@ -106,14 +117,14 @@ class AnswerEvents:
             await self._stop()
 
     async def _next(self) -> Event:
-        if self._progress is not None:
+        while self._progress is not None and not self._ready:
             try:
-                index, came = await asyncio.wait_for(self._came.get(), _LOOK_S)
+                await asyncio.wait_for(self._there.wait(), _LOOK_S)
             except asyncio.TimeoutError:
                 return Progress(self._progress.done())
             self._progress = None  # the ratings are there
-        else:
-            index, came = await self._came.get()
+        await self._wait()
+        index, came = self._ready.popleft()
         if isinstance(came, str):
             assert index is not None  # noqa: S101 (for mypy: only texts of answers are pieces)
             return Words(index, came, self._new_logprobs(index))
@@ -172,19 +183,47 @@ class AnswerEvents:
         )
 
     def _pusher(self, index: int) -> Callable[[str], None]:
-        def push(came: str | Future[Any]) -> None:
-            with suppress(RuntimeError):  # the event loop was closed
-                self._loop.call_soon_threadsafe(self._came.put_nowait, (index, came))
-
-        return push
+        return lambda piece: self._hand_over(index, piece)
 
     def _follow(self, index: int | None, job: Future[Any]) -> None:
-        def done(job: Future[Any]) -> None:
-            with suppress(RuntimeError):  # the event loop was closed
-                self._loop.call_soon_threadsafe(self._came.put_nowait, (index, job))
-
         self._jobs.append(job)
-        job.add_done_callback(done)
+        job.add_done_callback(lambda job: self._hand_over(index, job))
+
+    def _hand_over(self, index: int | None, came: str | Future[Any]) -> None:
+        """Give something to the event loop, from any thread; the end of a job at once."""
+        is_end = not isinstance(came, str)
+        self._came.append((index, came))  # before the flag is read: what it misses is taken with the rest
+        if is_end or not self._is_waking:
+            self._is_waking = True
+            with suppress(RuntimeError):  # the event loop was closed
+                self._loop.call_soon_threadsafe(self._wake, is_end)
+
+    def _wake(self, is_end: bool) -> None:  # noqa: FBT001 (call_soon takes no keywords)
+        rest_s = self._last_s + _GATHER_S - self._loop.time()
+        if is_end or rest_s <= 0:
+            self._let_go()
+        else:
+            self._loop.call_later(rest_s, self._let_go)
+
+    def _let_go(self) -> None:
+        self._is_waking = False
+        self._last_s = self._loop.time()
+        self._there.set()
+
+    async def _wait(self) -> None:
+        """Wait until something is ready; pieces of one text that came together are joined."""
+        while not self._ready:
+            await self._there.wait()
+            self._there.clear()
+            texts: dict[int | None, str] = {}
+            ends = []
+            while self._came:
+                index, came = self._came.popleft()
+                if isinstance(came, str):
+                    texts[index] = texts.get(index, "") + came
+                else:
+                    ends.append((index, came))
+            self._ready += [*texts.items(), *ends]
 
     def _new_logprobs(self, index: int) -> tuple[Any, ...]:
         found = self._outs[index].logprobs
@@ -196,7 +235,8 @@ class AnswerEvents:
         for job in self._jobs:
             job.cancel()
         while self._jobs:
-            _, came = await self._came.get()
+            await self._wait()
+            _, came = self._ready.popleft()
             if not isinstance(came, str):
                 self._jobs.remove(came)
                 came.exception()

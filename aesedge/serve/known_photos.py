@@ -20,12 +20,12 @@ from aesedge.cache import EmbeddingCache
 from aesedge.engine.conversation import Conversation
 from aesedge.engine.photo import Photo
 from aesedge.image.format import find_decoder
-from aesedge.image.reading import read_image
 from aesedge.scheduling.requests import Priority
 from aesedge.scheduling.sequences import CachedImage
 from aesedge.serve.api_error import ApiError
 from aesedge.serve.image_data import image_bytes
 from aesedge.serve.settings import MOST_BODY, MOST_PIXELS
+from aesedge.vision.encoder import prepare_photo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,16 +143,16 @@ class KnownPhotos:
         if find_decoder(io.BytesIO(data), _NAME) == "raw":
             raise ApiError(415, "raw files of cameras are not read here; send a JPEG", code="image_format")
         spec = self._model.manifest.image
-        image = read_image(data, name=_NAME, size_hint=spec.size, max_bytes=MOST_BODY, max_pixels=MOST_PIXELS)
+        prepared = prepare_photo(data, spec, name=_NAME, max_bytes=MOST_BODY, max_pixels=MOST_PIXELS)
         decode_s = time.perf_counter() - started
         if gone.is_set():
             raise ApiError(499, "the client is gone", code="gone")
-        encoded = self._model.internals.encoder.encode(image, self._model.n_image_tokens, name=_NAME)
+        (encoded,) = self._model.internals.encoder.encode_prepared([prepared], self._model.n_image_tokens)
         with self._lock:
             self._encoded[key] = encoded
             if len(self._encoded) > _MOST_PHOTOS:
                 self._encoded.popitem(last=False)
-        return encoded, decode_s + encoded.decode_image_s, encoded.cached
+        return encoded, decode_s, encoded.cached
 
     def known(self, encoded: EncodedImage, owner: str) -> tuple[KnownPhoto, list[KnownPhoto]]:
         """Return what is known of a photo, and others that are to be closed for it."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import logging
 import signal
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ import uvicorn
 
 from aesedge import __version__
 from aesedge.bundle.manifest import MANIFEST_NAME
-from aesedge.errors import AesedgeError, UsageError
+from aesedge.errors import AesedgeError
 from aesedge.serve.admission import Admission
 from aesedge.serve.answering import Service
 from aesedge.serve.app import make_app
@@ -26,9 +24,9 @@ from aesedge.serve.model_host import ModelHost
 from aesedge.serve.sd_notify import notify, watchdog_s
 from aesedge.serve.session import Session
 from aesedge.serve.settings import CONNECTIONS
-from aesedge.system.error_text import error_text
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator, Sequence
 
     from starlette.routing import Route
@@ -46,6 +44,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 def serve(
     settings: ServeSettings,
+    line: socket.socket,
     bundle: Bundle,
     load: Callable[[], Model],
     ready: Callable[[str], None] = lambda _url: None,
@@ -55,55 +54,17 @@ def serve(
 
     Args:
         settings: how.
+        line: where it listens, see :func:`aesedge.serve.listening.listening`.
         bundle: what is loaded.
         load: opens the model; called on a thread.
         ready: called with the address once requests are answered.
         more: returns addresses beside those of every server.
 
     Raises:
-        UsageError: the address cannot be listened at.
         AesedgeError: the model cannot be loaded.
     """
-    check_address(settings)
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what goes wrong in a request is logged by the guard
-    with _listening(settings) as line:
-        asyncio.run(_Running(settings, bundle, load, ready, more).run(line))
-
-
-def check_address(settings: ServeSettings) -> bool:
-    """See that others can reach the server only with a key; returns whether none can at all.
-
-    Raises:
-        UsageError: the host is no address, or one that others reach and there is no key.
-    """
-    address = _address(settings.host)
-    if not address.is_loopback and not settings.keys:
-        raise UsageError(
-            f"--host {settings.host} can be reached from other machines; write a key into a file (openssl rand -hex 24 "
-            "> key) and add --key-file key, or leave --host out"
-        )
-    return address.is_loopback
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    try:
-        return ipaddress.ip_address("127.0.0.1" if host.lower() == "localhost" else host.strip("[]"))
-    except ValueError:
-        raise UsageError(f"--host {host!r} is no address; write 127.0.0.1, or 0.0.0.0 for all networks") from None
-
-
-@contextmanager
-def _listening(settings: ServeSettings) -> Iterator[socket.socket]:
-    address = _address(settings.host)
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    try:
-        line = socket.create_server((str(address), settings.port), family=family, backlog=CONNECTIONS)
-    except (OSError, OverflowError) as error:
-        raise UsageError(
-            f"cannot listen at {settings.host} port {settings.port}: {error_text(error)}; choose another --port"
-        ) from None
-    with line:
-        yield line
+    asyncio.run(_Running(settings, bundle, load, ready, more).run(line))
 
 
 class _Uvicorn(uvicorn.Server):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from aesedge.cache import EmbeddingCache, embeddings_key, pixels_digest
 from aesedge.errors import AesedgeError
 from aesedge.image import preprocess, read_image, seen_of, warnings_of
+from aesedge.image.reading import MAX_BYTES, MAX_PIXELS
 from aesedge.system.fair_lock import FairLock
 
 if TYPE_CHECKING:
@@ -62,14 +63,18 @@ class PreparedPhoto:
     seen: Seen
 
 
-def prepare_photo(source: ImageSource, spec: ImageSpec, *, name: str | None = None) -> PreparedPhoto:
-    """Read and preprocess a photo.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
+def prepare_photo(
+    source: ImageSource,
+    spec: ImageSpec,
+    *,
+    name: str | None = None,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+) -> PreparedPhoto:
+    """Read and preprocess a photo; for limits and errors see :func:`aesedge.image.read_image`."""
     started = time.perf_counter()
-    return prepared_from(read_image(source, name=name, size_hint=spec.size), spec, started)
+    image = read_image(source, name=name, size_hint=spec.size, max_bytes=max_bytes, max_pixels=max_pixels)
+    return prepared_from(image, spec, started)
 
 
 def prepared_from(image: Image.Image, spec: ImageSpec, started: float) -> PreparedPhoto:

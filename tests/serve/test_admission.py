@@ -14,6 +14,7 @@ from serving import Running, jpeg, serving, user
 
 from aesedge.serve.admission import Admission
 from aesedge.serve.api_error import ApiError
+from aesedge.vision import encoder
 
 if TYPE_CHECKING:
     import socket
@@ -146,7 +147,7 @@ def test_more_than_the_line_takes_are_told_so(narrow: Running) -> None:
 
 def test_sixteen_at_once_are_all_answered(served: Running) -> None:
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda seed: served.photo(jpeg(100 + seed)), range(16)))
+        answers = list(pool.map(lambda seed: served.photo(jpeg(100 + seed), "?max_tokens=8"), range(16)))
     assert [answer.status for answer in answers] == [200] * 16
     assert len({answer.json()["score"] for answer in answers}) == 16
 
@@ -171,23 +172,21 @@ def test_a_client_that_goes_away_stops_costing(served: Running, delay_s: float, 
 
 
 def test_a_client_that_goes_away_while_its_photo_is_decoded(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder, calls = served.session.internals.encoder, []
-    encode = type(encoder).encode
-    monkeypatch.setattr(type(encoder), "encode", lambda *a, **k: (calls.append(1), encode(*a, **k))[1])
-    from aesedge.serve import known_photos
-
-    read, decoding, go_on = known_photos.read_image, threading.Event(), threading.Event()
+    kind, calls = type(served.session.internals.encoder), []
+    encode = kind.encode_prepared
+    monkeypatch.setattr(kind, "encode_prepared", lambda *a: (calls.append(1), encode(*a))[1])
+    read, decoding, go_on = encoder.read_image, threading.Event(), threading.Event()
 
     def slowly(*args: object, **kwargs: object) -> object:
         decoding.set()
         go_on.wait(10)
         return read(*args, **kwargs)
 
-    monkeypatch.setattr(known_photos, "read_image", slowly)
+    monkeypatch.setattr(encoder, "read_image", slowly)
     with begin(served, {"messages": [user(jpeg(60))]}):
         assert decoding.wait(10)
     wait_until(lambda: served.service.admission.n_inside == 0)
     go_on.set()
-    monkeypatch.setattr(known_photos, "read_image", read)
+    monkeypatch.setattr(encoder, "read_image", read)
     assert served.photo(jpeg(61), "?words=0").status == 200
     assert len(calls) == 1  # the tower ran for the second photo alone

@@ -10,7 +10,7 @@ import pytest
 from serving import KEY, Running, jpeg, serving
 
 from aesedge.errors import UsageError
-from aesedge.serve import server
+from aesedge.serve.listening import check_address
 from aesedge.serve.settings import MOST_BODY, ServeSettings
 
 if TYPE_CHECKING:
@@ -250,16 +250,16 @@ def test_unknown_addresses_and_methods(served: Running) -> None:
 @pytest.mark.parametrize("host", ["::", "192.168.1.5", "0.0.0.0"])  # noqa: S104
 def test_other_addresses_need_a_key(host: str) -> None:
     with pytest.raises(UsageError, match="--key-file"):
-        server.check_address(ServeSettings(host=host))
-    assert not server.check_address(ServeSettings(host=host, keys=(b"12345678",)))
+        check_address(ServeSettings(host=host))
+    assert not check_address(ServeSettings(host=host, keys=(b"12345678",)))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.9.9.9"])
 def test_this_machine_needs_none(host: str) -> None:
-    assert server.check_address(ServeSettings(host=host))
+    assert check_address(ServeSettings(host=host))
 
 
 @pytest.mark.parametrize("host", ["example.org", "", "1.2.3", "localhost:80"])
 def test_names_are_not_looked_up(host: str) -> None:
     with pytest.raises(UsageError, match="is no address"):
-        server.check_address(ServeSettings(host=host))
+        check_address(ServeSettings(host=host))

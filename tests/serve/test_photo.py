@@ -73,6 +73,11 @@ def test_orientation_counts(served: Running) -> None:
     assert scores[1]["cache"] == "kv"  # the same pixels
 
 
+def test_remarks_about_the_file_come_with_the_result(served: Running) -> None:
+    (remark,) = served.photo(jpeg(4)[:-2], "?words=0").json()["remarks"]
+    assert "end marker" in remark
+
+
 def frames() -> bytes:
     file = io.BytesIO()
     drawn_photo(1).save(file, "GIF", save_all=True, append_images=[drawn_photo(i) for i in range(2, 40)])
