@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from statistics import quantiles
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -28,9 +28,14 @@ from serving import jpeg, user
 
 from aesedge.engine.model import load_model
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 CLIENTS = (1, 2, 4, 8, 16)
 SIZE = (1024, 768)
 MAX_TOKENS = 128
+SHORT = 4
+"""Tokens of an answer where the memory of many requests is measured."""
 SEEDS = itertools.count(10_000)
 
 
@@ -41,11 +46,11 @@ class Sample(NamedTuple):
     total_s: float
 
 
-def ask(url: str, photo: bytes, model: str) -> Sample:
+def ask(url: str, photo: bytes, model: str, max_tokens: int = MAX_TOKENS) -> Sample:
     """Ask for the critique of a photo, and read the stream."""
     parts = urlsplit(url)
     question = [photo, "Describe the aesthetic experience of this image in detail."]
-    body = json.dumps({"model": model, "messages": [user(*question)], "stream": True, "max_tokens": MAX_TOKENS})
+    body = json.dumps({"model": model, "messages": [user(*question)], "stream": True, "max_tokens": max_tokens})
     line = HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=600)
     began, first = time.perf_counter(), None
     line.request("POST", f"{parts.path.rstrip('/')}/v1/chat/completions", body, {"content-type": "application/json"})
@@ -61,10 +66,10 @@ def ask(url: str, photo: bytes, model: str) -> Sample:
     return Sample((first or ended) - began, ended - began)
 
 
-def by_clients(url: str, model: str, n_each: int) -> list[dict[str, Any]]:
+def by_clients(url: str, model: str, n_each: int, clients: Sequence[int]) -> list[dict[str, Any]]:
     """Ask with more and more clients at once; returns a row for each number."""
     rows = []
-    for n_clients in CLIENTS:
+    for n_clients in clients:
         photos = [jpeg(next(SEEDS), SIZE, quality=90) for _ in range(max(n_each, 2 * n_clients))]
         began = time.perf_counter()
         with ThreadPoolExecutor(n_clients) as pool:
@@ -113,18 +118,22 @@ class Started:
         self.process.wait(60)
 
 
-def memory(url: str, pid: int, bundle: str, n: int) -> dict[str, Any]:
+def memory(url: str, pid: int, bundle: str, n: int, seconds: float) -> dict[str, Any]:
     """Ask many times; returns the slope of the process's memory over the last four fifths of the requests."""
     photos = [jpeg(next(SEEDS), (320, 240)) for _ in range(200)]
     process, sizes = psutil.Process(pid), []
+    latest = time.perf_counter() + seconds
     with ThreadPoolExecutor(4) as pool:
         for begin in range(0, n, 50):
-            list(pool.map(lambda i: ask(url, photos[i % len(photos)], bundle), range(begin, begin + 50)))
+            if time.perf_counter() > latest:
+                break
+            list(pool.map(lambda i: ask(url, photos[i % len(photos)], bundle, SHORT), range(begin, begin + 50)))
             sizes.append(process.memory_info().rss)
+            print(f"{50 * len(sizes):6} requests  {sizes[-1] / 1e6:7.1f} MB", flush=True)
     kept = sizes[len(sizes) // 5 :]
     slope = float(np.polyfit(np.arange(len(kept)) * 50, kept, 1)[0])
-    found = {"requests": n, "rss_first_mb": round(kept[0] / 1e6, 1), "rss_last_mb": round(kept[-1] / 1e6, 1)}
-    return {**found, "slope_bytes_per_request": round(slope, 1)}
+    megabytes = {"rss_first_mb": round(kept[0] / 1e6, 1), "rss_last_mb": round(kept[-1] / 1e6, 1)}
+    return {"requests": 50 * len(sizes), **megabytes, "slope_bytes_per_request": round(slope, 1)}
 
 
 def main() -> None:
@@ -134,10 +143,12 @@ def main() -> None:
     parser.add_argument("--against", metavar="URL", help="measure this server instead")
     parser.add_argument("--model", help="its model, with --against")
     parser.add_argument("--photos", type=int, default=48, help="for each number of clients")
+    parser.add_argument("--clients", type=int, nargs="*", default=CLIENTS)
     parser.add_argument("--memory", type=int, metavar="REQUESTS", default=0)
+    parser.add_argument("--seconds", type=float, default=1e9, help="end --memory after this time at the latest")
     chosen = parser.parse_args()
     if chosen.against:
-        rows = by_clients(chosen.against, chosen.model or "default", chosen.photos)
+        rows = by_clients(chosen.against, chosen.model or "default", chosen.photos, chosen.clients)
         print(json.dumps({"url": chosen.against, "clients": rows}))
         return
     found: dict[str, Any] = {"bundle": chosen.bundle, "load_1min": psutil.getloadavg()[0]}
@@ -147,11 +158,11 @@ def main() -> None:
         found["start_s"] = round(started.start_s, 3)
         print(f"from the command to its address: {started.start_s:.2f} s")
         if chosen.memory:
-            found["memory"] = memory(started.url, started.process.pid, chosen.bundle, chosen.memory)
+            found["memory"] = memory(started.url, started.process.pid, chosen.bundle, chosen.memory, chosen.seconds)
         else:
             found["python_api_photos_per_min"] = round(python_api(chosen.bundle, chosen.photos), 1)
             print(f"Python API, one after the other: {found['python_api_photos_per_min']} photos/min")
-            found["clients"] = by_clients(started.url, chosen.bundle, chosen.photos)
+            found["clients"] = by_clients(started.url, chosen.bundle, chosen.photos, chosen.clients)
     finally:
         started.stop()
     print(json.dumps(found))
