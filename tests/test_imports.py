@@ -50,6 +50,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "uvicorn": "aesedge/serve/",
     "typer": "aesedge/cli/",
     "rich": "aesedge/cli/",
+    "textual_image": "aesedge/cli/",
     "aesedge_export": "aesedge/cli/",
     **dict.fromkeys(("export", "torch", "transformers", "optimum", "onnx", "gguf", "sentencepiece"), "nowhere"),
 }

@@ -110,6 +110,7 @@ def test_wheel_offers_the_extras_of_the_contract(metadata: Message) -> None:
         "plot",
         "eval",
         "serve",
+        "show",
         "tables",
         "dev",
     }

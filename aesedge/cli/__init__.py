@@ -28,9 +28,11 @@ from aesedge.cli.rate import rate
 from aesedge.cli.run_score import run, score
 from aesedge.cli.serve import serve
 from aesedge.cli.sheet import sheet
+from aesedge.cli.show import show
 from aesedge.cli.stars import stars
 from aesedge.cli.streams import OutputLostError, output_problem, standard_streams
 from aesedge.cli.table import table as write_table
+from aesedge.cli.taste import taste
 from aesedge.cli.terminal import print_error, show_remarks
 from aesedge.cli.tune import tune
 from aesedge.cli.watch import watch
@@ -41,7 +43,15 @@ from aesedge.system.termination import unwound_by_signals
 _HELP = "Score and critique photographs with AesExpert, on your own machine."
 _GROUPS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Photos": {"run": run, "chat": chat, "score": score},
-    "Library": {"rate": rate, "watch": watch, "table": write_table, "stars": stars, "sheet": sheet},
+    "Library": {
+        "rate": rate,
+        "watch": watch,
+        "table": write_table,
+        "stars": stars,
+        "sheet": sheet,
+        "show": show,
+        "taste": taste,
+    },
     "Bundles": {
         "bundles": bundles,
         "info": info,

@@ -195,10 +195,10 @@ def _row(plan: PhotoPlan, changes: list[FileChange], error: AesedgeError | None)
         rating = f"{rating} {offer.label}".strip()
     files = ", ".join(change.path.name + (" (new)" if change.is_new else "") for change in changes)
     left = "; ".join(plan.left) if error is None else " ".join(str(error).split())
-    return [_short(plan.photo.path), f"{plan.photo.score:.1f}", rating, files or "-", left]
+    return [short_path(plan.photo.path), f"{plan.photo.score:.1f}", rating, files or "-", left]
 
 
-def _short(path: str) -> str:
+def short_path(path: str) -> str:
     """Return a path as short as it can be written from here."""
     try:
         relative = os.path.relpath(path)
