@@ -24,7 +24,7 @@ CatalogueFile = Annotated[
         rich_help_panel=LIBRARY,
     ),
 ]
-Folders = Annotated[list[str], typer.Argument(metavar="DIR...", help="Folders or photos.")]
+Folders = Annotated[list[str], typer.Argument(metavar="DIR", help="Folders or photos.")]
 
 
 @dataclass(kw_only=True)

@@ -38,6 +38,7 @@ class LibraryProgress:
         self._printing = printing
         self._failures = Failures(printing)
         self._is_drawn = takes_escapes(sys.stderr)
+        self._pause_s = _REDRAW_S if self._is_drawn else _LOG_S
         self._ends: deque[float] = deque()
         """When photos of the last minute were done."""
         self._began = self._drawn_at = self._judging_began = time.monotonic()
@@ -108,7 +109,8 @@ class LibraryProgress:
             self._fail(event.name, event.error)
         else:
             self.n_texts += 1
-            self._draw(f"written about {self.n_texts:,} photos  {sanitize(event.name)}")
+            if time.monotonic() - self._drawn_at >= self._pause_s:
+                self._draw(f"texts about {self.n_texts:,} photos  {sanitize(event.name)}")
 
     def _fail(self, name: str, error: AesedgeError) -> None:
         self._clear()
@@ -121,7 +123,7 @@ class LibraryProgress:
             self._ends.popleft()
         if self._printing.quiet:
             return
-        if now - self._drawn_at >= (_REDRAW_S if self._is_drawn else _LOG_S):
+        if now - self._drawn_at >= self._pause_s:
             self._draw(f"{self._state(now)}  {sanitize(name)}")
 
     def _state(self, now: float) -> str:

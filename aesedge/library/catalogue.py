@@ -63,6 +63,8 @@ class Catalogue(Closing):
     ) -> Iterator[JudgedPhoto]:
         """Yield the photos in a folder and those below it, by path: one for each picture and place, not for each file.
 
+        A photo whose file is gone is among them, unless its picture is somewhere else: its drive may be away.
+
         Args:
             folder: a folder or a single photo; None for all of the catalogue.
             settings: number of the settings whose judgements are wanted, see :meth:`settings`; None for those that
@@ -80,7 +82,8 @@ class Catalogue(Closing):
             f"{_columns('b', _FRAME)}, {_columns('c', _CONTENT)} FROM file f "
             "CROSS JOIN judgement j ON j.content = f.content AND j.settings = ? "  # in this order: files are few
             "CROSS JOIN content c ON c.id = f.content LEFT JOIN burst b ON b.content = f.content "
-            f"WHERE f.judged_as IS NULL AND {where} ORDER BY f.path",
+            f"WHERE f.judged_as IS NULL AND {where} AND (f.gone_at IS NULL OR NOT EXISTS "
+            "(SELECT 1 FROM file g WHERE g.content = f.content AND g.gone_at IS NULL)) ORDER BY f.path",
             (number, *values),
         )
         for row in rows:

@@ -62,7 +62,9 @@ def examine(picture: Picture, spec: ImageSpec) -> Examined:
         raise ImageError(f"{picture.name}: changes while it is read; wait until it is written")
     width, height = full_size_of(image)
     capture = read_capture(picture.name)
-    thumbnail = image.resize(THUMBNAIL, Image.Resampling.BOX, reducing_gap=2.0).tobytes()
+    # Bursts are found by time: without it nothing is compared.
+    has_time = capture.taken_at is not None
+    thumbnail = image.resize(THUMBNAIL, Image.Resampling.BOX, reducing_gap=2.0).tobytes() if has_time else None
     about = Content(width=width, height=height, thumbnail=thumbnail, **capture._asdict())
     return Examined(picture, bytes.fromhex(prepared.digest), tail, about, prepared)
 
