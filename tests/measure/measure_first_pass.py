@@ -16,26 +16,21 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from aesedge.library.catalogue import open_catalogue
-from aesedge.library.records import JudgedPhoto
 from aesedge.library.ridge import rank_correlation
+
+if TYPE_CHECKING:
+    from aesedge.library.records import JudgedPhoto
 
 
 def rated(folder: Path, catalogue: Path, bundle: str, *options: str) -> tuple[dict[str, JudgedPhoto], float]:
     """Rate a folder; return its photos by key, and how long it took."""
     started = time.perf_counter()
-    command = [
-        sys.executable,
-        "-m",
-        "aesedge",
-        "rate",
-        "--bundle",
-        bundle,
-        "--catalogue",
-        str(catalogue),
-        "--cache-size",
-    ]
+    settings = ("--bundle", bundle, "--cache-size", "0", "--catalogue", str(catalogue))
     command = [sys.executable, "-m", "aesedge", "rate", *settings, *options, str(folder)]
     subprocess.run(command, check=False)
     took = time.perf_counter() - started
@@ -64,7 +59,7 @@ def main() -> None:
         "photos": len(all_),
         "best_kept": len(judged.intersection(best)) / max(1, len(best)),
         "judged": len(judged) / max(1, len(found)),
-        "correlation": rank_correlation(*([photos[key].score for key in estimated] for photos in (all_, found))),
+        "correlation": rank_correlation(*(np.array([one[key].score for key in estimated]) for one in (all_, found))),
         "covered": sum(covered) / max(1, len(covered)),
         "seconds": [all_s, found_s],
     }
