@@ -45,6 +45,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "llama_cpp": "aesedge/llm/",
     "llguidance": "aesedge/llm/",
     "filelock": "aesedge/cache/",
+    "ray": "aesedge/library/fleet.py",
     "matplotlib": "aesedge/bench/plot.py",
     "starlette": ("aesedge/serve/", "aesedge/kiosk/routes.py"),
     "uvicorn": "aesedge/serve/",

@@ -112,6 +112,7 @@ def test_wheel_offers_the_extras_of_the_contract(metadata: Message) -> None:
         "serve",
         "show",
         "tables",
+        "fleet",
         "dev",
     }
 

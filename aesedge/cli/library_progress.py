@@ -44,6 +44,7 @@ class LibraryProgress:
         self._began = self._drawn_at = self._judging_began = time.monotonic()
         self._is_line_open = False
         self._told: set[str] = set()
+        self._n_elsewhere = 0
         self.survey: Survey | None = None
         self.n_judged = self.n_recognised = self.n_away = self.n_texts = self.n_estimated = 0
 
@@ -153,6 +154,15 @@ class LibraryProgress:
         if self._is_drawn:
             self._draw(f"loading the model {fraction:4.0%} {bar(fraction)}")
 
+    def fail_elsewhere(self, name: str, error: AesedgeError) -> None:
+        """Report a photo that failed on another machine; the survey here finds that it failed before."""
+        self._n_elsewhere += 1
+        self._fail(name, error)
+
+    def show_parts(self, n_done: int, n_parts: int) -> None:
+        """Show how many parts of a library a cluster has done."""
+        self._draw(f"{n_done:,} of {n_parts:,} parts are judged")
+
     def _clear(self) -> None:
         if self._is_line_open:
             sys.stderr.write(_CLEAR_LINE)
@@ -171,8 +181,8 @@ class LibraryProgress:
         parts += [f"texts about {self.n_texts:,}"] if self.n_texts else []
         n_failed = self._failures.n_failed - len(survey.errors if survey else ())
         parts += [f"{n_failed:,} failed"] if n_failed > 0 else []
-        if survey and survey.n_failed_before:
-            parts.append(f"{survey.n_failed_before:,} failed before (--retry tries them again)")
+        n_before = (survey.n_failed_before if survey else 0) - self._n_elsewhere
+        parts += [f"{n_before:,} failed before (--retry tries them again)"] if n_before > 0 else []
         n_away = self.n_away + (survey.n_away if survey else 0)
         parts += [f"{n_away:,} away"] if n_away else []
         return f"{survey.n if survey else 0:,} photos: {', '.join(parts) or 'nothing to do'}"

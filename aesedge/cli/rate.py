@@ -13,7 +13,6 @@ from aesedge.cli.exit_codes import FAILED
 from aesedge.cli.library_options import (
     LIBRARY,
     CatalogueFile,
-    Folders,
     WhatIsWritten,
     parse_critique,
     parse_shard,
@@ -21,10 +20,11 @@ from aesedge.cli.library_options import (
 )
 from aesedge.cli.loading import writing
 from aesedge.cli.options import Loading, Printing, WritingOptions, with_options
-from aesedge.errors import CatalogueError, UsageError
+from aesedge.errors import CatalogueError, ImageError, UsageError
 
 if TYPE_CHECKING:
     from aesedge.cli.library_progress import LibraryProgress
+    from aesedge.library.catalogue_writer import CatalogueWriter
     from aesedge.library.rating import Rater
 
 _JSON = "Print one JSON object per photo that is judged now, or fails, and line."
@@ -32,7 +32,16 @@ _JSON = "Print one JSON object per photo that is judged now, or fails, and line.
 
 @with_options(json=_JSON)
 def rate(
-    folders: Folders,
+    folders: Annotated[list[str] | None, typer.Argument(metavar="DIR", help="Folders or photos.")] = None,
+    listed: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            help="File that names the photos: one on each line, or a Parquet with a column path.",
+            show_default="none",
+            rich_help_panel=LIBRARY,
+        ),
+    ] = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Try photos that failed again.", rich_help_panel=LIBRARY)
     ] = False,
@@ -53,6 +62,10 @@ def rate(
         bool,
         typer.Option("--merge", help="The arguments are catalogues: add them to --catalogue.", rich_help_panel=LIBRARY),
     ] = False,
+    on: Annotated[
+        str,
+        typer.Option(help="Where: here, or ray for a Ray cluster (RAY_ADDRESS).", rich_help_panel=LIBRARY),
+    ] = "here",
     catalogue: CatalogueFile = None,
     written: WhatIsWritten = WhatIsWritten(),
     loading: Loading = Loading(),
@@ -69,8 +82,17 @@ def rate(
     from aesedge.cli.library_progress import LibraryProgress
     from aesedge.library.catalogue_writer import open_writer
 
+    if on not in {"here", "ray"}:
+        raise UsageError(f"--on {on!r} is neither here nor ray")
+    if on == "ray" and (first_pass or shard):
+        raise UsageError(
+            "--on ray shares the photos by itself and has no first pass; leave out --first-pass and --shard"
+        )
+    photos = [*(folders or ()), *(_listed(listed) if listed else ())]
+    if not photos:
+        raise UsageError("name folders or photos, or --list FILE")
     if merge:
-        _merge(folders, catalogue, printing)
+        _merge(photos, catalogue, printing)
         return
     progress = LibraryProgress(printing)
     with (
@@ -80,7 +102,9 @@ def rate(
         ) as rater,
     ):
         try:
-            progress.follow(rater.rate(file, folders))
+            if on == "ray":
+                _rate_on_ray(file, photos, rater, progress)
+            progress.follow(rater.rate(file, photos))
         except CatalogueError as error:  # the disk is full, or gone
             progress.stop(str(error))
             raise typer.Exit(FAILED) from None
@@ -120,6 +144,25 @@ def make_rater(
         texts=texts, n_best=n_best, retry=retry, first_pass=parse_share(first_pass), shard=parse_shard(shard)
     )
     return Rater(open_bundle(loading.bundle), loading.options, how, progress.show_loading)
+
+
+def _listed(path: Path) -> list[str]:
+    from aesedge.library.fleet import listed_photos
+
+    return listed_photos(path)
+
+
+def _rate_on_ray(file: CatalogueWriter, photos: list[str], rater: Rater, progress: LibraryProgress) -> None:
+    """Have a cluster judge what is new; what belongs to it (files of pairs, texts, bursts) is done here afterwards."""
+    from aesedge.library.fleet import rate_on_ray
+
+    survey = rater.survey(file, photos)
+    for n_done, n_parts in rate_on_ray(file, [*survey.new, *survey.changed], rater):
+        progress.show_parts(n_done, n_parts)
+    for picture in (*survey.new, *survey.changed):
+        failure = file.failure(picture.name)
+        if failure is not None:
+            progress.fail_elsewhere(picture.name, ImageError(failure.message))
 
 
 def _merge(parts: list[str], catalogue: Path | None, printing: Printing) -> None:

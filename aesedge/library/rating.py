@@ -77,7 +77,8 @@ class Rater(Closing):
         # The purpose is always the same: what was tuned for another one may have another precision.
         self._options = dataclasses.replace(options, purpose="score", photos=4 if how.texts else 1)
         self._bundle, self._how, self._progress = bundle, how, progress
-        self._settings = settings_of(bundle, make_plan(self._options, bundle))
+        self.settings = settings_of(bundle, make_plan(self._options, bundle))
+        """What its judgements depend on."""
         self._model: Model | None = None
         self._resources = ExitStack()
 
@@ -92,9 +93,7 @@ class Rater(Closing):
             is_wanted: whether a picture that would be judged is judged now; None for all.
         """
         roots = [os.path.realpath(folder) for folder in folders]
-        settings, how = catalogue.use_settings(self._settings), self._how
-        surveyor = Surveyor(catalogue, settings, how.retry, how.first_pass is not None, how.shard)
-        survey = surveyor.survey(roots)
+        settings, survey = catalogue.use_settings(self.settings), self.survey(catalogue, folders)
         if is_wanted is not None:
             survey.new = list(filter(is_wanted, survey.new))
             survey.changed = list(filter(is_wanted, survey.changed))
@@ -105,8 +104,22 @@ class Rater(Closing):
             yield event
         if is_changed:
             regroup(catalogue)
-        if how.texts:
+        if self._how.texts:
             yield from self._write_texts(catalogue, settings, roots)
+
+    @property
+    def recipe(self) -> tuple[str, Options, RatingOptions]:
+        """What another process makes such a rater of: the bundle's folder, how it is loaded, what is done to a part."""
+        how = self._how if self._how.n_best is None else dataclasses.replace(self._how, texts=Texts(), n_best=None)
+        return str(self._bundle.folder), self._options, how
+
+    def survey(self, catalogue: CatalogueWriter, folders: Sequence[str]) -> Survey:
+        """Find out which photos in folders have yet to be judged, and note what moved."""
+        how = self._how
+        surveyor = Surveyor(
+            catalogue, catalogue.use_settings(self.settings), how.retry, how.first_pass is not None, how.shard
+        )
+        return surveyor.survey(map(os.path.realpath, folders))
 
     def _judge(self, catalogue: CatalogueWriter, settings: int, survey: Survey) -> Iterator[Event | Estimated | Note]:
         new = survey.new
@@ -161,8 +174,8 @@ class Rater(Closing):
         if self._model is None:
             self._model = self._resources.enter_context(Model(self._bundle, self._options, self._progress))
             found = settings_of(self._bundle, self._model.internals.plan)
-            if found != self._settings:
-                raise CatalogueError(f"the model was loaded as {found}, not as {self._settings}; name the settings")
+            if found != self.settings:
+                raise CatalogueError(f"the model was loaded as {found}, not as {self.settings}; name the settings")
         return self._model
 
     def close(self) -> None:
