@@ -229,6 +229,8 @@ class Stdin(io.BytesIO):
 
 def _unreadable_folder(error: OSError) -> ImageError:
     name = sanitize(os.fsdecode(error.filename or ""))
+    if isinstance(error, FileNotFoundError):
+        return ImageError(f"{name}: there is no such folder or photo; check the path, and that its drive is connected")
     if isinstance(error, PermissionError):
         return ImageError(f"{name}: no permission to read this folder; change its permissions or copy it")
     return ImageError(f"{name}: this folder cannot be read: {error.strerror or error}; check the disk")

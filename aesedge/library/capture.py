@@ -46,6 +46,16 @@ def read_capture(path: str) -> Capture:
     )
 
 
+def orientation_of(path: str) -> int:
+    """Return EXIF's orientation of a photo, 1 where it has none."""
+    try:
+        with Path(path).open("rb") as file:
+            found = _directories(file)[0].get(Tag.Orientation, 1)
+    except Exception:  # noqa: BLE001 - as above
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
 def _directories(file: BinaryIO) -> tuple[dict[int, Any], dict[int, Any]]:
     """Return the tags of a photo's first EXIF directory, and those of the one with the exposure."""
     head = file.read(32)

@@ -141,6 +141,12 @@ class Catalogue(Closing):
         row = self._row("SELECT mean FROM mean_row WHERE content = ? AND settings = ?", (content, settings))
         return None if row is None else np.frombuffer(row[0], np.float16).astype(np.float32)
 
+    def n_pictures(self, folder: str) -> int:
+        """Return how many pictures are known in a folder and those below it."""
+        where, values = below(folder)
+        row = self._row(f"SELECT count(DISTINCT content) FROM file f WHERE {where}", values)
+        return int(row[0]) if row else 0
+
     def n_judgements(self) -> int:
         """Return how many judgements there are, under all settings."""
         row = self._row("SELECT count(*) FROM judgement")

@@ -8,6 +8,8 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+from aesedge.library.capture import orientation_of
+
 _TAIL_BYTES = 64 << 10
 _SAMPLE_BYTES = 4 << 10
 _DENSE = 0.9
@@ -16,8 +18,9 @@ _DENSE = 0.9
 def tail_digest(path: str, size: int) -> bytes:
     """Return the digest by which a file of this size is found again, wherever it is.
 
-    The last 64 KB of a photo are compressed pixels, which no other photo has. Where they can be compressed further (a
-    white margin of a scan, an index, padding) other photos may share them, and the whole file is hashed.
+    The last 64 KB of a photo are compressed pixels, which no other photo has; with them counts how it is turned, which
+    programs change in place. Where the tail can be compressed further (a white margin of a scan, an index, padding)
+    other photos may share it, and the whole file is hashed.
 
     Raises:
         OSError: the file cannot be read.
@@ -27,7 +30,7 @@ def tail_digest(path: str, size: int) -> bytes:
             file.seek(-_TAIL_BYTES, os.SEEK_END)
         tail = file.read(_TAIL_BYTES)
         if size <= _TAIL_BYTES or _is_dense(tail):
-            return hashlib.sha256(b"tail" + tail).digest()
+            return hashlib.sha256(b"tail %d " % orientation_of(path) + tail).digest()
         file.seek(0)
         return hashlib.sha256(b"whole" + _sha256(file)).digest()
 

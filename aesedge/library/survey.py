@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -73,7 +74,8 @@ class Surveyor:
         there: list[str] = []
         n_errors = len(found.errors)
         if not os.path.lexists(folder):
-            found.errors.append(FileNotFoundError(2, "there is no such folder or photo; is its drive away?", folder))
+            found.errors.append(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder))
+            found.n_away += self.catalogue.n_pictures(folder)
             return
         with self.catalogue.transaction():  # one for all that moved: thousands would take seconds
             for picture in pictures_in(folder, found.errors.append):

@@ -13,6 +13,7 @@ import tiny
 from cli_runner import cli  # noqa: F401 (a fixture)
 from conftest import drawn_photo
 from photo_files import jpeg, with_metadata, write_photos
+from PIL import ExifTags, Image
 
 from aesedge.library.catalogue import open_catalogue
 
@@ -115,6 +116,18 @@ def test_another_photo_in_a_files_place_is_judged(keeps_time: bool, cli: Cli, tm
     assert n_judgements() == 2
 
 
+def test_a_photo_that_was_turned_in_place_is_judged(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    path, exif = folder / "0.jpg", Image.Exif()
+    for orientation in (1, 6):
+        exif[ExifTags.Base.Orientation] = orientation
+        path.write_bytes(jpeg(0, size=(900, 600), exif=exif))
+        cli("rate", folder)
+        assert path.stat().st_size > 1 << 16
+    assert n_judgements() == 2
+
+
 def test_scans_with_the_same_margin_are_different_photos(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -167,9 +180,9 @@ def test_a_drive_that_is_away_takes_nothing_along(cli: Cli, tmp_path: Path) -> N
     write_photos(folder, 2)
     cli("rate", folder)
     folder.rename(away)
-    code, _, err = cli("rate", folder)
-    assert code == 1
-    assert "is its drive away?" in err
+    code, out, err = cli("rate", folder)
+    assert (code, out) == (1, "0 photos: 2 away\n")
+    assert "there is no such folder or photo; check the path, and that its drive is connected" in err
     folder.mkdir()  # an empty mount point
     assert cli("rate", folder)[1] == "0 photos: 2 away\n"
     assert len(judged(folder)) == 2
