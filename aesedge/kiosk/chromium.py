@@ -106,14 +106,14 @@ def memory_folder() -> Path:
         UsageError: there is none on this Linux; other systems have no such folder, and get one that is removed.
     """
     mounts = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
-    candidates = ["/dev/shm", os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir()]  # noqa: S108 (looked at, not written to)
+    if sys.platform != "linux":
+        return Path(tempfile.gettempdir())
+    candidates = ["/dev/shm", os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR", ""), "/tmp"]  # noqa: S108 (looked at, not written to)
     for candidate in filter(None, candidates):
         folder = Path(candidate)
         mount = next((str(parent) for parent in (folder, *folder.parents) if str(parent) in mounts), "")
         if mounts.get(mount) in _IN_MEMORY and os.access(folder, os.W_OK):
             return folder
-    if sys.platform != "linux":
-        return Path(tempfile.gettempdir())
     raise UsageError(
         "there is no folder in memory that can be written (/dev/shm, $XDG_RUNTIME_DIR), and the browser's profile is "
         "kept on no disk; mount a tmpfs at /dev/shm"

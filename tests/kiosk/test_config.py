@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,7 @@ languages = ["de", "en"]
 idle_s = 90
 camera = "Logitech"
 mirror = false
-on_result = ["cat", "-"]
+on_result = ['PYTHON', "-"]
 on_result_s = 2.5
 browser = "/usr/bin/chromium"
 browser_flags = ["--ozone-platform=wayland"]
@@ -30,7 +31,7 @@ browser_flags = ["--ozone-platform=wayland"]
 
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
-    (tmp_path / "kiosk.toml").write_text(WHOLE)
+    (tmp_path / "kiosk.toml").write_text(WHOLE.replace("PYTHON", sys.executable))
     found = read_config(tmp_path / "kiosk.toml")
     assert found == KioskConfig(
         language="de",
@@ -38,7 +39,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         idle_s=90.0,
         camera="Logitech",
         mirror=False,
-        on_result=("cat", "-"),
+        on_result=(sys.executable, "-"),
         on_result_s=2.5,
         browser="/usr/bin/chromium",
         browser_flags=("--ozone-platform=wayland",),
@@ -65,7 +66,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         ("mirror = 'no'", "mirror: expected `bool`"),
         ("on_result = 'lp -d photo'", "on_result: expected `array`"),
         ("on_result = ['/no/such/program']", "on_result: there is no program '/no/such/program'"),
-        ("on_result = ['cat', 3]", "on_result[1]: expected `str`, got `int`"),
+        ("on_result = ['python', 3]", "on_result[1]: expected `str`, got `int`"),
         ("on_result = ['']", "on_result: there is no program ''"),
         ("on_result_s = 0", "on_result_s: expected `float` > 0"),
         ("browser_flags = ['https://example.com']", "'https://example.com' is no flag"),

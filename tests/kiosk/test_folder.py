@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kiosk_page import MARKS, kiosk_page, kiosk_server, open_browser, wait_done, wait_state
+from kiosk_page import MARKS, kiosk_page, kiosk_server, open_browser, wait_state
 from PIL import Image
 from serving import jpeg
 
@@ -116,10 +116,10 @@ class TestPage:
             page.wait_for_timeout(900)  # it has looked at the folder once
             for seed in (5, 6):
                 data = jpeg(seed, (800, 600))
+                page.evaluate("() => performance.clearMarks()")
                 (folder / "writing").write_bytes(data)
                 (folder / "writing").rename(folder / f"{seed}.jpg")
-                page.evaluate("() => performance.clearMarks()")
-                wait_done(page)
+                page.wait_for_function("() => performance.getEntriesByName('done').length === 1")
                 score = running.photo(data).json()["score"]
                 assert abs(float(page.inner_text("#points")) - score) < 0.5  # it was made smaller on the way
             (folder / "broken.jpg").write_bytes(b"no photo")

@@ -16,6 +16,7 @@ from aesedge.kiosk.on_result import ResultCommand
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the commands are POSIX's")
 RESULT = {"score": 7.5, "critique": "It's $(touch harmed) `touch harmed` ; \u00e9"}
 
 

@@ -4,6 +4,7 @@
 const RETRY_S = [1, 1, 2, 4]; // then every 4 s
 const ASLEEP_MS = 3000; // without a frame
 const OPEN_MS = 10000; // a driver may never answer
+const PROMPT_MS = 120000; // a browser that asks its user waits for an answer
 
 export class Camera extends EventTarget {
   trouble = "starting";
@@ -53,9 +54,11 @@ export class Camera extends EventTarget {
   async #request() {
     if (!navigator.mediaDevices?.getUserMedia) throw new DOMException("", "NotAllowedError");
     const wanted = { width: { ideal: 1920 }, height: { ideal: 1080 }, facingMode: "user" };
+    const told = await navigator.permissions?.query({ name: "camera" }).catch(() => null);
+    const patience = told?.state === "prompt" ? PROMPT_MS : OPEN_MS;
     const ask = (video) => {
       const asked = navigator.mediaDevices.getUserMedia({ video, audio: false });
-      return within(OPEN_MS, asked, new DOMException("", "TimeoutError"), (late) => late.getTracks().forEach((track) => track.stop()));
+      return within(patience, asked, new DOMException("", "TimeoutError"), (late) => late.getTracks().forEach((track) => track.stop()));
     };
     const stream = await ask(wanted);
     if (!this.#name || stream.getVideoTracks()[0].label.toLowerCase().includes(this.#name)) return stream;

@@ -163,6 +163,7 @@ function forget() {
   asking = null;
   complete = false;
   Object.assign(result, { score: null, attributes: {}, text: "" });
+  find("said").removeAttribute("aria-busy");
   const canvas = find("photo");
   canvas.width = canvas.height = 1;
   for (const id of ["attributes", "critique", "points", "verdict"]) find(id).replaceChildren();
@@ -249,6 +250,7 @@ function heard(name, data) {
     if (!Number.isFinite(data.score)) throw new Error("the score is no number");
     result.score = data.score;
     show("score");
+    find("said").setAttribute("aria-busy", "true");
     performance.mark("score");
   } else if (name === "attributes") {
     result.attributes = data;
@@ -270,6 +272,7 @@ function heard(name, data) {
   } else if (name === "done") {
     if (!Number.isFinite(result.score)) throw new Error("there is no score");
     complete = true;
+    find("said").setAttribute("aria-busy", "false");
     lastTouch = performance.now();
     if (!result.text) find("critique").textContent = ""; // a model that says nothing
     find("said").scrollTop = 0;

@@ -1,0 +1,27 @@
+"""Photo after photo, the page and its server grow no more.
+
+40 photos here: 200 take over a minute on two busy cores. tests/measure/measure_kiosk.py takes as many as one likes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kiosk_page import MARKS
+from measure_kiosk import soak
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = MARKS
+N_CAPTURES = 40
+
+
+def test_nothing_grows(tmp_path: Path) -> None:
+    found = soak(N_CAPTURES, tmp_path)
+    slopes = found["slope_a_capture"]
+    assert abs(slopes["nodes"]) < 1, found
+    assert abs(slopes["listeners"]) < 0.5, found
+    assert slopes["heap_bytes"] < 2048, found
+    assert slopes["server_bytes"] < 300_000, found  # a photo that stayed would take more; allocators settle within 200
+    assert found["restarts"] == 0
