@@ -47,6 +47,9 @@ nvcc = $(or $(CUDACXX),$(shell command -v nvcc 2>/dev/null),$(wildcard /usr/loca
 install = $(MAKE) --no-print-directory $(VENV)/.run ORT=$(call preset,$(1),ORT) \
     CMAKE_ARGS="$(call preset,$(1),CMAKE_ARGS)" WHEEL_INDEX=
 
+# The matrix kernels of aesedge/kernels for the installed ggml, in some seconds; without a compiler nothing happens.
+BUILD_KERNELS = @$(PYTHON_VENV) -m aesedge.kernels
+
 .PHONY: help run test lint types check format kernels startup vision wheel clean install-cpu install-cuda install-metal
 
 help: ## list these commands
@@ -131,6 +134,7 @@ $(VENV)/.ort-$(ORT): $(VENV)/.made
 $(VENV)/.run: pyproject.toml $(VENV)/.llama $(VENV)/.ort-$(ORT)
 	@$(PIP) install -q "setuptools>=77"
 	$(PIP) install -q --no-build-isolation -e ".[$(ORT)]"
+	$(BUILD_KERNELS)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.llama $(VENV)/.ort-$(ORT)
@@ -139,4 +143,5 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.llama $(VENV)/.ort-$(ORT)
 	    echo "  make test TORCH_INDEX=https://download.pytorch.org/whl/cpu"; }
 	@$(PIP) install -q "setuptools>=77"
 	$(PIP) install -q --no-build-isolation $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e ".[$(ORT),photo,export,dev]"
+	$(BUILD_KERNELS)
 	@touch $@ $(VENV)/.run

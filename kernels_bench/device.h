@@ -33,14 +33,15 @@ inline void require_same_ggml() {
 
 class Device {
 public:
-    // kind: "cpu", "gpu" (the first one) or ggml's own name of a device. None there ends the program.
+    // kind: "cpu", "gpu" (the first one), ggml's own name of a device, or the file of a backend to load (with a slash in
+    // its name). None there ends the program.
     Device(const std::string & kind, size_t n_threads) {
         require_same_ggml();
         log_warnings_only();
         if (ggml_backend_reg_count() == 0) {
             ggml_backend_load_all(); // builds that load their backends at run time
         }
-        handle_ = find(kind);
+        handle_ = kind.find('/') == std::string::npos ? find(kind) : loaded(kind);
         backend_.reset(ggml_backend_dev_init(handle_, nullptr));
         if (backend_ == nullptr) {
             bench::wrong_call("ggml cannot use " + name());
@@ -53,7 +54,11 @@ public:
 
     std::string name() const { return ggml_backend_dev_name(handle_); }
     std::string description() const { return ggml_backend_dev_description(handle_); }
-    bool is_cpu() const { return ggml_backend_dev_type(handle_) == GGML_BACKEND_DEVICE_TYPE_CPU; }
+    // Or an accelerator in the CPU's memory, such as aesedge's own kernels.
+    bool is_cpu() const {
+        const enum ggml_backend_dev_type type = ggml_backend_dev_type(handle_);
+        return type == GGML_BACKEND_DEVICE_TYPE_CPU || type == GGML_BACKEND_DEVICE_TYPE_ACCEL;
+    }
     ggml_backend_buffer_type_t memory() const { return ggml_backend_dev_buffer_type(handle_); }
     bool supports(const ggml_tensor * operation) const { return ggml_backend_dev_supports_op(handle_, operation); }
 
@@ -84,6 +89,14 @@ public:
     }
 
 private:
+    static ggml_backend_dev_t loaded(const std::string & file) {
+        ggml_backend_reg_t registry = ggml_backend_load(file.c_str());
+        if (registry == nullptr || ggml_backend_reg_dev_count(registry) == 0) {
+            bench::wrong_call(file + ": ggml cannot load it, or this CPU cannot run it");
+        }
+        return ggml_backend_reg_dev_get(registry, 0);
+    }
+
     static ggml_backend_dev_t find(const std::string & kind) {
         std::vector<std::string> names;
         for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {

@@ -61,6 +61,8 @@ bool for_each_product(device::Device & device, const std::vector<shapes::Product
                     product::Product product(device, matrix, copies, n_columns, std::min({n_columns, copies.n(), device::most_graphs}));
                     if (!product.allocated()) {
                         visitor.skip(what + ": no room for " + std::to_string(n_columns) + " columns");
+                    } else if (!product.supported()) {
+                        visitor.skip(what + ": no kernel for " + std::to_string(n_columns) + " columns on " + device.name());
                     } else if (!visitor.visit(shape, matrix, product, n_columns, repacked,
                                               ggml_backend_buft_name(*memory))) {
                         return false;

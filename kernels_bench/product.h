@@ -78,6 +78,7 @@ public:
     }
 
     bool allocated() const { return has_inputs_ && cycle_.allocated(); }
+    bool supported() const { return cycle_.supported(); }
     size_t n_per_run() const { return cycle_.n_per_graph(); }
     void compute() { cycle_.compute(); }
 

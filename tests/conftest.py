@@ -31,6 +31,16 @@ def proven_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("proven")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def built_kernels() -> Path:
+    """Compile the matrix kernels once for all tests, where `make` puts them: each test has a cache of its own."""
+    from aesedge.kernels import find_library
+    from aesedge.kernels.library import CLONE_FOLDER
+
+    find_library(None, folder=CLONE_FOLDER)
+    return CLONE_FOLDER
+
+
 @pytest.fixture(autouse=True)
 def own_folders(
     tmp_path_factory: pytest.TempPathFactory, proven_files: Path, monkeypatch: pytest.MonkeyPatch

@@ -98,6 +98,7 @@ def open_raw_timer(fixture: Fixture) -> RawTimer:
         n_threads_batch=plan.threads_batch,
         kv_type=plan.kv_type,
         flash_attention=plan.flash_attention,
+        kernels=plan.kernels,
     )
     timer = RawTimer(context, n_ubatch=plan.n_ubatch, submit=model.internals.scheduler.call)
     timer.fill(depth, fixture.state, fixture.n_resident)  # the image is prefilled already

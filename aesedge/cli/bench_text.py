@@ -83,7 +83,7 @@ def card_text(card: RunInfo) -> str:
     ]
     plan = [
         f"{name} {value_text(card.plan[name])}"
-        for name in ("gguf", "vision", "repack", "flash_attention")
+        for name in ("gguf", "vision", "repack", "kernels", "flash_attention")
         if name in card.plan
     ]
     plan += [f"{value_text(card.plan[name])} {words}" for name, words in _COUNTS.items() if name in card.plan]

@@ -83,6 +83,7 @@ def libraries_section(built: Libraries) -> str:
         ("CPU built for", " ".join(built.cpu_features) or "-"),
         *([("GPU built for", gpu)] if gpu else []),
         ("weight layouts", ", ".join(built.extra_buffers) or "as in the file only"),
+        ("matrix kernels", f"aesedge's own, {built.kernels}" if built.kernels else built.kernels_missing or "-"),
         ("ONNX Runtime", f"{built.onnxruntime or 'not installed'}{f' ({packages})' if packages else ''}"),
         ("providers", ", ".join(name.removesuffix("ExecutionProvider") for name in built.providers) or "-"),
     ]

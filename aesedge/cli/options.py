@@ -187,8 +187,9 @@ def _loading_parameters(names: Collection[str]) -> Iterator[inspect.Parameter]:
     """Yield the options behind which there is a field of Options."""
     for name in names:
         field = _FIELDS[name]
+        flags, default = field.metadata["flags"], field.metadata["default"] or not field.metadata["flags"]
         told = typer.Option(
-            help=field.metadata["help"], show_default=field.metadata["default"] or True, rich_help_panel=LOADING
+            *filter(None, [flags]), help=field.metadata["help"], show_default=default, rich_help_panel=LOADING
         )
         yield _keyword(name, field.default, Annotated[_TYPES[str(field.type)], told])
 

@@ -26,7 +26,7 @@ DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "metal")
 PURPOSES: tuple[Purpose, ...] = ("critique", "score")
 
 
-def _shown(default: Any, text: str, *, otherwise: str | None = None, name: str = "") -> Any:
+def _shown(default: Any, text: str, *, otherwise: str | None = None, name: str = "", flags: str = "") -> Any:
     """Declare a field that is an option of the command line too.
 
     Args:
@@ -34,8 +34,9 @@ def _shown(default: Any, text: str, *, otherwise: str | None = None, name: str =
         text: its help text.
         otherwise: the default in words, for the help; None shows the value.
         name: of the option, if it is not the field's.
+        flags: as Typer takes them, if they are not the name's.
     """
-    return field(default=default, metadata={"help": text, "default": otherwise, "name": name})
+    return field(default=default, metadata={"help": text, "default": otherwise, "name": name, "flags": flags})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,10 @@ class Options:
         "Memory limit: 6GB, 50%. A bundle that does not fit is not loaded.",
         otherwise="free memory",
     )
+    kernels: bool = _shown(
+        True, "Leave out aesedge's own matrix kernels for CPUs.", name="matrix_kernels", flags=" /--no-kernels"
+    )
+    """Whether to use aesedge's own matrix kernels on CPUs; they are compiled once, where there is a C++ compiler."""
     tuned: bool = _shown(True, "Use the settings that 'aesedge tune' found on this machine.")
     cache_folder: Path | None = None
     """Folder of cached embeddings and KV states; None is the user's cache folder."""
@@ -83,7 +88,8 @@ class Options:
             check_type(name, getattr(self, name), (str, type(None)), "a text or None")
         for name in ("vision", "cache"):
             check_type(name, getattr(self, name), str, "a text")
-        check_type("tuned", self.tuned, bool, "True or False")
+        for name in ("kernels", "tuned"):
+            check_type(name, getattr(self, name), bool, "True or False")
         check_choice("device", self.device, DEVICES)
         check_choice("purpose", self.purpose, PURPOSES)
         check_real("worth_keeping_s", self.worth_keeping_s, 0, _MOST_SECONDS)

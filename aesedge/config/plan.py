@@ -42,6 +42,8 @@ class Settings:
     gpu_layers: Annotated[int, msgspec.Meta(ge=-1, le=1 << 16)] | Literal["auto"] = _tuned("layers on the GPU", "auto")
     repack: bool = _tuned("weight repacking", default=True)
     """Whether llama.cpp copies weights into layouts for this CPU."""
+    kernels: bool = _tuned("matrix kernels", default=True)
+    """Whether aesedge's own kernels compute products with two and more columns, where there are any."""
     flash_attention: bool = _tuned("flash attention", default=True)
     n_ubatch: Annotated[int, msgspec.Meta(ge=1, le=N_BATCH_MAX)] = _tuned("n_ubatch", N_UBATCH)
     """Image embeddings or tokens of one prompt that are computed in one batch; llama.cpp's ``--ubatch-size``."""

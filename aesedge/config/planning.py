@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from aesedge.config.plan import MOST_PHOTOS, Plan
 from aesedge.config.profile import load_profile
 from aesedge.errors import UsageError
+from aesedge.llm.accelerator import kernels_in_use
 from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.system.machine import default_n_threads
 from aesedge.vision.providers import vision_type
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from aesedge.bundle.manifest import BundleFile, Manifest
     from aesedge.config.options import Options
 
+_FLOATS = {"f32", "f16", "bf16"}
 _LARGE_BYTES = 1_000_000_000
 _log = logging.getLogger("aesedge")
 
@@ -42,6 +44,8 @@ def make_plan(options: Options, bundle: Bundle) -> Plan:
         chosen["kv_type"] = options.kv_type
         if options.kv_type != "f16":  # llama.cpp has it with flash attention alone, whatever was tuned
             chosen["flash_attention"] = True
+    if not options.kernels:
+        chosen["kernels"] = False
     if options.threads is not None:
         chosen |= dict.fromkeys(("threads", "threads_batch", "threads_vision"), options.threads)
     return replace(plan, **chosen)
@@ -53,6 +57,9 @@ def _by_hardware(options: Options, bundle: Bundle) -> Plan:
     gguf = options.gguf or manifest.defaults.gguf
     vision = vision_type(options.vision, manifest.types("vision"), manifest.defaults.vision, options.device)
     files = [manifest.file("llm", gguf), manifest.file("vision", vision)]
+    # With a GPU llama.cpp computes large batches there, and would not if the kernels took them.
+    on_cpu = options.device == "cpu" or not gpu_devices()
+    kernels = options.kernels and on_cpu and gguf.lower() not in _FLOATS
     n_threads = default_n_threads(sum(file.n_bytes for file in files if file is not None))
     return Plan(
         gguf=gguf,
@@ -62,7 +69,8 @@ def _by_hardware(options: Options, bundle: Bundle) -> Plan:
         vision_device=options.device,
         ctx=options.ctx,
         n_photos=min(options.photos, MOST_PHOTOS),
-        repack=repacking_pays(gguf),
+        repack=repacking_pays(gguf, kernels=kernels),
+        kernels=kernels,
         flash_attention=_flash_attention_pays(options, manifest.file("llm", gguf)),
         threads=n_threads,
         threads_batch=n_threads,
@@ -81,13 +89,16 @@ def _flash_attention_pays(options: Options, llm: BundleFile | None) -> bool:
     return not (options.purpose == "critique" and is_large and on_cpu and _is_x86())
 
 
-def repacking_pays(gguf: str) -> bool:
+def repacking_pays(gguf: str, *, kernels: bool = False) -> bool:
     """Return whether to let llama.cpp repack a type's weights, if nobody measured.
 
     Not K-quants on x86: at 7B in Q4_K_M on two Zen 4 cores that costs a third of the prefill's speed and 4 GB, and buys
-    a fifth of the decoding's. On Arm it is what makes use of dot products.
+    a fifth of the decoding's. On Arm it is what makes use of dot products. The kernels take weights as they are in the
+    file.
     """
-    return not ("_k" in gguf.lower() and _is_x86())
+    if not _is_x86():
+        return True
+    return not ("_k" in gguf.lower() or (gguf.lower() == "q4_0" and kernels_in_use(wanted=kernels)))
 
 
 def _is_x86() -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aesedge.bundle.manifest import Manifest
 
 Purpose = Literal["score", "critique"]
-FORMAT = 3
+FORMAT = 4
 _PACKAGES = ("aesedge", "llama-cpp-python", "onnxruntime", "onnxruntime-gpu")
 _MAX_BYTES = 1 << 22
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]

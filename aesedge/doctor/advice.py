@@ -103,6 +103,9 @@ def _gpu_advice(machine: Hardware, built: Libraries) -> Iterator[Advice]:
     elif missing and built.cpu_features:  # as in ready-made wheels
         why = f"built for machines in general, without this processor's {', '.join(missing)}"
         yield Advice("llama.cpp", why, build_again("-DGGML_NATIVE=on"))
+    if built.kernels_missing and built.backends == ["CPU"]:
+        why = f"aesedge's own are left out: {built.kernels_missing}; they make prompts and batches faster"
+        yield Advice("matrix kernels", why, "")
 
 
 def _runtime_advice(machine: Hardware, built: Libraries) -> Iterator[Advice]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from aesedge.errors import AesedgeError
+from aesedge.llm.accelerator import kernels
 from aesedge.llm.build_info import llama_build
 from aesedge.system.machine import package_version
 from aesedge.vision.providers import PROVIDERS, runtime_build
@@ -31,6 +32,10 @@ class Libraries(msgspec.Struct, frozen=True, kw_only=True):
     """What ggml's CPU backend was compiled for."""
     gpu_features: list[str] = []
     """The same of its other backends: ``CUDA ARCHS=900``."""
+    kernels: str = ""
+    """Instructions of aesedge's own matrix kernels; empty where there are none."""
+    kernels_missing: str = ""
+    """Why there are none."""
     extra_buffers: list[str] = []
     """Layouts into which ggml can copy weights: CPU_REPACK."""
     onnxruntime: str = ""
@@ -65,7 +70,7 @@ def libraries() -> Libraries:
 
 
 def _llama_cpp() -> dict[str, object]:
-    build = llama_build()
+    build, own = llama_build(), kernels()
     others = {name: features for name, features in build.features.items() if name != "CPU"}
     return {
         "llama_cpp": build.llama_version,
@@ -76,6 +81,8 @@ def _llama_cpp() -> dict[str, object]:
         "cpu_features": [name for name, value in build.features.get("CPU", {}).items() if value in _ON],
         "gpu_features": [f"{name} {key}={value}" for name, found in others.items() for key, value in found.items()],
         "extra_buffers": build.extra_buffers,
+        "kernels": own.path,
+        "kernels_missing": own.reason,
     }
 
 

@@ -16,6 +16,7 @@ from aesedge.engine.internals import Internals
 from aesedge.engine.rating import label_tokens
 from aesedge.errors import BundleFormatError, ContextFullError
 from aesedge.llm import Context, LanguageModel
+from aesedge.llm.accelerator import kernels_in_use
 from aesedge.llm.limits import N_SEQ_MAX
 from aesedge.llm.prompt import prompt_template
 from aesedge.scheduling.kv_store import KVStateStore
@@ -147,6 +148,7 @@ class _Loader:
             n_threads_batch=plan.threads_batch,
             kv_type=plan.kv_type,
             flash_attention=plan.flash_attention,
+            kernels=plan.kernels,
         )
 
     def _kv_store(self, context: Context, prefix: list[int]) -> KVStateStore:
@@ -162,6 +164,7 @@ class _Loader:
                 "n_ubatch": plan.n_ubatch,
                 "threads": plan.threads_batch,
                 "repack": plan.repack,
+                "kernels": kernels_in_use(wanted=plan.kernels),
                 "flash_attention": plan.flash_attention,
                 "device": plan.device,
                 "gpu_layers": self._n_gpu_layers,

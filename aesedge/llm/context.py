@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from aesedge.errors import ContextFullError, InferenceError, ModelLoadError, UsageError
 from aesedge.llm import binding
+from aesedge.llm.accelerator import accelerated
 from aesedge.llm.batch import TokenBatch, laid_out, pointer
 from aesedge.llm.kv_cells import KVCells
 from aesedge.llm.limits import FLASH_AUTO, KV_TYPES, N_BATCH_MAX, padded_n_ctx
@@ -44,6 +45,8 @@ class Context(Closing):
         n_threads_batch: CPU threads for prefill; None means ``n_threads``.
         kv_type: ``f16`` or ``q8_0``; the latter needs flash attention.
         flash_attention: whether to use fused attention where the device supports it.
+        kernels: whether to compute products with aesedge's own kernels where there are any, see
+            :mod:`aesedge.llm.accelerator`.
         on_node: llama.cpp's ``cb_eval``: called with the address of every tensor of a graph and True before it is
             computed, and again with False after it if the first call returned True. It must not raise. With it, logits
             are computed for every position.
@@ -53,7 +56,7 @@ class Context(Closing):
         UsageError: the KV type is unknown.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (one for each of llama.cpp's)
         self,
         model: LanguageModel,
         *,
@@ -63,6 +66,7 @@ class Context(Closing):
         n_threads_batch: int | None = None,
         kv_type: str = "f16",
         flash_attention: bool = True,
+        kernels: bool = False,
         on_node: Callable[[int, bool], bool] | None = None,
     ) -> None:
         if kv_type not in KV_TYPES:
@@ -77,7 +81,8 @@ class Context(Closing):
         """Set by another thread to make the running call raise ``Aborted``; that thread clears it again."""
         callback = self._lib.ggml_backend_sched_eval_callback
         self._on_node = on_node and callback(lambda tensor, ask, _data: on_node(tensor, ask))
-        self.handle: Any = self._open(n_threads, n_threads_batch or n_threads, flash_attention=flash_attention)
+        with accelerated(wanted=kernels):
+            self.handle: Any = self._open(n_threads, n_threads_batch or n_threads, flash_attention=flash_attention)
         self._memory = self._lib.llama_get_memory(self.handle)
         self._cells = KVCells(self.n_ctx)
 

@@ -57,16 +57,19 @@ class Conditions(NamedTuple):
     """Whether the model is so small that threads mostly wait for one another."""
     repacks: bool
     """Whether llama.cpp would repack anything of the file."""
+    has_kernels: bool = False
+    """Whether aesedge's own matrix kernels run here."""
     is_busy: bool = False
     """Whether other programs take cores now: fewer threads can be faster then, and slower when those are gone."""
 
 
-def conditions(device: str, model_bytes: int, *, repacks: bool, is_busy: bool) -> Conditions:
+def conditions(device: str, model_bytes: int, *, repacks: bool, has_kernels: bool, is_busy: bool) -> Conditions:
     """Look at this machine; ``model_bytes`` is the size of tower and language model."""
     n_logical = n_cores()
     n_physical = min(n_logical, psutil.cpu_count(logical=False) or n_logical)
     has_gpu = device != "cpu" and bool(gpu_devices())
-    return Conditions(n_logical, n_physical, has_gpu, default_n_threads(model_bytes) == 1, repacks, is_busy)
+    is_small = default_n_threads(model_bytes) == 1
+    return Conditions(n_logical, n_physical, has_gpu, is_small, repacks, has_kernels, is_busy)
 
 
 def most_precise(types: Sequence[str]) -> str:
@@ -99,6 +102,8 @@ def language_candidates(start: Settings, n_image: int, machine: Conditions) -> l
         found.append(Candidate("GPU layers", {"gpu_layers": 0 if start.gpu_layers == "auto" else "auto"}, both))
     if machine.repacks:
         found.append(Candidate("weight repacking", {"repack": not start.repack}, both))
+    if machine.has_kernels and not (machine.repacks and start.repack):  # which leaves them nothing
+        found.append(Candidate("matrix kernels", {"kernels": not start.kernels}, both))
     # Half of a few cores is no candidate for work that all of them are busy with.
     many = machine.n_physical >= _MANY_CORES or machine.is_small
     for name, fld, phases, halves in (

@@ -258,6 +258,7 @@ class Runners(Closing):
             n_threads_batch=settings.threads_batch,
             kv_type=settings.kv_type,
             flash_attention=settings.flash_attention,
+            kernels=settings.kernels,
         )
         labels = label_tokens(rating.labels, rating.weights, model.tokenize)
         texts = [[model.bos, *prefix], question, text]

@@ -16,6 +16,7 @@ from aesedge.config.plan import Settings
 from aesedge.config.planning import make_plan
 from aesedge.config.profile import FORMAT, Profile, machine_facts, profile_key
 from aesedge.errors import UsageError
+from aesedge.llm.accelerator import kernels_in_use
 from aesedge.tuning.candidates import (
     conditions,
     is_possible,
@@ -94,7 +95,13 @@ def tune(
             seconds=seconds,
             show=lambda: show(min(1.0, (time.perf_counter() - started) / seconds)),
         )
-        machine = conditions(device, _model_bytes(bundle, plan), repacks=runners.repacks(start), is_busy=busy > _BUSY)
+        machine = conditions(
+            device,
+            _model_bytes(bundle, plan),
+            repacks=runners.repacks(start),
+            has_kernels=bool(kernels_in_use(wanted=start.kernels)),
+            is_busy=busy > _BUSY,
+        )
         devices = vision_devices() if device == "auto" else []
         search.run(vision_candidates(start, types, runners.provider, machine, devices))
         search.run(language_candidates(start, plan.n_image_tokens, machine))

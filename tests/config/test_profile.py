@@ -163,19 +163,21 @@ def test_forgotten_profile_is_gone(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "gguf", "n_bytes", "purpose", "repack", "flash"),
+    ("machine", "gguf", "n_bytes", "purpose", "instructions", "expected"),
     [
-        ("x86_64", "Q4_K_M", 4 * 10**9, "critique", False, False),
-        ("x86_64", "Q4_K_M", 4 * 10**9, "score", False, True),
-        ("AMD64", "Q4_0", 4 * 10**9, "critique", True, False),
-        ("x86_64", "Q4_K_M", 10**7, "critique", False, True),
-        ("arm64", "Q4_K_M", 4 * 10**9, "critique", True, True),
+        ("x86_64", "Q4_K_M", 4 * 10**9, "critique", "", (False, False)),
+        ("x86_64", "Q4_K_M", 4 * 10**9, "score", "avx512", (False, True)),
+        ("AMD64", "Q4_0", 4 * 10**9, "critique", "", (True, False)),
+        ("AMD64", "Q4_0", 4 * 10**9, "critique", "avx2", (False, False)),
+        ("x86_64", "Q4_K_M", 10**7, "critique", "avx512", (False, True)),
+        ("arm64", "Q4_K_M", 4 * 10**9, "critique", "dotprod", (True, True)),
     ],
 )
 def test_where_nobody_measured_the_hardware_decides(
-    machine: str, gguf: str, n_bytes: int, purpose: Any, repack: bool, flash: bool, bundle_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    machine: str, gguf: str, n_bytes: int, purpose: Any, instructions: str, expected: tuple[bool, bool],
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    monkeypatch.setattr("aesedge.config.planning.kernels_in_use", lambda *, wanted: instructions if wanted else "")
     monkeypatch.setattr("platform.machine", lambda: machine)
     bundle = open_bundle(bundle_folder)
     llm = msgspec.structs.replace(bundle.manifest.files[-1], role="llm", type=gguf, n_bytes=n_bytes)
@@ -183,6 +185,6 @@ def test_where_nobody_measured_the_hardware_decides(
     manifest = msgspec.structs.replace(bundle.manifest, files=[*others, llm])
     options = Options(gguf=gguf, purpose=purpose, device="cpu", tuned=False)
     plan = make_plan(options, Bundle(bundle.folder, manifest))
-    assert (plan.repack, plan.flash_attention) == (repack, flash)
+    assert (plan.repack, plan.flash_attention) == expected
     small = Options(gguf=gguf, purpose=purpose, device="cpu", tuned=False, kv_type="q8_0")
     assert make_plan(small, Bundle(bundle.folder, manifest)).flash_attention  # which that type needs
