@@ -26,6 +26,7 @@ from native_programs import require_installed_ggml, require_native, run_native
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
 from aesedge.bundle.gguf_tensors import read_weights
 from aesedge.errors import AesedgeError, UsageError
+from aesedge.llm.accelerator import Kernels, kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,8 @@ _DEPTHS = (576, 640)
 _FORMS = ("f16", "q8_0", "plain")
 _VISION_TYPES = ("fp32", "int8")
 _FLOATS = {"f32", "f16", "bf16", "fp32"}  # products that are not computed in 8 bits
+OWN_TYPES = ("q4_k", "q5_k", "q6_k", "q4_0", "q8_0")
+"""What aesedge's own kernels multiply."""
 _LEAST_ROW_S = 0.05
 _TIMEOUT_S = 3600.0
 _ALL_S, _ALL_TIMEOUT_S = 60.0, 4 * 3600.0
@@ -71,6 +74,8 @@ class KernelRow(msgspec.Struct, frozen=True, kw_only=True):
     columns: int
     """Tokens that are computed together; 0 for dequantization."""
     repacked: bool
+    is_ours: bool = False
+    """Whether aesedge's own kernels computed it, not ggml's."""
     memory: str
     """ggml's name of the kind of memory that the weights lie in."""
     depth: int
@@ -112,6 +117,7 @@ class _Part(NamedTuple):
     kernel: Kernel
     command: list[str | Path]
     n_rows: int
+    is_ours: bool = False
 
 
 def tensor_types(gguf: str) -> tuple[str, ...]:
@@ -156,14 +162,17 @@ def run_kernels(
     ceilings = ceilings or measure_ceilings(n_threads, device)
     common = ["--shapes", shape, "--threads", str(n_threads), *_ceilings_option(ceilings)]
     skipped: list[str] = []
-    parts = _native_parts(folder, types, columns, ["--device", device, *common])
+    own = kernels() if device == "cpu" else Kernels(reason="they are for CPUs")
+    if own.library is None:
+        skipped.append(f"aesedge's kernels: {own.reason}")
+    parts = _native_parts(folder, types, columns, device, own.library, common)
     vision = _vision_part(common) if device == "cpu" else "vision: measured on the CPU only"
     if isinstance(vision, str):
         skipped.append(vision)
     else:
         parts.append(vision)
     per_row = max(_LEAST_ROW_S, seconds / sum(part.n_rows for part in parts))
-    measured: list[tuple[Kernel, dict[str, Any]]] = []
+    measured: list[tuple[_Part, dict[str, Any]]] = []
     excluded: dict[str, str] = {}
     head: dict[str, Any] = {}
 
@@ -175,7 +184,7 @@ def run_kernels(
             n_threads=n_threads,
             ggml=f"{head['ggml_version']} {head['ggml_commit']}",
             ceilings=ceilings,
-            rows=[_row(kernel, found, ceilings) for kernel, found in measured],
+            rows=[_row(part, found, ceilings) for part, found in measured],
             skipped=[*skipped],
             excluded={**excluded},
         )
@@ -185,8 +194,8 @@ def run_kernels(
         report = run_native(command, timeout_s=_TIMEOUT_S, progress=progress)
         if part.kernel != "vision":
             require_installed_ggml(report)
-            head = report
-        measured += [(part.kernel, found) for found in report["rows"]]
+            head = head if part.is_ours else report
+        measured += [(part, found) for found in report["rows"]]
         skipped += [f"{part.kernel}: {reason}" for reason in report["skipped"]]
         excluded[part.kernel] = report["excluded"]
         yield so_far(ceilings)
@@ -204,14 +213,22 @@ def _ceilings_option(ceilings: Ceilings) -> list[str]:
     return ["--ceilings", ",".join(known)] if known else []
 
 
-def _native_parts(folder: Path, types: Sequence[str], columns: Sequence[int], common: list[str]) -> list[_Part]:
+def _native_parts(
+    folder: Path, types: Sequence[str], columns: Sequence[int], device: str, own: Path | None, options: list[str]
+) -> list[_Part]:
+    common = ["--device", device, *options]
     matrices = list(dict.fromkeys(type_ for gguf in types for type_ in tensor_types(gguf)))
     of_types, of_columns = ["--types", ",".join(matrices)], ["--columns", ",".join(map(str, columns))]
+    several = ",".join(str(n) for n in columns if n > 1)
+    products = []
+    for kind in matrices:  # one after the other, so that what else the machine does falls on both
+        command: list[str | Path] = [folder / "matmul", "--types", kind]
+        products.append(_Part("matmul", [*command, *of_columns, *common], 2 * 4 * len(columns)))
+        if own is not None and several and kind in OWN_TYPES:
+            ours = ["--columns", several, "--repack", "off", "--device", str(own), *options]
+            products.append(_Part("matmul", [*command, *ours], 4 * len(columns), is_ours=True))
     return [
-        *(
-            _Part("matmul", [folder / "matmul", "--types", kind, *of_columns, *common], 2 * 4 * len(columns))
-            for kind in matrices
-        ),
+        *products,
         _Part("attention", [folder / "attention", *of_columns, *common], len(_FORMS) * len(_DEPTHS) * len(columns)),
         _Part("dequantize", [folder / "dequantize", *of_types, *common], len(matrices)),
     ]
@@ -225,7 +242,8 @@ def _vision_part(common: list[str]) -> _Part | str:
     return _Part("vision", [sys.executable, _HERE / "vision_products.py", *common], 6 * len(_VISION_TYPES))
 
 
-def _row(kernel: Kernel, found: dict[str, Any], ceilings: Ceilings) -> KernelRow:
+def _row(part: _Part, found: dict[str, Any], ceilings: Ceilings) -> KernelRow:
+    kernel = part.kernel
     is_float = kernel == "attention" or found["type"] in _FLOATS
     peak = ceilings.fma_flops_per_s if is_float else ceilings.int8_ops_per_s
     bytes_per_s, flops_per_s = (found[amount] / found["median_s"] for amount in ("n_bytes", "n_operations"))
@@ -235,6 +253,7 @@ def _row(kernel: Kernel, found: dict[str, Any], ceilings: Ceilings) -> KernelRow
         type=found["type"],
         columns=found.get("columns", 0),
         repacked=found.get("repacked", False),
+        is_ours=part.is_ours,
         memory=found.get("memory", ""),
         depth=found.get("depth", 0),
         count=found.get("count", 0),

@@ -36,9 +36,9 @@ def kernel_tables(kernels: dict[str, Any]) -> list[tuple[str, Table]]:
     return found
 
 
-def _key(row: KernelRow) -> tuple[str, bool, int, int]:
+def _key(row: KernelRow) -> tuple[str, bool, bool, int, int]:
     """Return what rows of one line have in common; of a tower, whose projector sees fewer rows, all are one."""
-    return row.type, row.repacked, row.depth, 0 if row.kernel == "vision" else row.columns
+    return row.type, row.repacked, row.is_ours, row.depth, 0 if row.kernel == "vision" else row.columns
 
 
 def _cells(rows: Sequence[KernelRow]) -> list[str]:
@@ -50,7 +50,7 @@ def _cells(rows: Sequence[KernelRow]) -> list[str]:
     is_product = first.kernel == "matmul"
     return [
         first.type,
-        ("repacked" if first.repacked else "as in the file") if is_product else "",
+        _weights(first) if is_product else "",
         str(first.depth) if first.depth else "",
         str(_key(first)[-1] or ""),
         time_text(seconds),
@@ -59,6 +59,10 @@ def _cells(rows: Sequence[KernelRow]) -> list[str]:
         _share(rows, [row.percent_of_bandwidth for row in rows], seconds),
         _share(rows, [row.percent_of_peak for row in rows], seconds),
     ]
+
+
+def _weights(row: KernelRow) -> str:
+    return "repacked" if row.repacked else "as in the file" + (", aesedge's kernels" if row.is_ours else "")
 
 
 def _share(rows: Sequence[KernelRow], percents: Sequence[float | None], seconds: float) -> str:

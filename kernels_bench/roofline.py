@@ -37,10 +37,12 @@ def draw_roofline(kernels: dict[str, Any], path: Path) -> None:
     lines = _lines(report)
     with new_figure(path) as figure:
         axes = figure.subplots()
-        for n, ((type_, repacked), points) in enumerate(lines.items()):
+        for n, ((type_, repacked, is_ours), points) in enumerate(lines.items()):
             x, y = [point.intensity for point in points], [point.gflop_per_s for point in points]
-            label = f"{type_}, repacked" if repacked else type_
-            axes.loglog(x, y, "s-" if repacked else "o-", color=COLORS[n % len(COLORS)], label=label)
+            label = type_ + (", repacked" if repacked else ", aesedge's kernels" if is_ours else "")
+            axes.loglog(
+                x, y, "s-" if repacked else "^-" if is_ours else "o-", color=COLORS[n % len(COLORS)], label=label
+            )
         _roof(axes, report.ceilings)
         threads = "1 thread" if report.n_threads == 1 else f"{report.n_threads} threads"
         axes.set_title(clean(f"{report.shape} on {report.device}, {threads}", 100), loc="left")
@@ -71,15 +73,15 @@ def _roof(axes: Axes, ceilings: Ceilings) -> None:
         axes.annotate(text, (end, end * slope), (-14, -4), textcoords="offset points", ha="right")
 
 
-def _lines(report: KernelReport) -> dict[tuple[str, bool], list[_Point]]:
-    """Return points by type and repacking, each of them all matrices of the model as often as it has them."""
+def _lines(report: KernelReport) -> dict[tuple[str, bool, bool], list[_Point]]:
+    """Return points by type, repacking and whose kernels they are, each of them all matrices of the model."""
     rows = [row for row in report.rows if row.kernel == "matmul"]
-    lines: dict[tuple[str, bool], list[_Point]] = {}
-    for key in dict.fromkeys((row.type, row.repacked, row.columns) for row in rows):
-        same = [row for row in rows if (row.type, row.repacked, row.columns) == key]
+    lines: dict[tuple[str, bool, bool], list[_Point]] = {}
+    for key in dict.fromkeys((row.type, row.repacked, row.is_ours, row.columns) for row in rows):
+        same = [row for row in rows if (row.type, row.repacked, row.is_ours, row.columns) == key]
         n_operations = sum(row.count * row.n_operations for row in same)
         n_bytes = sum(row.count * row.n_bytes for row in same)
         seconds = sum(row.count * row.seconds for row in same)
-        point = _Point(key[2], n_operations / n_bytes, n_operations / seconds / _GIGA)
-        lines.setdefault(key[:2], []).append(point)
+        point = _Point(key[3], n_operations / n_bytes, n_operations / seconds / _GIGA)
+        lines.setdefault(key[:3], []).append(point)
     return {key: sorted(points) for key, points in lines.items()}
