@@ -172,6 +172,7 @@ class OptionKeywords(TypedDict, total=False):
     kv_type: str | None
     purpose: Purpose
     memory: str | None
+    kernels: bool
     tuned: bool
     cache_folder: Path | None
     worth_keeping_s: float
