@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aesedge.image.find_photos import RAW_SUFFIXES, photos_in
+from aesedge.image.find_photos import RAW_SUFFIXES, photo_names_in
 from aesedge.library.records import FileState
 
 if TYPE_CHECKING:
@@ -77,16 +76,17 @@ def pictures_in(folder: str, on_error: Callable[[OSError], None]) -> Iterator[Pi
         folder: its real path.
         on_error: called with the error of each folder or file that cannot be read.
     """
-    paths = [Path(folder)] if os.path.isfile(folder) else photos_in(Path(folder), on_error)  # noqa: PTH113
-    for _, group in groupby(paths, key=lambda path: path.parent):
-        yield from _paired(_files(group, on_error))
+    if os.path.isfile(folder):  # noqa: PTH113
+        yield from _paired(_files([folder], on_error))
+        return
+    for parent, names in photo_names_in(Path(folder), on_error):
+        yield from _paired(_files((os.path.join(parent, name) for name in names), on_error))  # noqa: PTH118
 
 
-def _files(paths: Iterable[Path], on_error: Callable[[OSError], None]) -> Iterator[PhotoFile]:
+def _files(paths: Iterable[str], on_error: Callable[[OSError], None]) -> Iterator[PhotoFile]:
     for path in paths:
-        name = str(path)
         try:
-            yield PhotoFile(name, state_of(name))
+            yield PhotoFile(path, state_of(path))
         except FileNotFoundError:  # a link to nothing, or removed since
             continue
         except OSError as error:

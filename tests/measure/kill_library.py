@@ -2,9 +2,10 @@
 
     python tests/measure/kill_library.py [--kills 1000] [--photos 400] [--bundle pocket] [--seed 0]
 
-Each run judges on; it is killed (SIGKILL) at a random moment after it has opened the catalogue. What it printed must be
-in the catalogue with the same score, no photo may ever be printed twice, and SQLite must find the file sound. When all
-photos are judged, a new catalogue begins. Exit status 1 on any fault; the last line is JSON.
+Each run judges on; it is killed (SIGKILL) at a random moment after it has printed its first photo, every fifth one
+already while the catalogue is opened or the model is loaded. What it printed must be in the catalogue with the same
+score, no photo may ever be printed twice, and SQLite must find the file sound. When all photos are judged, a new
+catalogue begins. Exit status 1 on any fault; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from measure_library import write_library
 from aesedge.library.catalogue import open_catalogue
 
 SAME_SCORE = 1e-5
+EARLY, MOST_S = 0.2, 1.5
 
 
 class Catalogues:
@@ -77,13 +79,14 @@ def main() -> int:
         while n_killed < given.kills:
             command = [sys.executable, "-m", "aesedge", "rate", "--json", "--quiet", "--bundle", given.bundle]
             command += ["--cache-size", "0", "--catalogue", str(catalogues.path), str(photos)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-                while running.poll() is None and not catalogues.path.exists():
+            printed, is_early = Path(name) / "printed", rng.random() < EARLY
+            with printed.open("wb") as file, subprocess.Popen(command, stdout=file) as running:
+                while running.poll() is None and not (catalogues.path.exists() if is_early else printed.stat().st_size):
                     time.sleep(0.005)
-                time.sleep(rng.uniform(0, 3))
+                time.sleep(rng.uniform(0, MOST_S))
                 is_killed = running.poll() is None
                 running.kill()
-                out = running.stdout.read() if running.stdout else ""
+            out = printed.read_text(encoding="utf-8")
             lines = out.splitlines() if out.endswith("\n") else out.splitlines()[:-1]  # half a line reports nothing
             lost, twice = catalogues.check(lines)
             n_lost, n_twice, n_reported = n_lost + lost, n_twice + twice, n_reported + len(lines)
