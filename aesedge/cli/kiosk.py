@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 _LEAST_DEADLINE_S = 1.0
 
 
-@with_options()
+_LOADING = ("gguf", "vision", "image_tokens", "device", "gpu_layers", "threads", "ctx", "kv_type", "memory", "tuned")
+"""Not the size of the cache: nothing is kept."""
+
+
+@with_options(loading=_LOADING)
 def kiosk(
     config: Annotated[
         Path | None, typer.Option(help="TOML file with the operator's choices.", show_default=False)

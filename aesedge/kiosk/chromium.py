@@ -120,6 +120,19 @@ def memory_folder() -> Path:
     )
 
 
+def display_flags(flags: Sequence[str]) -> list[str]:
+    """Return what makes Chromium use Wayland where it is there: in cage, X may be missing.
+
+    Args:
+        flags: of the operator, who may have chosen.
+    """
+    if not os.environ.get("WAYLAND_DISPLAY") or any(
+        flag.startswith(("--ozone-platform", "--headless")) for flag in flags
+    ):
+        return []
+    return ["--ozone-platform=wayland"]
+
+
 class Chromium:
     """Chromium with the page of the kiosk, in a profile of its own that ends with it.
 
@@ -134,7 +147,8 @@ class Chromium:
         # Each start has a profile of its own: one that a crash left half-written ends no other.
         self._profile = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=memory_folder()))
         _write_preferences(self._profile, address)
-        command = [program, *FLAGS, f"--user-data-dir={self._profile}", *flags, f"{address}/kiosk"]
+        own = [*FLAGS, *display_flags(flags), f"--user-data-dir={self._profile}"]
+        command = [program, *own, *flags, f"{address}/kiosk"]
         self._process = subprocess.Popen(  # noqa: S603 (the operator's browser)
             command,
             stdin=subprocess.DEVNULL,

@@ -181,6 +181,22 @@ class TestWhole:
         assert not [path for path in profiles if path.exists()]
 
 
+@pytest.mark.parametrize(
+    ("display", "flags", "expected"),
+    [
+        ("wayland-0", [], ["--ozone-platform=wayland"]),
+        ("wayland-0", ["--ozone-platform=x11"], []),
+        ("wayland-0", ["--headless=new"], []),
+        ("", [], []),
+    ],
+)
+def test_wayland_is_used_where_it_is(
+    display: str, flags: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAYLAND_DISPLAY", display)
+    assert chromium.display_flags(flags) == expected
+
+
 def test_root_is_told_to_be_another_user(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from aesedge.cli import main
 
