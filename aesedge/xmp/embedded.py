@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _XMP_TAG, _RATING_TAG = 700, 0x4746
 _APP1 = 0xE1
 _BEGIN, _END = b"<x:xmpmeta", b"</x:xmpmeta>"
-_WHOLE_BYTES, _PART_BYTES = 2**24, 2**22
+_WHOLE_BYTES, _PART_BYTES = 2**24, 2**20
 """A file of an unknown layout is searched for a packet as a whole up to this size, else at its beginning and end."""
 
 

@@ -35,7 +35,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        names = [entry.name for entry in path.iterdir()]
+        names = {entry.name for entry in path.iterdir()}
+        self._names = names
         self._sidecars = {name.casefold(): name for name in names if name.casefold().endswith(".xmp")}
         self.has_full_names = any(Path(name[:-4]).suffix in RAW_SUFFIXES for name in self._sidecars)
         """Whether sidecars of RAW files here are called IMG.CR3.xmp rather than IMG.xmp."""
@@ -46,9 +47,11 @@ class Folder:
                 self._photos.setdefault(file.stem.casefold(), []).append(file.suffix.lower())
 
     def sidecar(self, name: str) -> Path | None:
-        """Return the sidecar of that name, if it is there."""
-        found = self._sidecars.get(name.casefold())
-        return None if found is None else self.path / found
+        """Return the sidecar of that name, if it is there and is not that of a photo that differs by case alone."""
+        found = name if name in self._names else self._sidecars.get(name.casefold())
+        if found is None or (found != name and found[:-4] in self._names):
+            return None
+        return self.path / found
 
     def suffixes(self, stem: str) -> list[str]:
         """Return the suffixes of all photos with a stem."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ("a.CR3", "b.CR3 b.CR3.xmp", "auto", "a.CR3.xmp"),
         ("a.CR3", "b.JPG b.JPG.xmp", "auto", "a.xmp"),
         ("a.CR3", "a.DNG", "auto", "a.CR3.xmp"),
+        ("a.JPG", "a.jpg a.jpg.xmp", "auto", "a.JPG.xmp"),
         ("a.TIF", "a.PNG", "auto", "a.TIF.xmp"),
         ("a.heic", "", "auto", "a.heic.xmp"),
         # darktable and digiKam: with the suffix, whatever else is there

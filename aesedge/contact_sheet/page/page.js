@@ -6,6 +6,8 @@ const find = (id) => document.getElementById(id);
 const filters = find("filters").elements;
 const list = find("photos");
 const MARGIN_ROWS = 2;
+const FAST = 3; // pixels in a millisecond: nobody looks at thumbnails then, and decoding them would make it stutter
+const SETTLED_MS = 90;
 const store = `aesedge sheet ${data.id}`;
 const photos = data.photos;
 const decided = new Map(Object.entries(readDraft()));
@@ -17,6 +19,9 @@ let columns = 1;
 let cellWidth = 184;
 let cellHeight = 224;
 let isDue = false;
+let isFast = false;
+let settling = 0;
+let last = { top: 0, time: 0 };
 let group = null;
 let fixed = null;
 
@@ -118,6 +123,13 @@ function place(cell, i) {
 function draw() {
   isDue = false;
   const top = -list.getBoundingClientRect().top;
+  const time = performance.now();
+  isFast = last.time > 0 && Math.abs(top - last.top) > FAST * Math.max(1, time - last.time);
+  last = { top, time };
+  if (isFast) {
+    clearTimeout(settling);
+    settling = setTimeout(settle, SETTLED_MS);
+  }
   const first = Math.max(0, Math.floor(top / cellHeight) - MARGIN_ROWS) * columns;
   const end = Math.min(shown.length, (Math.ceil((top + innerHeight) / cellHeight) + MARGIN_ROWS) * columns);
   for (const [i, cell] of cells) {
@@ -128,6 +140,11 @@ function draw() {
   }
   for (let i = first; i < end; i += 1) show(i);
   if (shown.length) show(at);
+}
+
+function settle() {
+  isFast = false;
+  for (const [i, cell] of cells) fill(cell, i);
 }
 
 function show(i) {
@@ -147,7 +164,7 @@ function fill(cell, i) {
   const image = part("img");
   const source = photo.t === 1 ? `thumbs/${photo.k}.webp` : photo.t || "";
   if (image.getAttribute("src") !== source) {
-    if (source) image.src = source;
+    if (source && !isFast) image.src = source;
     else image.removeAttribute("src");
   }
   part(".name").textContent = photo.n;
