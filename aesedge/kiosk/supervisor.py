@@ -32,8 +32,10 @@ SILENT_ENGINE_S = 90.0
 """After so long without one of the engine's own thread, which one batch of a large model may keep busy for a while."""
 SILENT_PAGE_S = 12.0
 """After so long without a beat of the page, the browser is started again."""
-FIRST_BEAT_S = 25.0
-"""The same before the first beat: a browser on a small machine takes a while to start."""
+FIRST_BEAT_S = 20.0
+"""The same before a browser's first beat, once one has started within it."""
+SLOW_FIRST_BEAT_S = 120.0
+"""The same until then: the first start on a small machine, from a slow card, takes a while."""
 _STOP_S = 10.0
 _PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 _STABLE_S = 60.0
@@ -89,6 +91,7 @@ class Supervisor:
         self._server_pauses, self._browser_pauses = _Pauses(), _Pauses()
         self._answered_at = 0.0
         self._was_ready = False
+        self._first_beat_s = SLOW_FIRST_BEAT_S
 
     def run(self) -> None:
         """Keep both running until the thread is interrupted.
@@ -136,7 +139,11 @@ class Supervisor:
             age_s = time.monotonic() - self._browser_pauses.started
             is_first = alive.beat_s is None or alive.beat_s >= age_s  # that beat was another browser's
             silent_s = age_s if is_first else alive.beat_s or 0.0
-            if silent_s > (FIRST_BEAT_S if is_first else SILENT_PAGE_S):
+            if not is_first:
+                self._first_beat_s = FIRST_BEAT_S
+            if silent_s > (self._first_beat_s if is_first else SILENT_PAGE_S):
+                if is_first:
+                    self._first_beat_s = SLOW_FIRST_BEAT_S  # it was too little
                 self._restart_browser(f"showed nothing alive for {silent_s:.0f} s")
 
     def _ask(self) -> _Alive | None:
