@@ -153,7 +153,7 @@ def aesbench(
     if plot is not None:
         from aesedge.eval.charts import save_radar_chart
 
-        save_radar_chart(found, title, plot)
+        save_radar_chart(found, f"{title}: {len(replies):,} questions", plot)
     if report is not None:
         heading = f"{title} on AesBench"
         save_report(report, title=heading, command=sys.argv[1:], data=read.path, settings=[settings], text=text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
 from aesedge.bench.plot import COLORS, clean, new_figure, tidy
@@ -48,6 +49,8 @@ def save_ratings_chart(scored: Sequence[ScoredPhoto], found: Agreement, title: s
 
 SHOWN_MODELS = ("AesExpert (LLaVA-1.5-7B)", "GPT-4V", "LLaVA-1.5-7B")
 _LEAST_DIMENSIONS = 3
+_UPRIGHT = 0.1  # cosine of angles above and below
+_FOOTER = 150  # characters in a line of small print
 
 
 def save_radar_chart(found: Scores, title: str, path: Path) -> None:
@@ -71,7 +74,7 @@ def save_radar_chart(found: Scores, title: str, path: Path) -> None:
         )
     angles = [2 * math.pi * i / len(names) for i in range(len(names) + 1)]
     table = published()
-    with new_figure(path, width=900, height=760) as figure:
+    with new_figure(path, width=1160, height=760) as figure:
         figure.suptitle(clean(title, 100), x=0.01, ha="left")
         axes = figure.add_subplot(projection="polar")
         for model, color in zip(SHOWN_MODELS, COLORS[1:], strict=False):
@@ -81,6 +84,10 @@ def save_radar_chart(found: Scores, title: str, path: Path) -> None:
         axes.plot(angles, [*values, values[0]], color=COLORS[0], linewidth=2.5, label="this bundle")
         axes.fill(angles, [*values, values[0]], color=COLORS[0], alpha=0.15)
         axes.set_xticks(angles[:-1], names)
+        for label, angle in zip(axes.get_xticklabels(), angles, strict=False):  # beside the circle, not on it
+            side = math.cos(angle)
+            label.set_horizontalalignment("center" if abs(side) < _UPRIGHT else "left" if side > 0 else "right")
         axes.set_ylim(0, 100)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-        figure.supxlabel(clean(f"accuracy, %. Published: {table.source}", 200), x=0.01, ha="left", fontsize="x-small")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.12, 1.04), frameon=False)
+        source = textwrap.fill(clean(f"accuracy, %. Published: {table.source}", 400), _FOOTER)
+        figure.supxlabel(source, x=0.01, ha="left", fontsize="x-small")

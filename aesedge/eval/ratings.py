@@ -76,7 +76,7 @@ def settings_of(model: Model) -> dict[str, Any]:
     """Return what changes a bundle's scores: its files by hash, and how they are run."""
     manifest, plan = model.manifest, model.internals.plan
     hashes = {
-        role: file.sha256
+        f"{role}_sha256": file.sha256
         for role, type_ in (("llm", model.gguf), ("vision", model.vision))
         if (file := manifest.file(role, type_)) is not None  # type: ignore[arg-type]
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import eval_runner
@@ -151,7 +152,8 @@ def test_a_report_names_the_command_versions_and_hashes(run: Any, table: Path, t
     digest = hashlib.sha256(table.read_bytes()).hexdigest()
     assert f"| data | ratings.csv, SHA-256 `{digest}` |" in text
     assert f"| aesedge | {aesedge.__version__} |" in text
-    assert "- llm: " in text
+    assert re.search(r"^- vision: fp32\n", text, re.MULTILINE)
+    assert re.search(r"^- vision_sha256: [0-9a-f]{64}\n- |^- llm_sha256: [0-9a-f]{64}\n", text, re.MULTILINE)
     assert "photographs           7\n" in text
     assert "\x1b" not in text
 
@@ -177,7 +179,7 @@ def test_the_radar_chart_needs_dimensions(run: Any, tmp_path: Path) -> None:
     file.write_text(json.dumps(entries))
     assert run("aesbench", file, "--plot", tmp_path / "radar.png")[::2] == (0, "")
     with Image.open(tmp_path / "radar.png") as image:
-        assert image.size == (900, 760)
+        assert image.size == (1160, 760)
     file.write_text(json.dumps(dict(list(entries.items())[-2:])))
     code, _, err = run("aesbench", file, "--plot", tmp_path / "none.png")
     assert (code, (tmp_path / "none.png").exists()) == (2, False)

@@ -27,6 +27,8 @@ HOSTILE: list[Any] = [
 ]  # fmt: skip
 MOST_S = 20
 PIECE = 500
+SAME_SCORE = 0.02
+"""Points of 10 that the last digits of sums may make."""
 
 
 def good(path: str, rng: random.Random) -> dict[str, Any]:
@@ -125,10 +127,12 @@ def main() -> None:
         left = running.service.admission.n_inside, running.service.bodies.n_bytes, len(running.session.running)
     print(f"{ended.total()} requests in {time.perf_counter() - began:.0f} s: {dict(ended.most_common())}")
     bad = [how for how in ended if how.startswith(("HANGS", "TRACEBACK", "5"))]
-    same = (before["score"], before["critique"]) == (after["score"], after["critique"])
+    said = [(found["score"], found["critique"], found["cache"]) for found in (before, after)]
+    # The photo's cells of the KV cache lie elsewhere now, and llama.cpp adds up in another order.
+    same = said[0][1] == said[1][1] and abs(said[0][0] - said[1][0]) < SAME_SCORE
     print(f"places, bytes and answers left: {left}; the same answer before and after: {same}")
     if bad or any(left) or not same:
-        raise SystemExit(f"found: {bad}, {left}, {same}")
+        raise SystemExit(f"found: {bad}, {left}, {said}")
 
 
 if __name__ == "__main__":
