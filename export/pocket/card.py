@@ -31,11 +31,12 @@ NAMED_FROM = 0.5
 
 TEXT = """# pocket
 
-A small model made for aesedge: it looks at a photo, tells how good people would find it, names the faults that it sees
-and says what to do next time, in plain English. Its vision is EfficientNet-Lite0 as it was trained on ImageNet, not
-changed; two heads behind it were taught by people's opinions of photographs and by photographs that were spoilt on
-purpose. Their judgement becomes one embedding, copied into every image token, that a Llama of three layers puts into
-words. It is not AesExpert, and no LLaVA: its vision graph holds a convolutional network and no CLIP tower.
+A small model made for aesedge: it looks at a photo, tells how good people would find it, names the faults that it
+sees and says what to do next time, in plain English. Its vision is EfficientNet-Lite0 as it was trained on ImageNet,
+not changed, and statistics of the colors, the light and the edges of the photo; two heads behind both were taught by
+people's opinions of photographs and by photographs that were spoilt on purpose. Their judgement becomes one
+embedding, copied into every image token, that a Llama of three layers puts into words. It is not AesExpert, and no
+LLaVA: its vision graph holds a convolutional network and no CLIP tower.
 
 ## What it can judge
 
@@ -62,6 +63,8 @@ dark, warm or cool, vivid or muted.
   size are invisible to it.
 - Blur, darkness, brightness or grain that the photographer wanted look like faults to it.
 - Its words are the sentences that it was taught; a question in unusual words may be taken for another one.
+- Of several options it chooses a letter where they are named as it names faults ("Motion blur", "No clear fault") and
+  the right one is among them; other multiple choice questions it may answer with a sentence.
 
 ## Training
 

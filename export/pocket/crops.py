@@ -138,17 +138,21 @@ def order_of(strengths: Sequence[Mapping[str, float]]) -> list[tuple[int, int, f
     ]  # fmt: skip
 
 
+def source_of(number: int, n_sources: int, n_rated: int, *, seed: int) -> tuple[int, bool, np.random.Generator]:
+    """Return which photograph a picture shows, whether people rated it, and what draws the rest of the picture."""
+    rng = np.random.default_rng((seed, 77, number))
+    is_rated = number % RATED_SHARE[1] >= RATED_SHARE[1] - RATED_SHARE[0]
+    return int(rng.integers(n_rated if is_rated else n_sources)), is_rated, rng
+
+
 def picture(
     number: int, cache: Path, sources: Sequence[photos.Photo], rated: Sequence[RatedPhoto], *, seed: int
 ) -> tuple[list[Version], bool]:
     """Return the versions of one picture, and whether it is one that people rated, of whose own faults nobody knows."""
-    rng = np.random.default_rng((seed, 77, number))
-    n_rated, of = RATED_SHARE
-    if number % of < of - n_rated:
-        photo = sources[int(rng.integers(len(sources)))]
-        return list(versions(random_crop(photos.load(cache, photo), rng), rng)), False
-    image = Image.open(rated[int(rng.integers(len(rated)))].path).convert("RGB")
-    return list(rated_versions(image, rng)), True
+    which, is_rated, rng = source_of(number, len(sources), len(rated), seed=seed)
+    if is_rated:
+        return list(rated_versions(Image.open(rated[which].path).convert("RGB"), rng)), True
+    return list(versions(random_crop(photos.load(cache, sources[which]), rng), rng)), False
 
 
 def labels_of(strengths: Mapping[str, float]) -> list[float]:

@@ -51,6 +51,8 @@ class Spoilt:
     worse: torch.Tensor
     gap: torch.Tensor
     """By how much more the worse ones are spoilt."""
+    photo: torch.Tensor
+    """Which photograph each picture shows, [n]; those that people rated have negative numbers."""
 
 
 class Extractor:
@@ -93,7 +95,9 @@ class Extractor:
             for name in ("outputs", "inner", "strengths")
         )
         rows = torch.from_numpy(order[:, :2].astype(np.int64))
-        return Spoilt(outputs, inner, strengths, rows[:, 0], rows[:, 1], torch.from_numpy(order[:, 2]).float())
+        gap = torch.from_numpy(order[:, 2]).float()
+        photo = _photos_of(parts, len(sources), len(rated), seed=seed)
+        return Spoilt(outputs, inner, strengths, rows[:, 0], rows[:, 1], gap, photo)
 
     def _make_part(self, path: Path, pictures: Sequence[tuple[list[crops.Version], bool]]) -> None:
         images: list[Image.Image] = []
@@ -105,13 +109,22 @@ class Extractor:
             known = [crops.labels_of(strengths) for _, strengths in versions]
             labels += [[v if v > 0 or not is_rated else np.nan for v in row] for row in known]
         outputs, inner = self(images)
-        _save(path, outputs=outputs, inner=inner, strengths=np.array(labels, np.float32), order=np.array(order))
+        counts = np.array([len(versions) for versions, _ in pictures])
+        _save(path, outputs=outputs, inner=inner, strengths=np.array(labels, np.float32), order=np.array(order),
+              counts=counts)  # fmt: skip
 
 
 def _save(path: Path, **arrays: Any) -> None:
     with path.with_suffix(".new").open("wb") as file:
         np.savez(file, **arrays)
     path.with_suffix(".new").replace(path)
+
+
+def _photos_of(parts: Sequence[Any], n_sources: int, n_rated: int, *, seed: int) -> torch.Tensor:
+    counts = np.concatenate([part["counts"] for part in parts])
+    drawn = (crops.source_of(number, n_sources, n_rated, seed=seed)[:2] for number in range(len(counts)))
+    shown = [-1 - which if is_rated else which for which, is_rated in drawn]
+    return torch.from_numpy(np.repeat(shown, counts))
 
 
 def validation_rows(n_photos: int) -> tuple[list[str], Array]:

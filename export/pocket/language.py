@@ -339,16 +339,18 @@ class Partner:
         return self.turn()
 
 
-def drill(judgement: Judgement, rng: np.random.Generator) -> list[Turn]:
+def drill(judgement: Judgement, rng: np.random.Generator, n_choices: int = 1) -> list[Turn]:
     """Return short questions, each a talk of its own, that nobody can answer who has not looked.
 
     Half of the yes/no questions are about what is there: drawn at random, nearly all answers would be no.
+    Of multiple choice questions there are `n_choices`.
     """
     partner = Partner(judgement, rng)
     kinds = partner.kinds()
     return [
         partner.yes_no(there=True), partner.yes_no(there=False), partner.attribute_yes_no(),
-        partner.choice(), kinds[partner.pick(("wrong", "main", "good", "bad", "number"))][1](),
+        *(partner.choice() for _ in range(n_choices)),
+        kinds[partner.pick(("wrong", "main", "good", "bad", "number"))][1](),
     ]  # fmt: skip
 
 

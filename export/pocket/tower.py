@@ -14,17 +14,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .colour_stats import LOOKS, look_flags
-from .efficientnet import MEAN, STD, EfficientNetLite0
 from .faults import FAULTS
+from .image_statistics import N_STATISTICS, image_statistics, levels_of
 from .judgement import LEAST, MOST, Judgement, JudgementCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .efficientnet import EfficientNetLite0
+
 IMAGE_SIZE = 384
 READ = (0, 2, 4, 7, 10, 14, 15)
 """Blocks whose outputs tell of faults."""
-N_OUTPUTS = 2 * (16 + 24 + 40 + 80 + 112 + 192 + 320)
+N_MAPS = 2 * (16 + 24 + 40 + 80 + 112 + 192 + 320)
+N_OUTPUTS = N_MAPS + N_STATISTICS
 READ_INNER = (5, 9, 11, 12, 13, 14, 15)
 """Blocks whose maps of the depthwise convolution tell of people's opinions; the others add nothing."""
 INNER_CHANNELS = (240, 672, 672, *4 * (1152,))
@@ -46,14 +49,21 @@ class Pooled(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return what tells of faults [n, N_OUTPUTS], and what tells of people's opinions [n, N_INNER]."""
-        inside = picture_mask(sampled(pixels))
+        few = sampled(pixels)
+        inside = picture_mask(few)
         outputs, inner = self.network(pixels)
         first, *others = [outputs[k] for k in READ]
         maps = [first[:, :, ::2, ::2], *others]
         deep = [inner[k] for k in READ_INNER]
         weights = {size: pool_weights(inside, size) for size in {int(x.shape[-1]) for x in (*maps, *deep)}}
         return (
-            torch.cat([pool(x, weights[int(x.shape[-1])], logarithm=True) for x in maps], 1),
+            torch.cat(
+                [
+                    *(pool(x, weights[int(x.shape[-1])], logarithm=True) for x in maps),
+                    image_statistics(pixels, few, inside),
+                ],
+                1,
+            ),
             torch.cat([pool(x, weights[int(x.shape[-1])]) for x in deep], 1),
         )
 
@@ -106,20 +116,42 @@ class Standardised(nn.Module):
         return ((x - self.mean) * self.scale).clamp(-CLIPPED, CLIPPED)
 
 
+class Perceptron(nn.Module):
+    """A network of one hidden layer behind standardised features."""
+
+    def __init__(self, n: int, hidden: int) -> None:
+        super().__init__()
+        self.standardised = Standardised(n)
+        self.first, self.second = nn.Linear(n, hidden), nn.Linear(hidden, len(FAULTS))
+
+    def forward(self, features: Tensor, dropped: float = 0.0) -> Tensor:
+        """Return logits of the strengths, [n, FAULTS]."""
+        seen = functional.dropout(self.standardised(features), 2 / 3 * dropped, dropped > 0)
+        return self.second(functional.dropout(functional.gelu(self.first(seen)), dropped, dropped > 0))
+
+
 class FaultHead(nn.Module):
-    """Says of each fault how strongly it is there: several small networks, the mean of their logits."""
+    """Says of each fault how strongly it is there: from the network's maps and from statistics, taught apart.
+
+    Taught as one, statistics are hardly heeded: in training photographs, the maps alone tell everything.
+    """
+
+    share: Tensor
+    """How much the maps count for each fault, [FAULTS]; the rest is the statistics'."""
 
     def __init__(self, hidden: int = 512) -> None:
         super().__init__()
-        self.standardised = Standardised(N_OUTPUTS)
-        self.first, self.second = nn.Linear(N_OUTPUTS, hidden), nn.Linear(hidden, len(FAULTS))
+        self.maps, self.statistics = Perceptron(N_MAPS, hidden), Perceptron(N_STATISTICS, hidden)
+        self.register_buffer("share", torch.full((len(FAULTS),), 0.5))
 
-    def forward(self, outputs: Tensor, dropped: float = 0.0) -> Tensor:
+    def both(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of either part, [n, FAULTS] each."""
+        return self.maps(outputs[:, :N_MAPS]), self.statistics(outputs[:, N_MAPS:])
+
+    def forward(self, outputs: Tensor) -> Tensor:
         """Return logits of the strengths, [n, FAULTS]."""
-        hidden = functional.gelu(
-            self.first(functional.dropout(self.standardised(outputs), 2 / 3 * dropped, dropped > 0))
-        )
-        return self.second(functional.dropout(hidden, dropped, dropped > 0))
+        maps, statistics = self.both(outputs)
+        return self.share * maps + (1 - self.share) * statistics
 
 
 class Tower(nn.Module):
@@ -127,6 +159,8 @@ class Tower(nn.Module):
 
     knots: Tensor
     """The logits from which each fault is named, clear and severe, [FAULTS, 3]."""
+    cost: Tensor
+    """How much opinion each fault costs for a logit above the one from which it is named, [FAULTS]."""
     scale: Tensor
     """Slope and offset of the logit of the quality."""
 
@@ -136,7 +170,12 @@ class Tower(nn.Module):
         self.opinion_features, self.opinion = Standardised(N_INNER), nn.Linear(N_INNER, 1)
         self.faults = FaultHead()
         self.register_buffer("knots", torch.tensor([[0.0, 1.0, 2.0]]).repeat(len(FAULTS), 1))
+        self.register_buffer("cost", torch.zeros(len(FAULTS)))
         self.register_buffer("scale", torch.tensor([1.0, 0.0]))
+
+    def costs(self, logits: Tensor) -> Tensor:
+        """Return what the faults cost, [n]: the more the stronger, and a little even where none is named."""
+        return functional.softplus(logits - self.knots[:, 0]) @ self.cost
 
     def judge(self, outputs: Tensor, inner: Tensor) -> tuple[Tensor, Tensor]:
         """Return quality [n] and margins [n, FAULTS] from pooled features."""
@@ -146,7 +185,7 @@ class Tower(nn.Module):
         above = (logits - named).clamp(min=0).minimum(clear - named) / (clear - named)
         beyond = (logits - clear).clamp(min=0) / (severe - clear)
         margins = (below + above + beyond).clamp(LEAST, MOST)
-        opinion = self.opinion(self.opinion_features(inner)).squeeze(1)
+        opinion = self.opinion(self.opinion_features(inner)).squeeze(1) - self.costs(logits)
         return torch.sigmoid(self.scale[0] * opinion + self.scale[1]), margins
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -160,7 +199,7 @@ def looks_in(pixels: Tensor) -> Tensor:
     few = sampled(pixels)
     inside = picture_mask(few)
     n = inside.sum((2, 3)) + 1e-6
-    levels = few * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+    levels = levels_of(few)
     colors = (levels * inside).sum((2, 3)) / n
     span = (levels.amax(1, keepdim=True) - levels.amin(1, keepdim=True)) * inside
     brightness = colors @ torch.tensor((0.299, 0.587, 0.114))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -30,7 +31,15 @@ from .progress import together
 from .tokenizer import train_tokenizer
 from .tower import Tower
 from .train_language import WIDTH, LanguageModel, Texts, train_language
-from .train_tower import LIKED_FROM, set_knots, teach_faults, teach_opinions
+from .train_tower import (
+    LIKED_FROM,
+    logits_of_new,
+    set_costs,
+    set_knots,
+    set_share,
+    teach_faults,
+    teach_opinions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,15 +82,22 @@ def teach_tower(plan: Plan, rated: Sequence[RatedPhoto]) -> Tower:
     spoilt = extract.spoilt(cache, rated, plan.parts, seed=seed)
     of_rated = extract.kept(plan.state / "rated.npz", (Image.open(r.path).convert("RGB") for r in rated))
     seen = extract.kept(plan.state / "validation.npz", validation_pictures(cache))
-    teach_faults(tower.faults, spoilt.outputs, spoilt.strengths, seed=seed)
     opinions = torch.tensor([r.opinion for r in rated])
     order = (spoilt.inner[spoilt.better], spoilt.inner[spoilt.worse], spoilt.gap)
-    teach_opinions(tower, of_rated[1], opinions, order, seed=seed)
+    held = teach_opinions(tower, of_rated[1], opinions, order, seed=seed)
+    new = logits_of_new(spoilt, seed=seed)
+    teach_faults(tower.faults, spoilt.outputs, spoilt.strengths, seed=seed)
+    set_share(tower.faults, new, spoilt.strengths)
     tower.eval()
     with torch.no_grad():
-        liked = tower.faults(of_rated[0][opinions >= LIKED_FROM])
+        clean = torch.lerp(new[1], new[0], tower.faults.share)[(spoilt.strengths == 0).all(1)]
         fault, strength = validation_rows(sum(p.split == "validation" for p in photos.gather(cache)))
-        set_knots(tower, tower.faults(seen[0]), fault, strength, liked)
+        logits = torch.cat([clean, tower.faults(seen[0])])
+        rated_logits = tower.faults(of_rated[0])
+        n = len(clean)
+        rows = ([""] * n + fault, np.concatenate([np.zeros(n, np.float32), strength]))
+        set_knots(tower, logits, *rows, rated_logits[opinions >= LIKED_FROM])
+        set_costs(tower, held, rated_logits, opinions)
     return tower
 
 
@@ -147,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cq100", type=Path, required=True, help="folder img/CQ100 of github.com/IanManske/quantette")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished checkpoint")
     parser.add_argument("--parts", type=int, default=42, help="files of 20 spoilt pictures, each in 4 or 6 versions")
-    parser.add_argument("--language-steps", type=int, default=1280, help="of 8 drawn judgements in each process")
+    parser.add_argument("--language-steps", type=int, default=2500, help="of 8 drawn judgements in each process")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1, help="that train the language with shared gradients")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch in each process")

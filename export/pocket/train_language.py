@@ -7,6 +7,7 @@ themselves, each starting at the same position. That is how the runtime forks th
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -30,14 +31,20 @@ if TYPE_CHECKING:
     import sentencepiece
 
 IGNORED = -100
+OPTION_LINE = re.compile(r"^([A-D])\) ", re.MULTILINE)
+"""How a line with an option begins."""
 WIDTH = 256
 """Of a row: llama.cpp's k-quants need multiples of 256."""
 VOCAB = 2048
 IMAGE_TOKENS, HOW_OFTEN = (16, 36, 144), (0.8, 0.14, 0.06)
 """Copies of the row that a batch sees: the runtime may ask for any number, and fewer are learnt faster."""
 SAVE_EVERY = 20
-ROUND, LAST_ROUND = 800, 1100
-"""Steps at which the second and the last round of the learning rate begin, each lower than the one before."""
+ROUND, THIRD_ROUND, LETTER_ROUND = 800, 1100, 1280
+"""Steps at which the later rounds of the learning rate begin. In the last, letters are learnt."""
+N_CHOICES = 4
+"""Multiple choice questions about one judgement in the last round."""
+LETTER_SHARE, FALLS_FOR = 0.5, 400
+"""Share of the learning rate in the last round, and the steps at its end in which that falls."""
 ROWS_TOGETHER = 4
 """Judgements in one batch; the gradients of several are added."""
 SCORE_WEIGHT = 2.0
@@ -90,6 +97,8 @@ class Texts:
         self.tokenizer = tokenizer
         self.prefix = [BOS, *tokenizer.encode(SYSTEM)]
         self.label_tokens = [tokenizer.encode(word)[0] for word in (*LABELS, "A", "B", "C")]
+        self.newline = tokenizer.piece_to_id("<0x0A>")
+        self.verdicts = [tokenizer.encode(word)[0] for word in ("No.", "Yes.")]
 
     def say(self, branch: Branch, question: str, answer: str, *, weight: float = 1.0) -> Branch:
         """Append one turn; the answer and the end of text are learnt, its first token counts `weight` times."""
@@ -98,6 +107,17 @@ class Texts:
         branch.ids += prompt + reply
         branch.targets += [IGNORED] * len(prompt) + reply
         branch.weights += [1.0] * len(prompt) + [weight] + [1.0] * (len(reply) - 1)
+        return branch
+
+    def choose(self, question: str, answer: str) -> Branch:
+        """Return a multiple choice question; at the end of each option it is learnt, too, whether that one is right.
+
+        From the letter alone it is not learnt in any time: which option is right must be known before.
+        """
+        branch = self.say(Branch(), question, answer, weight=SHORT_WEIGHT)
+        ends = [at for at, token in enumerate(branch.ids) if token == self.newline][2:]  # two are before the options
+        for at, option in zip(ends, OPTION_LINE.findall(question), strict=True):
+            branch.targets[at + 1] = self.verdicts[option == answer[0]]
         return branch
 
     def score(self, about: str, judgement: Judgement, rng: np.random.Generator) -> Branch:
@@ -112,7 +132,7 @@ class Texts:
         branch.score = (at - 1, [*(WORD_SHARE * probabilities), *((1 - WORD_SHARE) * probabilities)])
         return branch
 
-    def branches(self, judgement: Judgement, rng: np.random.Generator) -> list[Branch]:
+    def branches(self, judgement: Judgement, rng: np.random.Generator, *, letters: bool = False) -> list[Branch]:
         """Return a score of the whole and perhaps of an attribute, perhaps the critique, drill, conversations."""
         about = str(rng.choice(tuple(ATTRIBUTES)))
         found = [self.score("", judgement, rng)]
@@ -121,9 +141,11 @@ class Texts:
         partner = Partner(judgement, rng)
         if rng.random() < 0.5:
             found.append(self.say(Branch(), CRITIQUE_QUESTION, partner.speaker.critique()))
-        found += [
-            self.say(Branch(), question, answer, weight=SHORT_WEIGHT) for question, answer in drill(judgement, rng)
-        ]
+        for question, answer in drill(judgement, rng, N_CHOICES if letters else 1):
+            if letters and OPTION_LINE.search(question):
+                found.append(self.choose(question, answer))
+            else:
+                found.append(self.say(Branch(), question, answer, weight=SHORT_WEIGHT))
         for _ in range(2):
             branch = Branch()
             for question, answer in conversation(judgement, rng):
@@ -205,10 +227,10 @@ def loss_of(model: LanguageModel, batch: Batch, label_tokens: list[int]) -> Tens
     return loss + SCORE_WEIGHT * (target * (target.clamp(min=1e-6).log() - logits)).sum(-1).mean()
 
 
-def draw(texts: Texts, rng: np.random.Generator, *, rows: int, n_image: int) -> list[Batch]:
+def draw(texts: Texts, rng: np.random.Generator, *, rows: int, n_image: int, letters: bool = False) -> list[Batch]:
     """Return talk about drawn judgements in batches of ROWS_TOGETHER, of similar length so that little is padded."""
     judgements = [draw_judgement(rng) for _ in range(rows)]
-    talk = [(texts.branches(j, rng), j) for j in judgements]
+    talk = [(texts.branches(j, rng, letters=letters), j) for j in judgements]
     talk.sort(key=lambda pair: sum(len(branch.ids) for branch in pair[0]))
     parts = [talk[k : k + ROWS_TOGETHER] for k in range(0, rows, ROWS_TOGETHER)]
     return [collate([b for b, _ in part], texts.prefix, n_image, as_tensors([j for _, j in part])) for part in parts]
@@ -222,11 +244,14 @@ def optimizer_of(model: LanguageModel, rate: float) -> Optimizers:
 
 
 def share_of_rate(step: int, steps: int) -> float:
-    """Return the share of the learning rate at a step, in three rounds: each rises, and falls to nothing at its end."""
-    if step >= LAST_ROUND:
-        return 0.35 * min(1, (step - LAST_ROUND + 1) / 10) * (steps - step) / (steps - LAST_ROUND)
+    """Return the share of the learning rate at a step, in four rounds: each rises, and falls to nothing at its end."""
+    if step >= LETTER_ROUND:
+        return LETTER_SHARE * min(1, (step - LETTER_ROUND + 1) / 20) * min(1, (steps - step) / FALLS_FOR)
+    if step >= THIRD_ROUND:
+        end = min(steps, LETTER_ROUND)
+        return 0.35 * min(1, (step - THIRD_ROUND + 1) / 10) * (end - step) / (end - THIRD_ROUND)
     if step >= ROUND:
-        last = min(1, (min(steps, LAST_ROUND) - step) / 60)
+        last = min(1, (min(steps, THIRD_ROUND) - step) / 60)
         return 0.6 * min(1, (step - ROUND + 1) / 20) * (1250 - step) / (1250 - ROUND) * last
     cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / 900))
     return min(1, (step + 1) / 60) * cosine * min(1, (min(steps, ROUND) - step) / 150)
@@ -251,7 +276,7 @@ def train_language(
         n_image = int(np.random.default_rng((seed, 4, step)).choice(IMAGE_TOKENS, p=HOW_OFTEN))
         rng = np.random.default_rng((seed, 3, step, rank()))
         set_rate(optimizer, rate, share_of_rate(step, steps))
-        batches = draw(texts, rng, rows=rows, n_image=n_image)
+        batches = draw(texts, rng, rows=rows, n_image=n_image, letters=step >= LETTER_ROUND)
         optimizer.zero_grad()
         total = 0.0
         for batch in batches:

@@ -5,7 +5,7 @@ Nothing is trained on photographs that are kept for tests; thresholds are set on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,24 +14,45 @@ from torch import Tensor, nn
 
 from . import faults
 from .faults import FAULTS
-from .tower import INNER_CHANNELS
+from .image_statistics import N_STATISTICS
+from .tower import INNER_CHANNELS, N_MAPS, FaultHead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .tower import FaultHead, Tower
+    from .features import Spoilt
+    from .tower import Perceptron, Tower
+
+
+class Regularisation(NamedTuple):
+    """What keeps a part of the head of the faults from learning its few thousand pictures by heart."""
+
+    noise: float
+    """In standard deviations of a feature."""
+    dropped: float
+    """Share of the hidden units; of the features, two thirds of it."""
+    epochs: int
+
 
 FloatArray = npt.NDArray[np.float32]
+OF_MAPS, OF_STATISTICS = Regularisation(0.15, 0.5, 40), Regularisation(0.1, 0.3, 30)
 N_FOLDS = 6
 RIDGES = (0.05, 0.1, 0.2)
-NOISE, DROPPED = 0.15, 0.5
-"""What keeps the head of the faults from learning its few thousand pictures by heart."""
-FALSE_ALARMS, LIKED_ALARMS = 0.09, 0.35
-"""Shares of the clean validation photographs, and of those that people rate high, in which a fault may be named."""
-SHARES = (0.0, 0.006, 0.012, 0.018, 0.024, 0.036, 0.05)
+N_PARTS = 3
+"""Parts of the pictures that the head, taught with the others, judges as if they were new."""
+SHARES_OF_MAPS = (0.0, 0.25, 0.5, 0.75, 1.0)
+TRIED_ALARMS = (0.005, 0.01, 0.02, 0.04)
+"""How much the maps may count, and the shares of clean pictures at which that is tried."""
+MILD, MODERATE_WORTH = (0.3, 0.5, 0.6), 0.4
+"""Strengths that are taken for moderate, and from which a fault is strong; what finding a moderate one is worth."""
+FALSE_ALARMS, LIKED_ALARMS = 0.07, 0.35
+"""Shares of the clean pictures, and of photographs that people rate high, in which a fault may be named."""
+SHARES = (0.0, 0.003, 0.006, 0.009, 0.012, 0.018, 0.024, 0.036, 0.05, 0.07)
 """Of clean pictures, that the threshold of one fault may let through: what the search tries."""
 LIKED_FROM = 0.7
 """Opinion from which a photograph is rated high."""
+COST = 0.03
+"""Of the opinion, for each logit that a fault is beyond the one from which it is named."""
 LOST, ORDER_WEIGHT = 0.3, 0.3
 """What a fault of strength 1 takes from the opinion at least; how much a spoilt picture weighs against an opinion."""
 
@@ -95,36 +116,96 @@ def teach_opinions(
     weights = (solved(everything, wanted, best).float() @ rows) * balance
     tower.opinion.weight.copy_(weights[None])
     tower.opinion.bias.fill_(mean)
-    tower.scale.copy_(torch.tensor(true_scale(held.numpy(), opinions.numpy())))
     print(f"opinions: ridge {best}, rank correlation {correlation:.3f} (left out)", flush=True)
     return held
 
 
-def teach_faults(head: FaultHead, outputs: Tensor, strengths: Tensor, *, epochs: int = 40, seed: int = 0) -> None:
+def teach_faults(head: FaultHead, outputs: Tensor, strengths: Tensor, *, seed: int = 0) -> None:
     """Train the head of the faults on spoilt pictures; a strength that is not a number is not known."""
     torch.manual_seed(seed)
-    head.standardised.set(outputs)
-    for layer in (head.first, head.second):
+    maps, statistics = outputs.split((N_MAPS, N_STATISTICS), 1)
+    _teach_part(head.maps, maps, strengths, OF_MAPS)
+    _teach_part(head.statistics, statistics, strengths, OF_STATISTICS)
+
+
+def _teach_part(part: Perceptron, features: Tensor, strengths: Tensor, how: Regularisation) -> None:
+    part.standardised.set(features)
+    for layer in (part.first, part.second):
         layer.reset_parameters()
     known, wanted = ~torch.isnan(strengths), torch.nan_to_num(strengths).clamp(0, 1)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.05)
-    size = min(128, len(outputs))
-    steps, step = epochs * (len(outputs) // size), 0
-    for _ in range(epochs):
-        for rows in torch.randperm(len(outputs))[: len(outputs) // size * size].split(size):
+    optimizer = torch.optim.AdamW(part.parameters(), lr=2e-3, weight_decay=0.05)
+    size = min(128, len(features))
+    steps, step = how.epochs * (len(features) // size), 0
+    for _ in range(how.epochs):
+        for rows in torch.randperm(len(features))[: len(features) // size * size].split(size):
             for group in optimizer.param_groups:
                 group["lr"] = 2e-3 * min(1, (step + 1) / 50) * (1 - step / steps)
-            noisy = outputs[rows] + NOISE * torch.randn(size, outputs.shape[1]) / head.standardised.scale
-            each = nn.functional.binary_cross_entropy_with_logits(head(noisy, DROPPED), wanted[rows], reduction="none")
+            noisy = features[rows] + how.noise * torch.randn(size, features.shape[1]) / part.standardised.scale
+            each = nn.functional.binary_cross_entropy_with_logits(
+                part(noisy, how.dropped), wanted[rows], reduction="none"
+            )
             optimizer.zero_grad()
             (10 * (each * known[rows]).sum() / known[rows].sum()).backward()
             optimizer.step()
             step += 1
 
 
+def logits_of_new(spoilt: Spoilt, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the logits of both parts of the head for every picture, as if its photograph were new, [n, FAULTS] each.
+
+    What a head has seen in training, it judges too well for thresholds; so heads are taught with the other photographs.
+    """
+    part_of = torch.from_numpy(np.random.default_rng(seed).integers(N_PARTS, size=int(spoilt.photo.abs().max()) + 1))
+    part = part_of[spoilt.photo.abs() - (spoilt.photo < 0).long()]
+    found = tuple(torch.zeros_like(spoilt.strengths) for _ in range(2))
+    for k in range(N_PARTS):
+        head, new = FaultHead(), part == k
+        teach_faults(head, spoilt.outputs[~new], spoilt.strengths[~new], seed=seed)
+        with torch.no_grad():
+            for logits, seen in zip(found, head.both(spoilt.outputs[new]), strict=True):
+                logits[new] = seen
+    return found[0], found[1]
+
+
+@torch.no_grad()
+def set_share(head: FaultHead, new: tuple[Tensor, Tensor], strengths: Tensor) -> None:
+    """Set how much the maps and the statistics count for each fault: what finds most of it at few false alarms."""
+    maps, statistics = new
+    clean, alone = (strengths == 0).all(1), (torch.nan_to_num(strengths) > 0).sum(1) == 1
+    low, high, strong = MILD
+    for k in range(len(FAULTS)):
+        mine = alone & ~torch.isnan(strengths[:, k])
+        levels = ((mine & (strengths[:, k] > low) & (strengths[:, k] < high), MODERATE_WORTH),
+                  (mine & (strengths[:, k] > strong), 1.0))  # fmt: skip
+
+        def worth(share: float, k: int = k, levels: tuple[tuple[Tensor, float], ...] = levels) -> float:
+            logits = share * maps[:, k] + (1 - share) * statistics[:, k]
+            from_ = torch.quantile(logits[clean], 1 - torch.tensor(TRIED_ALARMS))
+            found = [w * (logits[rows, None] > from_).float().mean() for rows, w in levels if rows.any()]
+            return float(sum(found))
+
+        head.share[k] = max(SHARES_OF_MAPS, key=worth)
+
+
+@torch.no_grad()
+def set_costs(tower: Tower, held: Tensor, logits: Tensor, opinions: Tensor) -> None:
+    """Set what faults cost, and with that the scale on which people's opinions come out.
+
+    Args:
+        tower: changed.
+        held: what each rated photograph was held to be when it was left out, [n].
+        logits: of the head of the faults, [n, FAULTS].
+        opinions: [n], 0 to 1.
+    """
+    tower.cost.fill_(COST)
+    left = (held - tower.costs(logits)).numpy()
+    tower.scale.copy_(torch.tensor(true_scale(left, opinions.numpy())))
+    print(f"opinions less faults: rank correlation {rank_correlation(left, opinions):.3f} (left out)", flush=True)
+
+
 @torch.no_grad()
 def set_knots(tower: Tower, logits: Tensor, fault: Sequence[str], strength: FloatArray, liked: Tensor) -> None:
-    """Set from when each fault is named, and from when it is clear and severe, on validation pictures.
+    """Set from when each fault is named, and from when it is clear and severe, on pictures that are new to the head.
 
     As many strong faults as possible are found while at most FALSE_ALARMS of the clean pictures have any fault named.
 

@@ -14,13 +14,15 @@ pytest.importorskip("scipy", reason="needs the extra [export]")
 import onnx
 import onnxruntime
 import torch
-from aesedge_export.pocket import crops
+from aesedge_export.pocket import crops, train_tower
 from aesedge_export.pocket.colour_stats import LOOKS
 from aesedge_export.pocket.efficientnet import EfficientNetLite0, weights_file
 from aesedge_export.pocket.faults import FAULTS, MODERATE, STRONG
+from aesedge_export.pocket.features import Spoilt
 from aesedge_export.pocket.judgement import JudgementCode
 from aesedge_export.pocket.tower import (
     N_INNER,
+    N_MAPS,
     N_OUTPUTS,
     FaultHead,
     Pooled,
@@ -34,8 +36,11 @@ from aesedge_export.pocket.train_tower import (
     FALSE_ALARMS,
     LIKED_ALARMS,
     LOST,
+    logits_of_new,
     rank_correlation,
+    set_costs,
     set_knots,
+    set_share,
     teach_faults,
     teach_opinions,
 )
@@ -118,15 +123,62 @@ def test_features_from_the_graph_are_those_of_pytorch_and_no_node_pads(tower: To
         np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
 
 
-def test_the_head_learns_the_faults_that_it_is_shown_and_nothing_of_what_nobody_knows() -> None:
+@pytest.mark.parametrize("column", [5, N_MAPS + 5], ids=["maps", "statistics"])
+def test_the_head_learns_the_faults_that_it_is_shown_and_nothing_of_what_nobody_knows(column: int) -> None:
     torch.manual_seed(0)
     features, strengths = torch.randn(640, N_OUTPUTS), torch.full((640, len(FAULTS)), float("nan"))
-    strengths[:, 3] = (features[:, 5] > 0.5).float()
+    strengths[:, 3] = (features[:, column] > 0.5).float()
     head = FaultHead(32)
-    teach_faults(head, features, strengths, epochs=12)
-    logits = head(features)
-    assert rank_correlation(logits[:, 3].detach(), features[:, 5]) > 0.6
+    teach_faults(head, features, strengths)
+    logits = head.both(features)[column >= N_MAPS]
+    assert rank_correlation(logits[:, 3].detach(), features[:, column]) > 0.6
     assert all(bool(torch.isfinite(p).all()) for p in head.parameters())
+
+
+def test_each_fault_is_told_by_the_part_of_the_head_that_tells_it() -> None:
+    rng = np.random.default_rng(0)
+    strengths = np.zeros((300, len(FAULTS)), np.float32)
+    strengths[100:200, 0] = STRONG
+    strengths[200:, 1] = STRONG
+    blind, told = rng.normal(0, 1, (2, *strengths.shape))
+    told += 6 * strengths
+    maps, statistics = blind.copy(), blind.copy()
+    maps[:, 0], statistics[:, 1] = told[:, 0], told[:, 1]
+    head = FaultHead(8)
+    set_share(head, (torch.tensor(maps).float(), torch.tensor(statistics).float()), torch.tensor(strengths))
+    assert head.share[:2].tolist() == [1, 0]
+
+
+def test_no_photograph_is_judged_by_a_head_that_was_taught_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = torch.tensor([0, 0, 1, 2, 3, -1, -1, -2, 4, 5])
+    outputs = photo.float()[:, None].repeat(1, N_OUTPUTS)
+    shown: list[set[float]] = []
+    monkeypatch.setattr(train_tower, "teach_faults", lambda _, seen, *__, **___: shown.append({*seen[:, 0].tolist()}))
+    judged: list[set[float]] = []
+
+    def both(_: FaultHead, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        judged.append({*seen[:, 0].tolist()})
+        return torch.ones(len(seen), len(FAULTS)), torch.ones(len(seen), len(FAULTS))
+
+    monkeypatch.setattr(FaultHead, "both", both)
+    strengths = torch.zeros(len(photo), len(FAULTS))
+    nothing = torch.zeros(0)
+    spoilt = Spoilt(outputs, nothing, strengths, nothing, nothing, nothing, photo)
+    maps, _ = logits_of_new(spoilt)
+    assert bool((maps == 1).all())
+    assert all(taught.isdisjoint(new) for taught, new in zip(shown, judged, strict=True))
+
+
+@torch.no_grad()
+def test_a_fault_costs_opinion_the_more_the_stronger_it_is(tower: Tower) -> None:
+    rng = np.random.default_rng(0)
+    opinions = torch.tensor(rng.uniform(0.2, 0.9, 200), dtype=torch.float32)
+    logits = torch.tensor(rng.normal(-3, 1, (200, len(FAULTS))), dtype=torch.float32)
+    set_costs(tower, opinions, logits, opinions)
+    rising = torch.linspace(-3, 3, 7)[:, None] * torch.eye(len(FAULTS))[2] - 3 * (1 - torch.eye(len(FAULTS))[2])
+    assert bool((tower.costs(rising).diff() > 0).all())
+    agreed = torch.sigmoid(tower.scale[0] * (opinions - tower.costs(logits)) + tower.scale[1])
+    assert float((agreed - opinions).abs().mean()) < 0.05
 
 
 @torch.no_grad()

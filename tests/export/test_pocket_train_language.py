@@ -14,9 +14,11 @@ from aesedge_export.pocket.optimizers import orthogonalized
 from aesedge_export.pocket.tokenizer import EOS, train_tokenizer
 from aesedge_export.pocket.train_language import (
     IGNORED,
-    LAST_ROUND,
+    LETTER_ROUND,
+    N_CHOICES,
     ROUND,
     SHORT_WEIGHT,
+    THIRD_ROUND,
     Branch,
     LanguageModel,
     Texts,
@@ -68,9 +70,35 @@ def test_branches_see_the_prefix_and_themselves(texts: Texts) -> None:
 
 
 def test_the_rate_falls_to_nothing_at_the_end_of_each_round() -> None:
-    shares = [share_of_rate(step, 1280) for step in range(1280)]
+    steps = LETTER_ROUND + 1000
+    shares = [share_of_rate(step, steps) for step in range(steps)]
     assert max(shares) <= 1
-    assert all(shares[end - 1] < 0.01 < shares[end - 100] for end in (ROUND, LAST_ROUND, 1280))
+    assert all(shares[end - 1] < 0.01 < shares[end - 100] for end in (ROUND, THIRD_ROUND, LETTER_ROUND, steps))
+
+
+def test_a_longer_run_begins_as_a_shorter_one() -> None:
+    one, two = ([share_of_rate(step, steps) for step in range(LETTER_ROUND + 300)] for steps in (2500, 3000))
+    assert one == two
+
+
+def test_each_option_is_learnt_to_be_right_or_wrong_before_the_letter_is(texts: Texts) -> None:
+    question = "What is wrong? Choose one:\nA) Noise\nB) Motion blur\nC) Tilt\nAnswer with the letter only."
+    branch = texts.choose(question, "B")
+    told = [(i, t) for i, t in enumerate(branch.targets) if t != IGNORED]
+    words = [texts.tokenizer.decode([token]) for _, token in told]
+    assert words == ["No", "Yes", "No", "B", ""]
+    before = [texts.tokenizer.decode(branch.ids[:i]).rstrip().rsplit("\n", 1)[-1] for i, _ in told[:3]]
+    assert before == ["A) Noise", "B) Motion blur", "C) Tilt"]
+    assert branch.weights[told[3][0]] == SHORT_WEIGHT
+
+
+def test_letters_come_in_the_last_round(texts: Texts) -> None:
+    few, many = (
+        sum("Choose one" in texts.tokenizer.decode(b.ids) and SHORT_WEIGHT in b.weights
+            for b in texts.branches(JUDGED, np.random.default_rng(0), letters=letters))
+        for letters in (False, True)
+    )  # fmt: skip
+    assert (few, many) == (1, N_CHOICES)
 
 
 def test_draw_lays_talk_of_similar_length_together(texts: Texts) -> None:
