@@ -69,6 +69,9 @@ def sheet(
         return
     if not folders or out is None:
         raise UsageError("name a folder of photos, and --out for the page; 'aesedge sheet --help' shows how")
+    inside = next((folder for folder in folders if out.resolve().is_relative_to(Path(folder).resolve())), None)
+    if inside is not None and not single_file:
+        raise UsageError(f"--out {out} is inside {inside}, where 'aesedge rate' would judge its thumbnails")
     _make(folders, out, title, catalogue, single_file=single_file, printing=printing)
 
 

@@ -117,13 +117,15 @@ def properties_of(description: Element) -> Iterator[Property]:
 
 def _text_of(element: Element) -> str | None:
     """Return the text of a property or an item: its own, or its ``rdf:value`` where it has qualifiers."""
-    value = element.get(_VALUE)
-    if value is not None:
-        return value.strip()
-    if not element.children:
-        resource = element.get(Name(RDF, "resource"))
-        return element.text.strip() if resource is None else resource
-    parts = element.children
-    if len(parts) == 1 and parts[0].name == _DESCRIPTION:
-        return _text_of(parts[0])
-    return next((_text_of(part) for part in parts if part.name == _VALUE), None)
+    at: Element | None = element
+    while at is not None:
+        value = at.get(_VALUE)
+        if value is not None:
+            return value.strip()
+        if not at.children:
+            resource = at.get(Name(RDF, "resource"))
+            return at.text.strip() if resource is None else resource
+        parts = at.children
+        is_description = len(parts) == 1 and parts[0].name == _DESCRIPTION
+        at = parts[0] if is_description else next((part for part in parts if part.name == _VALUE), None)
+    return None

@@ -11,6 +11,7 @@ from aesedge.system.sanitize import sanitize
 from aesedge.xmp.embedded import read_embedded
 from aesedge.xmp.names import SIDECAR_FOR_EXTENSION
 from aesedge.xmp.packet import Packet
+from aesedge.xmp.parsing import MOST_BYTES
 from aesedge.xmp.replacement import read_file
 from aesedge.xmp.sidecar import Folder, sidecars_of
 
@@ -58,7 +59,7 @@ class XmpReader:
 
         def packet(path: Path) -> Packet:
             if path not in packets:
-                packets[path] = Packet(read_file(path) or b"", sanitize(str(path)))
+                packets[path] = Packet(read_file(path, MOST_BYTES) or b"", sanitize(str(path)))
             return packets[path]
 
         sidecars = sidecars_of(

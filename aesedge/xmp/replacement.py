@@ -16,25 +16,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TEMPORARY = ".aesedge-"
+MOST_BYTES = 2**29
+"""Of a JPEG that is written into; sidecars have limits of their own."""
 
 
 class ChangedError(XmpError):
     """Another program has changed a file since it was read."""
 
 
-def read_file(path: Path) -> bytes | None:
+def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes | None:
     """Return a file's content, None if there is none.
 
+    Args:
+        path: the file.
+        most_bytes: what it may be long.
+
     Raises:
-        XmpError: it cannot be read.
+        XmpError: it cannot be read, or is longer.
     """
     try:
         with open_regular(path) as file:
-            return file.read()
+            data = file.read(most_bytes + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise XmpError(f"{sanitize(str(path))}: cannot be read: {error_text(error)}") from None
+    if len(data) > most_bytes:
+        raise XmpError(f"{sanitize(str(path))}: is longer than {most_bytes >> 20} MiB; it is left alone")
+    return data
 
 
 def replace_file(path: Path, before: bytes | None, after: bytes | None) -> None:

@@ -121,3 +121,20 @@ def test_other_files_are_refused(tmp_path: Path, text: str, capsys: pytest.Captu
     assert main(["sheet", "--apply", str(path)]) == 2
     assert "x.json: holds no decisions of a contact sheet" in capsys.readouterr().err
     assert main(["sheet", "--apply", str(tmp_path / "none.json")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["{}"], "name a folder of photos, and --out"),
+        (["{}", "--out", "{}/sheet"], "where 'aesedge rate' would judge its thumbnails"),
+        (["{}/none", "--out", "{}/../sheet"], "no photo there is judged yet"),
+    ],
+)
+def test_wrong_calls(
+    tmp_path: Path, photos: list[JudgedPhoto], arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sheet", *(argument.format(tmp_path / "photos") for argument in arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert why in err

@@ -160,3 +160,10 @@ def test_only_our_items_of_a_list_go() -> None:
 def test_characters_that_xml_cannot_hold_are_left_out() -> None:
     edited = edit(NEW_PACKET, {LABEL: "a\0b\x0bc\ud800 <&>\"'"}, "x")
     assert Packet(edited, "x").text(LABEL) == "abc <&>\"'"
+
+
+def test_depth_is_no_danger() -> None:
+    deep = "<rdf:value>" * 5000 + "3" + "</rdf:value>" * 5000
+    packet = rdf(f"<rdf:Description><xmp:Rating>{deep}</xmp:Rating></rdf:Description>")
+    assert Packet(packet, "x").text(RATING) == "3"
+    assert deep.encode() in edit(packet, {SCORE: "1"}, "x")
