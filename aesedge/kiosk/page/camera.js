@@ -92,7 +92,7 @@ export class Camera extends EventTarget {
   }
 
   #watchFrames(turn) {
-    this.#video.requestVideoFrameCallback(() => {
+    this.#video.requestVideoFrameCallback?.(() => { // older Firefox has none, and is not watched for sleep
       if (turn !== this.#frames) return;
       this.#lastFrame = performance.now();
       this.#watchFrames(turn);
@@ -104,6 +104,7 @@ export class Camera extends EventTarget {
     if (this.trouble || this.#opening) return;
     const track = this.#stream.getVideoTracks()[0];
     if (track.readyState === "ended") this.#lost("unplugged");
+    else if (!this.#video.requestVideoFrameCallback) return;
     else if (document.visibilityState === "visible" && performance.now() - this.#lastFrame > ASLEEP_MS) this.#lost("asleep");
     else if (document.visibilityState !== "visible") this.#lastFrame = performance.now();
   }
