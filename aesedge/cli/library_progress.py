@@ -46,7 +46,7 @@ class LibraryProgress:
         self._told: set[str] = set()
         self._n_elsewhere = 0
         self.survey: Survey | None = None
-        self.n_judged = self.n_recognised = self.n_away = self.n_texts = self.n_estimated = 0
+        self.n_judged = self.n_recognised = self.n_away = self.n_texts = self.n_estimated = self.n_failed = 0
 
     @property
     def surveyed_at(self) -> float:
@@ -116,6 +116,7 @@ class LibraryProgress:
     def _fail(self, name: str, error: AesedgeError) -> None:
         self._clear()
         self._failures.add(name, error)
+        self.n_failed += 1
 
     def _count(self, name: str) -> None:
         now = time.monotonic()
@@ -129,7 +130,7 @@ class LibraryProgress:
 
     def _state(self, now: float) -> str:
         n = len(self.survey.new) + len(self.survey.changed) if self.survey else 0
-        n_done = self.n_judged + self.n_recognised + self.n_estimated + self.n_away + self._failures.n_failed
+        n_done = self.n_judged + self.n_recognised + self.n_estimated + self.n_away + self.n_failed
         took = min(_WINDOW_S, now - self._judging_began)
         state = f"{n_done:,} of {n:,} photos"
         if took < _LEAST_S or len(self._ends) < 2:
@@ -179,8 +180,7 @@ class LibraryProgress:
         parts += [f"{self.n_estimated:,} estimated"] if self.n_estimated else []
         parts += [f"{known:,} known"] if known else []
         parts += [f"texts about {self.n_texts:,}"] if self.n_texts else []
-        n_failed = self._failures.n_failed - len(survey.errors if survey else ())
-        parts += [f"{n_failed:,} failed"] if n_failed > 0 else []
+        parts += [f"{self.n_failed:,} failed"] if self.n_failed else []
         n_before = (survey.n_failed_before if survey else 0) - self._n_elsewhere
         parts += [f"{n_before:,} failed before (--retry tries them again)"] if n_before > 0 else []
         n_away = self.n_away + (survey.n_away if survey else 0)
@@ -190,7 +190,7 @@ class LibraryProgress:
     def begin_round(self) -> None:
         """Count from nothing, for the next look of ``watch``."""
         self.survey = None
-        self.n_judged = self.n_recognised = self.n_away = self.n_texts = self.n_estimated = 0
+        self.n_judged = self.n_recognised = self.n_away = self.n_texts = self.n_estimated = self.n_failed = 0
 
     def end_round(self) -> None:
         """Say what a look of ``watch`` has found, if it was anything."""

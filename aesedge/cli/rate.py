@@ -96,10 +96,8 @@ def rate(
         return
     progress = LibraryProgress(printing)
     with (
+        make_rater(loading, written, writing_options, progress, retry, first_pass, shard) as rater,
         open_writer(catalogue) as file,
-        make_rater(
-            loading, written, writing_options, progress, retry=retry, first_pass=first_pass, shard=shard
-        ) as rater,
     ):
         try:
             if on == "ray":

@@ -18,6 +18,7 @@ from aesedge.library.bursts import group_shots
 from aesedge.library.judging import Recognised, keep_failure, keep_files, mean_row_of
 from aesedge.library.records import Judgement
 from aesedge.library.ridge import fit_ridge
+from aesedge.system.ordered_map import batched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,7 @@ _SAMPLE_SHARE, _LEAST_SAMPLE, _MOST_SAMPLE = 0.05, 40, 200
 _MOST_LEARNT = 1000
 _AUDIT_SHARE = 0.02
 _FAR_OUT_SHARE = 0.02
+_BLOCK = 2048  # photos whose embeddings are in memory at once
 _BEST = 0.1
 """Part of the photos whose loss is estimated."""
 
@@ -117,7 +119,8 @@ class _FirstPass:
         sample = self._sample(max(wanted - len(learnt), wanted // 2))
         yield from self._judged(sample)
         ridge = self._fit(self._catalogue.scored_rows(self._settings, _MOST_LEARNT))
-        rest = [content for content in self._pictures if content not in set(sample)]
+        sampled = set(sample)
+        rest = [content for content in self._pictures if content not in sampled]
         if ridge is None or ridge.correlation < LEAST_CORRELATION:
             found = 0.0 if ridge is None else ridge.correlation
             yield (
@@ -127,13 +130,18 @@ class _FirstPass:
             yield from self._judged(rest)
             return
         yield f"first pass: learnt from {len(ridge.basis)} photos, correlation {ridge.correlation:.2f}"
-        scores, strange = ridge.predict(self._rows(rest))
-        predicted = dict(zip(rest, scores.tolist(), strict=True))
-        chosen = self._choose(predicted, dict(zip(rest, strange.tolist(), strict=True)), share)
+        predicted: dict[int, float] = {}
+        strange: dict[int, bool] = {}
+        for group in batched(rest, _BLOCK):
+            scores, are_strange = ridge.predict(self._rows(group))
+            predicted |= zip(group, scores.tolist(), strict=True)
+            strange |= zip(group, are_strange.tolist(), strict=True)
+        chosen = self._choose(predicted, strange, share)
         left = [content for content in rest if content not in chosen]
         audit = _drawn(left, math.ceil(_AUDIT_SHARE * len(left)))
         yield from self._judged([*chosen, *audit])
-        estimated = [content for content in left if content not in set(audit)]
+        audited = set(audit)
+        estimated = [content for content in left if content not in audited]
         for content in estimated:
             score = min(10.0, max(0.0, predicted[content]))
             low, high = max(0.0, score - ridge.half_width), min(10.0, score + ridge.half_width)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 COVERAGE = 0.9
 _PENALTIES = np.logspace(-4, 2, 13)
 _BIAS = 10.0  # of the kernel: large against the features' 1, so that the mean is hardly penalised
-_BLOCK = 2048
 _FAR_OUT = 0.99
 
 
@@ -41,15 +40,10 @@ class Ridge:
 
     def predict(self, features: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
         """Return predicted scores [n], and which photos are unlike all that was learnt from [n]."""
-        scores, strange = [], []
-        for start in range(0, len(features), _BLOCK):
-            x = (features[start : start + _BLOCK] - self.mean) / self.scale
-            scores.append(x @ self.weights + self.bias)
-            k = x @ self.basis.T / x.shape[1] + _BIAS
-            variance = (x * x).mean(axis=1) + _BIAS - ((k @ self.inverse) * k).sum(axis=1)
-            strange.append(variance > self.far_out)
-        empty: list[Array] = [np.empty(0)]
-        return np.concatenate(scores or empty), np.concatenate(strange or [np.empty(0, np.bool_)])
+        x = (features - self.mean) / self.scale
+        k = x @ self.basis.T / x.shape[1] + _BIAS
+        variance = (x * x).mean(axis=1) + _BIAS - ((k @ self.inverse) * k).sum(axis=1)
+        return x @ self.weights + self.bias, variance > self.far_out
 
 
 def fit_ridge(features: Array, scores: Array, groups: npt.NDArray[np.int64]) -> Ridge:
