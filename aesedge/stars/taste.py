@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LEAST_PHOTOS, LEAST_DAYS = 50, 3
 _DRAWS = 2000
 _ALPHA = 0.05
+_FEW_DAYS = 6
 
 
 class RatedPhoto(NamedTuple):
@@ -133,10 +134,15 @@ def _fit(
 
 
 def _is_beyond_chance(gains: Array, days: npt.NDArray[np.int64]) -> bool:
-    """Whether the mean gain stays above 0 when days, or of few days their photos, are drawn again."""
+    """Whether the mean gain stays above 0 when days are drawn again.
+
+    Of few days the photos are drawn again, and every day must gain: photos of one day are alike.
+    """
     rng = np.random.default_rng(0)
     sums = np.array([gains[days == day].sum() for day in np.unique(days)])
-    units = sums if len(sums) >= 6 else gains
+    if len(sums) < _FEW_DAYS and not (sums > 0).all():
+        return False
+    units = sums if len(sums) >= _FEW_DAYS else gains
     drawn = units[rng.integers(0, len(units), (_DRAWS, len(units)))].mean(axis=1)
     return bool(np.quantile(drawn, _ALPHA) > 0 and np.count_nonzero(sums > 0) * 2 > len(sums))
 
