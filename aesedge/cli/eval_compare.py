@@ -91,8 +91,9 @@ def compare(
         heading = f"Settings of {bundle.name} on {path.name}"
         save_report(report, title=heading, command=sys.argv[1:], data=path, settings=files, text=text)
     if write:
-        fidelity = msgspec.structs.replace(bundle.manifest.fidelity, comparison=with_provenance(found, bundle, path))
-        replace_manifest(bundle, msgspec.structs.replace(bundle.manifest, fidelity=fidelity))
+        now = open_bundle(bundle.folder)  # another command may have written into it meanwhile
+        fidelity = msgspec.structs.replace(now.manifest.fidelity, comparison=with_provenance(found, bundle, path))
+        replace_manifest(now, msgspec.structs.replace(now.manifest, fidelity=fidelity))
         if not printing.quiet:
             print(dim(shown(f"written into {bundle.folder / 'manifest.json'}")), file=sys.stderr)
     problems.exit_if_any()

@@ -117,7 +117,8 @@ def compare_ratings(
         progress: called with the part that is done, 0..1.
 
     Raises:
-        UsageError: fewer than two settings, the same one twice, or too few photographs that all settings scored.
+        UsageError: fewer than two settings, the same one twice, too few photographs that all settings scored, or all
+            with one rating.
     """
     runs = _run_all(
         bundle, settings, [photos[i::ROUNDS] for i in range(ROUNDS)],
@@ -125,6 +126,8 @@ def compare_ratings(
     )  # fmt: skip
     common = _common(runs, [photo.name for photo in photos], "photographs were scored")
     opinions = np.array([runs[0].results[name].opinion for name in common])
+    if np.ptp(opinions) == 0:
+        raise UsageError(f"people gave all {len(common)} photographs the same rating; nothing can be compared")
     scores = [np.array([run.results[name].score for name in common]) for run in runs]
     found = []
     for i, run in enumerate(runs):

@@ -73,6 +73,13 @@ def test_wrong_calls_are_told_before_anything_is_computed(run: Any, table: Path,
     assert said in err
 
 
+def test_ratings_that_are_all_the_same_are_told(run: Any, table: Path) -> None:
+    names = [line.split(",")[0] for line in table.read_text().splitlines()[1:]]
+    table.write_text("file,mos\n" + "".join(f"{name},50\n" for name in names))
+    code, out, err = run("compare", table, *KV_TYPES)
+    assert (code, out, "all 7 photographs the same rating" in err) == (2, "", True)
+
+
 @pytest.fixture
 def questions(tmp_path: Path) -> Path:
     folder = tmp_path / "AesBench"
