@@ -70,6 +70,7 @@ def test_matrices_of_a_model_are_one_line() -> None:
         row("attn"),
         row("ffn", count=1, seconds=2e-3, percent_of_bandwidth=5.0),
         row("attn", repacked=True),
+        row("attn", is_ours=True),
         row("one", kernel="dequantize", count=0, columns=0, n_operations=0.0, percent_of_peak=None),
     ]
     report = KernelReport(
@@ -79,7 +80,7 @@ def test_matrices_of_a_model_are_one_line() -> None:
     assert products.header == ["type", "weights", "tokens", "time", "GFLOP/s", "GB/s", "% of bandwidth", "% of peak"]
     # 2 of 1 ms and one of 2 ms; 12 MFLOP and 3 MB in 4 ms; half the time at 10 %, half at 5 %.
     assert products.rows[0] == ["q4_k", "as in the file", "1", "4.00 ms", "3.00", "0.750", "7.5", "2.0"]
-    assert products.rows[1][1] == "repacked"
+    assert [line[1] for line in products.rows[1:]] == ["repacked", "as in the file, aesedge's kernels"]
     assert dequantized.header == ["type", "time", "GB/s", "% of bandwidth"]
     assert dequantized.rows == [["q4_k", "1.00 ms", "1.00", "10"]]
 

@@ -24,6 +24,7 @@ from native_programs import installed_ggml, native_folder, require_installed_ggm
 from aesedge.bench.ceilings import measure_ceilings
 from aesedge.bundle.bundle import open_bundle
 from aesedge.errors import AesedgeError, UsageError
+from aesedge.llm.accelerator import kernels
 
 ROOT = Path(__file__).parents[2]
 BACKENDS = ("cpu", "cuda", "metal")
@@ -273,6 +274,9 @@ def test_run_kernels_measures_everything(programs: Path, shapes: Path) -> None:
     assert lengths[0] > 0
     assert {row.kernel for row in report.rows} >= {"matmul", "attention", "dequantize"}
     assert {row.type for row in report.rows if row.kernel == "matmul"} == {"q4_k", "q6_k"}
+    for own in (True, False):  # aesedge's kernels beside ggml's, where this machine has them
+        types = {row.type for row in report.rows if row.kernel == "matmul" and row.is_ours == own}
+        assert types == ({"q4_k", "q6_k"} if kernels().path or not own else set())
     assert report.ggml == installed_ggml()
     assert report.ceilings.int8_ops_per_s is not None
     for row in report.rows:

@@ -114,6 +114,13 @@ def test_a_wheel_for_machines_in_general(bundle: Bundle) -> None:
     assert "llama.cpp" not in advised(bundle, machine, with_(BUILT, cpu_features=[]))  # it does not tell
 
 
+def test_why_there_are_no_matrix_kernels(bundle: Bundle) -> None:
+    none = with_(BUILT, backends=["CPU"], kernels_missing="no C++ compiler was found")
+    assert "no C++ compiler was found" in advised(bundle, built=none)["matrix kernels"][0]
+    assert "matrix kernels" not in advised(bundle, built=with_(none, backends=["CUDA", "CPU"]))
+    assert "matrix kernels" not in advised(bundle, built=BUILT)
+
+
 def test_both_packages_of_onnx_runtime(bundle: Bundle) -> None:
     both = with_(BUILT, onnxruntime_packages=["onnxruntime", "onnxruntime-gpu"])
     assert "[cpu]" in advised(bundle, built=both)["ONNX Runtime"][1]

@@ -297,6 +297,14 @@ def test_candidates_are_of_this_hardware() -> None:
     assert values_of(language_candidates(start, 576, HARDWARE._replace(repacks=False)), "repack") == []
 
 
+def test_matrix_kernels_are_compared_where_they_have_something_to_do() -> None:
+    here = HARDWARE._replace(has_kernels=True)
+    assert values_of(language_candidates(START, 576, here), "kernels") == [False]
+    assert values_of(language_candidates(replace(START, kernels=False), 576, here), "kernels") == [True]
+    assert values_of(language_candidates(replace(START, repack=True), 576, here), "kernels") == []
+    assert values_of(language_candidates(START, 576, HARDWARE), "kernels") == []
+
+
 def test_two_cores_have_few_candidates() -> None:
     changes = language_candidates(START, 576, HARDWARE._replace(n_logical=2, n_physical=2))
     assert (values_of(changes, "threads_batch"), values_of(changes, "threads")) == ([], [1])
