@@ -223,6 +223,9 @@ ggml_backend_t init(ggml_backend_dev_t device, const char *) {
         delete backend;
     };
     functions.graph_compute = compute;
+    if (best_path() == nullptr) { // AESEDGE_KERNELS_PATH was changed meanwhile
+        return nullptr;
+    }
     return new ggml_backend{&guid, functions, device, new State(best_path())};
 }
 
@@ -232,7 +235,7 @@ ggml_backend_dev_t device() {
     static ggml_backend_device only = [] {
         abi::DeviceFunctions functions = {};
         functions.get_name = [](ggml_backend_dev_t) { return "aesedge"; };
-        functions.get_description = [](ggml_backend_dev_t) { return best_path()->name; };
+        functions.get_description = [](ggml_backend_dev_t) { return best_path() != nullptr ? best_path()->name : "none"; };
         functions.get_memory = [](ggml_backend_dev_t, size_t * free, size_t * total) { *free = *total = 0; };
         functions.get_type = [](ggml_backend_dev_t) { return GGML_BACKEND_DEVICE_TYPE_ACCEL; };
         functions.get_props = [](ggml_backend_dev_t self, ggml_backend_dev_props * props) {

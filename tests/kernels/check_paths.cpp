@@ -175,9 +175,9 @@ int check(const Path & path) {
     int n_wrong = 0;
     for (int type = 0; type < n_types; ++type) {
         const bool is_k = layouts[type].block_weights == 256;
-        for (const int64_t n_rows : {1, 15, 16, 17, 67, 130}) {
+        for (const int64_t n_rows : {1, 17, 67}) {
             for (const int64_t n_inputs : {is_k ? 256 : 32, is_k ? 768 : 544}) {
-                for (const int64_t n_columns : {2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 64, 100}) {
+                for (const int64_t n_columns : {2, 3, 4, 5, 6, 7, 9, 16, 100}) {
                     const Case c{static_cast<Type>(type), n_rows, n_inputs, n_columns};
                     const Data data(c);
                     const std::vector<float> out = product(path, c, data, n_columns % 2 == 0 ? 1 : 3);

@@ -60,6 +60,19 @@ def test_products_are_those_of_ggml(name: str, path: str, ours: int, monkeypatch
         assert np.square(mine - theirs).sum() < limit * np.square(theirs).sum(), n_columns
 
 
+@pytest.mark.parametrize("name", TYPES)
+def test_all_paths_give_the_same_bits(name: str, ours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    product = Product(TYPES[name], quantized(TYPES[name], matrix(67, 512, 1)), matrix(33, 512, 2))
+    results = []
+    for path in ("", "dotprod" if kernels().path in {"dotprod", "i8mm"} else "avx2", "scalar"):
+        monkeypatch.setenv("AESEDGE_KERNELS_PATH", path)
+        results.append(product.compute(ours, n_threads=2))
+    product.close()
+    assert np.isfinite(results[0]).all()
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+
+
 @pytest.mark.parametrize(
     ("type_", "weights", "x"),
     [
