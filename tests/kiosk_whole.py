@@ -81,20 +81,19 @@ class Whole:
 
 
 @contextmanager
-def whole_kiosk(folder: Path, film: Path, *arguments: str, settings: str = "", **environment: str) -> Iterator[Whole]:
+def whole_kiosk(folder: Path, film: Path, *arguments: str, **environment: str) -> Iterator[Whole]:
     """Run a kiosk for the block.
 
     Args:
         folder: for its configuration and what it says.
         film: its camera.
         arguments: more of the command.
-        settings: more of the configuration.
         environment: more variables.
     """
     port, debug_port = free_port(), free_port()
     flags = ["--headless=new", *camera_flags(film), f"--remote-debugging-port={debug_port}"]
-    (folder / "kiosk.toml").write_text(f"browser_flags = {json.dumps(flags)}\n{settings}")
-    command = [sys.executable, "-m", "aesedge", "kiosk", "--config", str(folder / "kiosk.toml"), "--threads", "1"]
+    (folder / "kiosk.toml").write_text(f"browser_flags = {json.dumps(flags)}\n")
+    command = [sys.executable, "-m", "aesedge", "kiosk", "--config", str(folder / "kiosk.toml")]
     with (folder / "said.txt").open("w") as said:
         process = subprocess.Popen(
             [*command, "--port", str(port), *arguments],

@@ -141,7 +141,7 @@ class TestWhole:
     @pytest.fixture(scope="class")
     def kiosk(self, film: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         folder = tmp_path_factory.mktemp("kiosk")
-        with whole_kiosk(folder, film, AESEDGE_CACHE=str(folder / "cache")) as running:
+        with whole_kiosk(folder, film, "--threads", "1", AESEDGE_CACHE=str(folder / "cache")) as running:
             running.wait_home(90)  # the camera is allowed without a policy, too
             yield running
 

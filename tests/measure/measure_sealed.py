@@ -92,7 +92,7 @@ class Recorder:
 
 def kiosk(folder: Path, film: Path, seconds: float, **environment: str) -> dict[str, Any]:
     """Run a kiosk, take two photos, wait; returns what the page said."""
-    with whole_kiosk(folder, film, **environment) as running:
+    with whole_kiosk(folder, film, "--threads", "1", **environment) as running:
         running.wait_home(100)
         scores = []
         with running.page() as page:
