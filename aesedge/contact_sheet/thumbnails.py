@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 from typing import TYPE_CHECKING
@@ -44,8 +43,7 @@ def write_pictures(wanted: Iterable[tuple[str, Path, bool]], done: Callable[[str
         wanted: each photo, the file to make, and whether it is a large preview.
         done: called for each, in order, with what went wrong.
     """
-    work = functools.partial(_write)
-    for (photo, _, _), outcome in map_ordered(wanted, work, at_once=max(2, os.cpu_count() or 1)):
+    for (photo, _, _), outcome in map_ordered(wanted, _write, at_once=max(2, os.cpu_count() or 1)):
         done(photo, outcome if isinstance(outcome, AesedgeError) else None)
 
 

@@ -85,7 +85,7 @@ def _write(path: Path, before: bytes | None, after: bytes) -> None:
             status = path.stat()
             part.chmod(status.st_mode & 0o7777)
             if hasattr(os, "chown"):
-                with suppress(OSError):  # of somebody else's file in a shared folder; it is the writer's then
+                with suppress(OSError):  # of another user's file in a shared folder; it is the writer's then
                     os.chown(part, -1, status.st_gid)
         _compare(path, before)
         if before is None and _linked(part, path):
