@@ -12,7 +12,6 @@ from aesedge.xmp.names import RDF, Name
 MOST_BYTES = 2**26
 """Sidecars with many masks have a few megabytes."""
 _BOMS = ((b"\xff\xfe\0\0", 32), (b"\0\0\xfe\xff", 32), (b"\xff\xfe", 16), (b"\xfe\xff", 16))
-_TAG_NAME = re.compile(rb"<([^\s/>]+)")
 _ATTRIBUTE = re.compile(rb"""\s+([^\s=]+)\s*=\s*("[^"]*"|'[^']*')""")
 _TAG_END = re.compile(rb"\s*/?>")
 _RESERVED = {"xml": "http://www.w3.org/XML/1998/namespace", "xmlns": "http://www.w3.org/2000/xmlns/"}
@@ -100,6 +99,8 @@ class _Parser:
         self._data, self._name = data, name
         self._root: Element | None = None
         self._open: Element | None = None
+        self._names: dict[tuple[str, int, str], Name] = {}
+        """What names mean in each scope; scopes live as long as their elements."""
         self._expat = expat.ParserCreate()
         self._expat.buffer_text = True
         self._expat.ordered_attributes = True
@@ -130,22 +131,20 @@ class _Parser:
 
     def _start(self, tag: str, values: list[str]) -> None:
         start = self._expat.CurrentByteIndex
-        match = _TAG_NAME.match(self._data, start)
-        if match is None:  # expat says that a tag begins here
-            raise XmpError(f"{self._name}: cannot be followed byte by byte")
-        raw, at = match[1], match.end()
-        spans = []
-        while found := _ATTRIBUTE.match(self._data, at):
+        raw = tag.encode()
+        at = start + 1 + len(raw)
+        spans: list[re.Match[bytes]] = []
+        while len(spans) * 2 < len(values) and (found := _ATTRIBUTE.match(self._data, at)):
             spans.append(found)
             at = found.end()
         end = _TAG_END.match(self._data, at)
-        if end is None or len(spans) * 2 != len(values):
+        if end is None or len(spans) * 2 != len(values) or not self._data.startswith(raw, start + 1):
             raise XmpError(f"{self._name}: cannot be followed byte by byte")
         names, texts = values[::2], values[1::2]
         declared = {
             name.removeprefix("xmlns").removeprefix(":"): text
             for name, text in zip(names, texts, strict=True)
-            if name == "xmlns" or name.startswith("xmlns:")
+            if name.startswith("xmlns") and name[5:6] in {"", ":"}
         }
         above = self._open.scope if self._open else _RESERVED
         scope = {**above, **declared} if declared else above
@@ -162,14 +161,21 @@ class _Parser:
         self._open = element
 
     def _resolved(self, name: str, scope: dict[str, str], default: str) -> Name:
-        if name == "xmlns":
-            return Name(XMLNS, "")
+        key = (name, id(scope), default)
+        known = self._names.get(key)
+        if known is not None:
+            return known
         prefix, colon, local = name.partition(":")
-        if not colon:
-            return Name(default, name)
-        if not scope.get(prefix):
+        if name == "xmlns":
+            found = Name(XMLNS, "")
+        elif not colon:
+            found = Name(default, name)
+        elif scope.get(prefix):
+            found = Name(scope[prefix], local)
+        else:
             raise XmpError(f"{self._name}: is damaged XML (prefix {prefix[:40]} is not declared); restore the file")
-        return Name(scope[prefix], local)
+        self._names[key] = found
+        return found
 
     def _end(self, _tag: str) -> None:
         element = self._open
