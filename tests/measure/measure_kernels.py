@@ -33,7 +33,7 @@ def main() -> None:
         Context(model, n_ctx=768, n_seq_max=1, n_threads=1, kernels=True) as own,
     ):
         print(f"{model.type_name}, kernels: {kernels().path or kernels().reason}; CPU seconds of one thread, medians")
-        print(f"{'tokens':>6}  {'ggml':>8}  {'aesedge':>8}  ratio")
+        print(f"{'tokens':>6}  {'ggml':>9}  {'aesedge':>9}  ratio")
         for n in map(int, given.tokens.split(",")):
             tokens = np.random.default_rng(n).integers(300, model.n_vocab, n).tolist()
             found: dict[Context, list[float]] = {plain: [], own: []}
@@ -45,7 +45,7 @@ def main() -> None:
                     if run or given.runs == 1:  # the first one reads the weights from disk
                         seconds.append(time.thread_time() - started)
             theirs, ours = (statistics.median(seconds) for seconds in found.values())
-            print(f"{n:6}  {theirs:8.2f}  {ours:8.2f}  {theirs / ours:5.2f}", flush=True)
+            print(f"{n:6}  {theirs:9.5f}  {ours:9.5f}  {theirs / ours:5.2f}", flush=True)
 
 
 if __name__ == "__main__":
