@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -62,8 +63,8 @@ for line in sys.stdin:
             time.sleep(0.01)
     else:
         openmp_waiting._choose(float(line))
-    time.sleep(0.2)
-    print(openmp_waiting.sleeps_soon, sleeps(), flush=True)
+        time.sleep(0.2)
+    print(openmp_waiting.sleeps_soon, 0 if line == "work\\n" else sleeps(), flush=True)
 """
 
 
@@ -71,6 +72,7 @@ for line in sys.stdin:
 def program() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
+        env={name: value for name, value in os.environ.items() if name not in USERS_CHOICE},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
