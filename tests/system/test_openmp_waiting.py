@@ -101,7 +101,8 @@ needs_two_cores = pytest.mark.skipif(n_cores() < 2, reason="one core has nobody 
 def test_threads_sleep_soon_beside_busy_programs(program: subprocess.Popen[str]) -> None:
     busy = [subprocess.Popen([sys.executable, "-c", BUSY, str(i)]) for i in range(2)]
     try:
-        assert after(program, "work")[0]
+        # A machine may take its time to start them.
+        assert any(after(program, "work")[0] for _ in range(4))
     finally:
         for process in busy:
             process.kill()
