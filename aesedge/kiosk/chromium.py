@@ -17,6 +17,7 @@ import psutil
 
 from aesedge.errors import UsageError
 from aesedge.kiosk.child import ends_with_parent
+from aesedge.serve.sd_notify import without_systemd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,10 +179,9 @@ def _environment(profile: Path) -> dict[str, str]:
 
     Debian's starter moves shared memory to ``$TMPDIR`` where /dev/shm is small: without this, to a disk.
     """
-    kept = {k: v for k, v in os.environ.items() if k not in {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}}
     authority = os.environ.get("XAUTHORITY", str(Path("~/.Xauthority").expanduser()))
     places = ("HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
-    return {**kept, **dict.fromkeys(places, str(profile)), "XAUTHORITY": authority}
+    return {**without_systemd(), **dict.fromkeys(places, str(profile)), "XAUTHORITY": authority}
 
 
 def _write_preferences(profile: Path, address: str) -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from aesedge.serve.sd_notify import without_systemd
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _log = logging.getLogger(__name__)
 _MOST_WAITING = 4
-_PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class ResultCommand:
@@ -53,7 +54,7 @@ class ResultCommand:
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.DEVNULL,
                     start_new_session=True,
-                    env={name: value for name, value in os.environ.items() if name not in _PRIVATE},
+                    env=without_systemd(),
                 )
             except OSError as error:
                 _log.warning("on_result: the command cannot be run: %s", error.strerror)

@@ -16,7 +16,7 @@ import msgspec
 
 from aesedge.errors import UsageError
 from aesedge.kiosk.child import ends_with_parent
-from aesedge.serve.sd_notify import notify
+from aesedge.serve.sd_notify import notify, without_systemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -159,10 +159,8 @@ class Supervisor:
             line.close()
 
     def _start_server(self) -> None:
-        hidden = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}  # the supervisor tells systemd
-        environment = {name: value for name, value in os.environ.items() if name not in hidden}
         self._server = subprocess.Popen(  # noqa: S603 (this program)
-            self._command, stdin=subprocess.DEVNULL, env=environment, **ends_with_parent()
+            self._command, stdin=subprocess.DEVNULL, env=without_systemd(), **ends_with_parent()
         )
         self._answered_at = self._server_pauses.started = time.monotonic()
 

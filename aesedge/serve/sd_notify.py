@@ -10,6 +10,7 @@ import shlex
 import socket
 from contextlib import suppress
 
+_VARIABLES = frozenset(("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"))
 UNIT = """\
 [Unit]
 Description=aesedge: scores and critiques of photographs over HTTP
@@ -34,6 +35,11 @@ IPAddressDeny={deny}
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def without_systemd() -> dict[str, str]:
+    """Return the environment for a child that is not to speak to systemd in this process's place."""
+    return {name: value for name, value in os.environ.items() if name not in _VARIABLES}
 
 
 def notify(state: str) -> None:
