@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -131,11 +131,15 @@ def _swapping(before: Look, after: Look, root: Path) -> NoiseSource:
 
 def _times() -> Times | None:
     try:
-        found = psutil.cpu_times()._asdict()
+        found = psutil.cpu_times()
     except _ERRORS:
         return None
-    busy = sum(found.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
-    return Times(busy, found["idle"] + found.get("iowait", 0.0), found.get("steal"))
+    return Times(busy_seconds(found), found.idle + getattr(found, "iowait", 0.0), getattr(found, "steal", None))
+
+
+def busy_seconds(times: Any) -> float:
+    """Return how long cores have worked, guests included, of psutil's times of one core or of all together."""
+    return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
 
 
 def _swapped() -> int | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from aesedge.system.load import busy_seconds
 from aesedge.system.machine import n_cores
 
 USERS_CHOICE = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -100,10 +101,7 @@ def _look() -> tuple[float, float, float]:
     cores = psutil.cpu_times(percpu=True)
     ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(len(cores)))
     counted = [core for i, core in enumerate(cores) if i in ours] or cores
-    idle = sum(
-        c.idle + getattr(c, "iowait", 0.0) + getattr(c, "steal", 0.0) + getattr(c, "guest", 0.0) for c in counted
-    )
-    return time.monotonic(), sum(sum(core) for core in counted) - idle, time.process_time()
+    return time.monotonic(), sum(map(busy_seconds, counted)), time.process_time()
 
 
 def _hold_team(stop: threading.Event) -> None:

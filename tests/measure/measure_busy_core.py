@@ -36,6 +36,7 @@ import psutil
 from measure_speed import engine_seconds, new_photos, ours
 
 from aesedge.engine.model import load_model
+from aesedge.system.load import busy_seconds
 from aesedge.system.openmp_waiting import openmp_waiting
 from aesedge.vision import tower
 
@@ -104,9 +105,7 @@ def busy_core() -> Iterator[subprocess.Popen[bytes]]:
 
 def cpu_seconds(known: list[int]) -> tuple[float, float]:
     """Return the processor time that was used since the machine started, and by the known processes."""
-    used = psutil.cpu_times()
-    idle = used.idle + getattr(used, "iowait", 0) + getattr(used, "steal", 0) + getattr(used, "guest", 0)
-    return sum(used) - idle, sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in known)
+    return busy_seconds(psutil.cpu_times()), sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in known)
 
 
 Rows = dict[str, list[dict[str, float]]]
