@@ -11,6 +11,7 @@ AesedgeError                      base of all
 │   └── BundleIntegrityError      a file is missing, or differs from the manifest
 ├── CheckpointError               (also ValueError)         a checkpoint cannot be exported
 ├── CatalogueError                a library's catalogue cannot be used
+│   └── CatalogueBusyError        another process writes to it
 ├── DownloadError                 a download failed, or its checksum does not match
 ├── MissingExtraError             (also ImportError)        a package of an optional extra is not installed
 ├── ProviderError                 the requested execution provider is not active
@@ -30,6 +31,7 @@ __all__ = [
     "BundleFormatError",
     "BundleIntegrityError",
     "BundleNotFoundError",
+    "CatalogueBusyError",
     "CatalogueError",
     "CheckpointError",
     "ContextFullError",
@@ -89,7 +91,11 @@ class CheckpointError(AesedgeError, ValueError):
 
 
 class CatalogueError(AesedgeError):
-    """A library's catalogue cannot be read or written, or another process writes to it."""
+    """A library's catalogue cannot be read or written."""
+
+
+class CatalogueBusyError(CatalogueError):
+    """Another process writes to a library's catalogue."""
 
 
 class DownloadError(AesedgeError):

@@ -12,7 +12,7 @@ from aesedge.cli.exit_codes import FAILED
 from aesedge.cli.library_options import LIBRARY, CatalogueFile, Folders, WhatIsWritten
 from aesedge.cli.options import Loading, Printing, WritingOptions, seconds, with_options
 from aesedge.cli.rate import make_rater
-from aesedge.errors import CatalogueError, UsageError
+from aesedge.errors import CatalogueBusyError, CatalogueError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,12 +72,12 @@ def _look_if_free(
     """Look once; return how long it took to look. While another process writes to the catalogue, wait."""
     try:
         return _look(catalogue, folders, rater, arrivals, progress)
-    except CatalogueError as error:
-        if "writes to this catalogue" not in str(error):
-            progress.stop(str(error))
-            raise typer.Exit(FAILED) from None
+    except CatalogueBusyError as error:
         progress.tell_once(str(error))
         return 0.0
+    except CatalogueError as error:
+        progress.stop(str(error))
+        raise typer.Exit(FAILED) from None
 
 
 def _look(

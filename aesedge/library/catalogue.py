@@ -12,13 +12,22 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aesedge.library.catalogue_file import connect, default_path, sqlite_errors_as_ours
-from aesedge.library.records import Content, FileState, Frame, JudgedPhoto, KnownFailure, KnownFile, Shot
+from aesedge.library.records import (
+    CONTENT_COLUMNS,
+    FRAME_COLUMNS,
+    Content,
+    FileState,
+    Frame,
+    JudgedPhoto,
+    KnownFailure,
+    KnownFile,
+    Shot,
+)
 from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
@@ -27,9 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
-
-_CONTENT = tuple(field.name for field in fields(Content))
-_FRAME = tuple(field.name for field in fields(Frame))
 
 
 def open_catalogue(path: Path | None = None) -> Catalogue:
@@ -79,7 +85,7 @@ class Catalogue(Closing):
         rows = self._rows(
             "SELECT f.path, f.gone_at, f.content, j.score, j.score_from, j.low, j.high, j.result, j.critique, "
             "j.report, j.judged_at, (SELECT hex(min(digest)) FROM pixels WHERE content = f.content), "
-            f"{_columns('b', _FRAME)}, {_columns('c', _CONTENT)} FROM file f "
+            f"{_columns('b', FRAME_COLUMNS)}, {_columns('c', CONTENT_COLUMNS)} FROM file f "
             "CROSS JOIN judgement j ON j.content = f.content AND j.settings = ? "  # in this order: files are few
             "CROSS JOIN content c ON c.id = f.content LEFT JOIN burst b ON b.content = f.content "
             f"WHERE f.judged_as IS NULL AND {where} AND (f.gone_at IS NULL OR NOT EXISTS "
@@ -88,7 +94,7 @@ class Catalogue(Closing):
         )
         for row in rows:
             path, gone_at, content, score, score_from, low, high, result, critique, report, judged_at, key, *rest = row
-            frame, about = rest[: len(_FRAME)], rest[len(_FRAME) :]
+            frame, about = rest[: len(FRAME_COLUMNS)], rest[len(FRAME_COLUMNS) :]
             found: dict[str, Any] = json.loads(result)
             name = os.fsdecode(path)
             yield JudgedPhoto(
@@ -106,7 +112,7 @@ class Catalogue(Closing):
                 critique=critique,
                 report=json.loads(report) if report else None,
                 frame=Frame(*frame) if frame[0] is not None else None,
-                about=Content(**dict(zip(_CONTENT, about, strict=True))),
+                about=Content(**dict(zip(CONTENT_COLUMNS, about, strict=True))),
                 settings=used[number][0],
                 judged_at=judged_at,
             )
@@ -176,11 +182,11 @@ class Catalogue(Closing):
             "SELECT c.id, (SELECT path FROM file f WHERE f.content = c.id AND f.judged_as IS NULL "
             "ORDER BY f.gone_at IS NOT NULL, f.path LIMIT 1) AS path, (SELECT score FROM judgement j WHERE "
             "j.content = c.id AND j.settings = (SELECT id FROM settings ORDER BY used_at DESC LIMIT 1)), "
-            f"{_columns('c', _CONTENT)} FROM content c WHERE c.taken_at IS NOT NULL AND c.thumbnail IS NOT NULL "
+            f"{_columns('c', CONTENT_COLUMNS)} FROM content c WHERE c.taken_at IS NOT NULL AND c.thumbnail IS NOT NULL "
             "AND path IS NOT NULL ORDER BY c.camera, c.taken_at, path"
         )
         for content, path, score, *about in rows:
-            yield Shot(content, os.fsdecode(path), Content(**dict(zip(_CONTENT, about, strict=True))), score)
+            yield Shot(content, os.fsdecode(path), Content(**dict(zip(CONTENT_COLUMNS, about, strict=True))), score)
 
     def file(self, path: str, settings: int) -> KnownFile | None:
         """Return what is known of a file, and how far it was judged under some settings."""

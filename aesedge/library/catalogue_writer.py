@@ -8,14 +8,14 @@ import os
 import socket
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, fields
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from aesedge.cache.locks import LockHeldError, exclusive_lock
-from aesedge.errors import CatalogueError
+from aesedge.errors import CatalogueBusyError, CatalogueError
 from aesedge.library.catalogue import Catalogue, below
 from aesedge.library.catalogue_file import connect, default_path, sqlite_errors_as_ours
-from aesedge.library.records import Content, Frame
+from aesedge.library.records import CONTENT_COLUMNS, FRAME_COLUMNS
 from aesedge.system.sanitize import sanitize
 
 if TYPE_CHECKING:
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from aesedge.library.records import FileState, Judgement
+    from aesedge.library.records import Content, FileState, Frame, Judgement
 
 _SYNC_S = 1.0
 """A power cut takes no more than what was judged within this time; a killed process loses nothing committed."""
-_CONTENT = tuple(field.name for field in fields(Content))
-_FRAME = tuple(field.name for field in fields(Frame))
 
 
 def open_writer(path: Path | None = None) -> CatalogueWriter:
@@ -38,7 +36,8 @@ def open_writer(path: Path | None = None) -> CatalogueWriter:
         path: its file; None for the user's own, in the platform's data folder.
 
     Raises:
-        CatalogueError: it cannot be used, or another process writes to it.
+        CatalogueBusyError: another process writes to it.
+        CatalogueError: it cannot be used.
     """
     path = path or default_path()
     with ExitStack() as stack:
@@ -53,7 +52,7 @@ def _hold_lock(path: Path, stack: ExitStack) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         stack.enter_context(exclusive_lock(path.with_name(f"{path.name}.lock")))
     except LockHeldError:
-        raise CatalogueError(
+        raise CatalogueBusyError(
             f"{sanitize(str(path))}: {_writer_of(path)} writes to this catalogue; wait until it has ended, or choose "
             "another --catalogue"
         ) from None
@@ -146,8 +145,8 @@ class CatalogueWriter(Catalogue):
             known = self.content_by_pixels(digest)
             if known is not None:
                 return known
-            marks = ", ".join("?" * len(_CONTENT))
-            statement = f"INSERT INTO content({', '.join(_CONTENT)}) VALUES({marks})"
+            marks = ", ".join("?" * len(CONTENT_COLUMNS))
+            statement = f"INSERT INTO content({', '.join(CONTENT_COLUMNS)}) VALUES({marks})"
             number = self._execute(statement, astuple(about)).lastrowid
             if number is None:
                 raise CatalogueError(f"{self.path}: gave no number to a picture; check the disk")
@@ -250,8 +249,10 @@ class CatalogueWriter(Catalogue):
             self._execute("DELETE FROM burst")
             with sqlite_errors_as_ours(self.path):
                 rows = ((content, *astuple(frame)) for content, frame in frames.items())
-                marks = ", ".join("?" * (1 + len(_FRAME)))
-                self._connection.executemany(f"INSERT INTO burst(content, {', '.join(_FRAME)}) VALUES({marks})", rows)
+                marks = ", ".join("?" * (1 + len(FRAME_COLUMNS)))
+                self._connection.executemany(
+                    f"INSERT INTO burst(content, {', '.join(FRAME_COLUMNS)}) VALUES({marks})", rows
+                )
 
     def run_attached(self, part: Path, statements: str) -> int:
         """Run statements on this catalogue as ``main`` and another one as ``part``; see :mod:`aesedge.library.merging`.

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from aesedge.library.bursts import regroup
 from aesedge.library.catalogue_file import connect
-from aesedge.library.records import Content
+from aesedge.library.records import CONTENT_COLUMNS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from aesedge.library.catalogue_writer import CatalogueWriter
 
-_CONTENT = ", ".join(field.name for field in fields(Content))
+_CONTENT = ", ".join(CONTENT_COLUMNS)
 _STEPS = f"""
 INSERT INTO settings(key, json, used_at) SELECT key, json, used_at FROM part.settings WHERE true
     ON CONFLICT(key) DO UPDATE SET used_at = max(settings.used_at, excluded.used_at);

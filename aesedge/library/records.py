@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 ScoreFrom = Literal["model", "first pass"]
@@ -138,3 +138,8 @@ class JudgedPhoto:
     """What it was judged with: bundle, types, image tokens, hashes."""
     judged_at: float
     """Seconds since 1970."""
+
+
+CONTENT_COLUMNS = tuple(each.name for each in fields(Content))
+FRAME_COLUMNS = tuple(each.name for each in fields(Frame))
+"""Columns of the tables that hold one record a row."""
