@@ -75,9 +75,8 @@ def _known(catalogue: Catalogue, name: str) -> JudgedPhoto:
 
 def _person(photo: JudgedPhoto) -> tuple[PersonValues, str]:
     """Return what a person has set, and what is wrong with the files that would say so."""
-    reader = XmpReader("auto")
     try:
-        return person_values([reader.read(path) for path in map(Path, photo.files) if path.exists()]), ""
+        return person_values(XmpReader("auto").read_files(photo.files)), ""
     except XmpError as error:
         return PersonValues(), str(error)
 

@@ -87,7 +87,7 @@ def plan_decisions(
 
 
 def _plan(decision: Decision, photo: JudgedPhoto, reader: XmpReader, program: Program, *, embed: bool) -> PhotoPlan:
-    files = [reader.read(path) for path in map(Path, photo.files) if path.exists()]
+    files = reader.read_files(photo.files)
     person = person_values(files)
     now = person.stars or None
     if decision.rating is not None and now not in {decision.was or None, decision.rating or None}:

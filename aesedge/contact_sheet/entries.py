@@ -61,7 +61,7 @@ def _entries(
     for i, photo in enumerate(photos):
         progress((i + 1) / len(photos))
         try:
-            person = person_values([reader.read(path) for path in map(Path, photo.files) if path.exists()])
+            person = person_values(reader.read_files(photo.files))
         except XmpError as error:
             failed(photo.path, error)
             person = PersonValues()

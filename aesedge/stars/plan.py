@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aesedge.errors import XmpError
@@ -19,6 +18,7 @@ from aesedge.xmp.sidecar import JPEG_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from aesedge.library.records import JudgedPhoto
     from aesedge.stars.offer import OfferOptions
@@ -68,10 +68,9 @@ def plan_all(
 def _plan(
     photo: JudgedPhoto, stars: int | None, reader: XmpReader, options: OfferOptions, seen: frozenset[tuple[str, str]]
 ) -> PhotoPlan:
-    paths = [path for path in map(Path, photo.files) if path.exists()]
-    if not paths:
+    files = reader.read_files(photo.files)
+    if not files:
         return PhotoPlan(photo, left=("the photo is away",))
-    files = [reader.read(path) for path in paths]
     person = remembered(person_values(files), files, seen)
     offer = make_offer(photo, stars, person, options)
     changes, refusals = [], []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -67,12 +66,12 @@ def rated_photos(
         if photo.score_from != "model" or photo.about.taken_at is None:
             continue
         try:
-            files = [reader.read(path) for path in map(Path, photo.files) if path.exists()]
+            person = person_values(reader.read_files(photo.files))
         except XmpError as error:
             failed(photo.path, error)
             continue
-        stars = person_values(files).stars
-        if stars is not None and not _is_unrated(person_values(files).rating):
+        stars = person.stars
+        if stars is not None and not _is_unrated(person.rating):
             day = dt.datetime.fromtimestamp(photo.about.taken_at, dt.timezone.utc).toordinal()
             found[photo.key] = RatedPhoto(photo, stars, day)
     return list(found.values())

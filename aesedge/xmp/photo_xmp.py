@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aesedge.errors import XmpError
@@ -16,7 +17,7 @@ from aesedge.xmp.replacement import read_file
 from aesedge.xmp.sidecar import Folder, sidecars_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
     from aesedge.xmp.sidecar import Program, Sidecars
 
@@ -73,6 +74,14 @@ class XmpReader:
             None if inside.packet is None else Packet(inside.packet, sanitize(str(photo))),
             inside.exif_rating,
         )
+
+    def read_files(self, names: Iterable[str]) -> list[PhotoXmp]:
+        """Return what is there of a picture's files; those that are away are left out.
+
+        Raises:
+            XmpError: see :meth:`read`.
+        """
+        return [self.read(path) for path in map(Path, names) if path.exists()]
 
     def _folder(self, path: Path) -> Folder:
         if path not in self._folders:
