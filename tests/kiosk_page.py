@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from browser import CHROMIUM
 from PIL import Image, ImageDraw
 from serving import serving
 
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
     from serving import Running
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-MARKS = [
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
 SIZE = (640, 480)
 N_FRAMES = 24
 
@@ -138,6 +133,24 @@ def take_photo(page: Any) -> None:
     page.click("#primary")
 
 
+PLUG = """
+// A plug for the fake camera, which has none: what browsers do when one is pulled and put in again.
+const opening = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+window.plug = { error: null, tracks: [], constraints: [] };
+navigator.mediaDevices.getUserMedia = async (asked) => {
+  plug.constraints.push(asked);
+  if (plug.error) throw new DOMException("", plug.error);
+  const stream = await opening(asked);
+  plug.tracks = stream.getTracks();
+  return stream;
+};
+window.pull = (error) => {
+  plug.error = error;
+  for (const track of plug.tracks) { track.stop(); track.dispatchEvent(new Event("ended")); }
+  navigator.mediaDevices.dispatchEvent(new Event("devicechange"));
+};
+window.putIn = () => { plug.error = null; navigator.mediaDevices.dispatchEvent(new Event("devicechange")); };
+"""
 TURNED = """
 HTMLVideoElement.prototype.requestVideoFrameCallback = (work) => window.setTimeout(work, 100);
 """

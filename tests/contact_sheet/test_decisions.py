@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from judged_library import contents, judge
 
 from aesedge.cli import main
 from aesedge.xmp.names import PICK, PICK_LABEL, RATING, SCORE, WROTE_RATING
 from aesedge.xmp.packet import Packet
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "stars"))
-from judged_library import contents, judge
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aesedge.library.records import JudgedPhoto
 
 

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from browser import MARKS, axe_violations, quiet_browser
 from conftest import drawn_photo
+from judged_library import judge
 
 from aesedge.cli import main
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "stars"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
-from judged_library import judge
-from test_page import CHROMIUM, FLAGS, axe_violations
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
-OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND"
+pytestmark = MARKS
 NAMES = ["a & b.jpg", "c <b>x.jpg", "d #%?.jpg", "e.jpg"]
 RESET = """() => {
     const filters = document.getElementById("filters");
@@ -37,11 +29,8 @@ CRITIQUE = 'It is "sharp" </script><script>document.title = "broken"</script> & 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, OFFLINE, "--no-sandbox"])
+    with quiet_browser() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from browser import MARKS, load_axe
 from kiosk_page import (
-    MARKS,
+    PLUG,
     TURNED,
     kiosk_page,
     kiosk_server,
@@ -17,7 +18,6 @@ from kiosk_page import (
     wait_state,
     write_camera,
 )
-from test_camera import PLUG
 
 from aesedge.kiosk.config import LANGUAGES
 
@@ -135,14 +135,6 @@ async (options) => {
 """
 
 
-def axe(page: Any) -> dict[str, Any]:
-    """Load axe-core into the page; returns the options that switch on target sizes, which it leaves off."""
-    base = pytest.importorskip("axe_playwright_python.base")
-    page.evaluate(base.AXE_FILE_PATH.read_text(encoding="utf-8"))  # a strict policy stops script tags, not this
-    tags = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice", "EN-301-549"]
-    return {"runOnly": {"type": "tag", "values": tags}, "rules": {"target-size": {"enabled": True}}}
-
-
 CHOOSE = """
 (code) => {
   const stay = [...document.querySelectorAll("dialog[open]")].map((one) => one.id);
@@ -167,7 +159,7 @@ def test_axe_finds_nothing(browser: Any, kiosk: Running, screen: str, width: int
             wait_state(page, screen)
         else:
             way(page)
-        options = axe(page)
+        options = load_axe(page)
         for language in LANGUAGES if width == 390 else ("en", "de", "ja"):  # texts matter most where room is short
             assert page.evaluate(CHOOSE, language) == language
             assert page.evaluate(CHECK, options) == [], language
@@ -179,7 +171,7 @@ def test_axe_would_find_a_small_button(browser: Any, kiosk: Running) -> None:
         page.evaluate(
             "() => { primary.style.cssText = 'min-width:0;min-height:0;padding:0;font-size:6px;height:9px'; }"
         )
-        options = axe(page)
+        options = load_axe(page)
         page.evaluate("() => { buttons.style.gap = 0; secondary.before(primary.cloneNode(true)); }")
         found = page.evaluate(CHECK, options)
         assert "primary" in found

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from browser import MARKS
 from kiosk_page import (
-    MARKS,
+    PLUG,
     kiosk_page,
     kiosk_server,
     launched,
@@ -23,24 +24,6 @@ if TYPE_CHECKING:
     from serving import Running
 
 pytestmark = MARKS
-PLUG = """
-// A plug for the fake camera, which has none: what browsers do when one is pulled and put in again.
-const opening = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-window.plug = { error: null, tracks: [], constraints: [] };
-navigator.mediaDevices.getUserMedia = async (asked) => {
-  plug.constraints.push(asked);
-  if (plug.error) throw new DOMException("", plug.error);
-  const stream = await opening(asked);
-  plug.tracks = stream.getTracks();
-  return stream;
-};
-window.pull = (error) => {
-  plug.error = error;
-  for (const track of plug.tracks) { track.stop(); track.dispatchEvent(new Event("ended")); }
-  navigator.mediaDevices.dispatchEvent(new Event("devicechange"));
-};
-window.putIn = () => { plug.error = null; navigator.mediaDevices.dispatchEvent(new Event("devicechange")); };
-"""
 
 
 @pytest.fixture(scope="module")

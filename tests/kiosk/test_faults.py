@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from browser import MARKS
 from kiosk_page import (
-    MARKS,
     TURNED,
     kiosk_page,
     kiosk_server,

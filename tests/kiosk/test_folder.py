@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kiosk_page import MARKS, kiosk_page, kiosk_server, open_browser, wait_state
+from browser import MARKS
+from kiosk_page import kiosk_page, kiosk_server, open_browser, wait_state
 from PIL import Image
 from serving import jpeg
 

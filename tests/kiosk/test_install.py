@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from kiosk_page import CHROMIUM, write_camera
+from browser import CHROMIUM
+from kiosk_page import write_camera
 
 from aesedge.cli import main
 from aesedge.kiosk import install

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from browser import MARKS
 from kiosk_page import (
-    MARKS,
     SENT,
     kiosk_page,
     kiosk_server,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kiosk_page import CHROMIUM, MARKS
+from browser import CHROMIUM, MARKS
 
 ROOT = Path(__file__).parents[2]
 UNSHARE = ["unshare", "-nm"] if hasattr(os, "geteuid") and os.geteuid() == 0 else ["unshare", "-rnm"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kiosk_page import MARKS
+from browser import MARKS
 from measure_kiosk import soak
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "xmp"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from xmp_packets import N_EDITS_OF_LAWS, Piece, changes, check_laws, packets
 
 _PER_PACKET = 10

@@ -22,7 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kiosk_page import CHROMIUM, wait_done, write_camera
+from browser import CHROMIUM
+from kiosk_page import wait_done, write_camera
 from kiosk_whole import whole_kiosk
 
 NETWORK = """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -20,9 +19,11 @@ import numpy as np
 import psutil
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from browser import CHROMIUM
+
 from aesedge.contact_sheet.sheet import page
 
-_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _SECONDS = 6
 _SCROLL = """seconds => new Promise((done) => {
   const frames = []; const began = performance.now(); const room = document.body.scrollHeight - innerHeight;
@@ -47,7 +48,7 @@ def main() -> None:
         path = _sheet(Path(work), n)
         print(f"{n} photos, page of {path.stat().st_size / 1e6:.1f} MB")
         arguments = ["--no-sandbox", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND"]
-        browser = started.chromium.launch(executable_path=_CHROMIUM, args=arguments)
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
         shown = browser.new_page(viewport={"width": 1400, "height": 900})
         began = time.perf_counter()
         shown.goto(path.as_uri(), wait_until="commit")

@@ -14,8 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "stars"))
-sys.path.insert(0, str(Path(__file__).parent.parent / "xmp"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from judged_library import contents, judge
 from xmp_packets import FULL_PACKET
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from browser import MARKS, axe_violations, quiet_browser
 from serving import jpeg
 
 from aesedge.bundle.bundle import POCKET, open_bundle
@@ -16,22 +16,13 @@ if TYPE_CHECKING:
 
     from serving import Running
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
-FLAGS = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-pings"]
-SILENT = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, SILENT, "--no-sandbox"])
+    with quiet_browser("127.0.0.1") as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(params=[(1200, 900, "light"), (375, 700, "dark")], ids=["desk", "phone"])
@@ -67,16 +58,6 @@ def three(tmp_path: Path) -> list[str]:
 def add(page: Any, paths: list[str]) -> None:
     page.set_input_files("#files", paths)
     page.wait_for_function("n => document.querySelectorAll('.card:not(.waiting)').length === n", arg=len(paths))
-
-
-def axe_violations(page: Any) -> list[Any]:
-    """What axe-core finds, target sizes too, which it looks at only if it is told to."""
-    axe = pytest.importorskip("axe_playwright_python.base")
-    page.evaluate((axe.AXE_FILE_PATH).read_text(encoding="utf-8"))  # a strict policy stops script tags, not this
-    tags = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice", "EN-301-549"]
-    options = {"runOnly": {"type": "tag", "values": tags}, "rules": {"target-size": {"enabled": True}}}
-    found = page.evaluate("options => axe.run(document, options)", options)
-    return [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]]
 
 
 def test_photos_get_scores_and_are_sorted(page: Any, three: list[str]) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "xmp"))
 from jpegs import exif, jpeg
 
 from aesedge.library.catalogue import open_catalogue
@@ -16,6 +13,7 @@ from aesedge.library.records import Content, FileState, Frame, Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from aesedge.library.records import JudgedPhoto, ScoreFrom
 
