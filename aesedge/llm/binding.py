@@ -109,7 +109,7 @@ def _module(name: str) -> Any:
         try:
             return importlib.import_module(f"{_PACKAGE}.{name}")
         finally:
-            for loaded in [m for m in sys.modules if m == _PACKAGE or m.startswith(f"{_PACKAGE}.")]:
+            for loaded in [m for m in list(sys.modules) if m == _PACKAGE or m.startswith(f"{_PACKAGE}.")]:
                 del sys.modules[loaded]
 
 
