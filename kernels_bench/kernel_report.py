@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import re
 import signal
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
+from model_shapes import write_shapes
 from native_programs import require_installed_ggml, require_native, run_native
 
 from aesedge.bench.ceilings import Ceilings, better, measure_ceilings
-from aesedge.bundle.gguf_tensors import read_weights
 from aesedge.errors import AesedgeError, UsageError
 from aesedge.llm.accelerator import Kernels, kernels
 
@@ -46,7 +44,6 @@ _LEAST_ROW_S = 0.05
 _TIMEOUT_S = 3600.0
 _ALL_S, _ALL_TIMEOUT_S = 60.0, 4 * 3600.0
 """For all kernels together; making their data comes on top."""
-_NAMES = {"attn_q": "attn", "attn_k": "attn_kv", "attn_v": "attn_kv", "attn_output": "attn", "ffn_gate": "ffn_up"}
 # A GGUF file's type -> those of most of its matrices. What is not here is a type of matrices itself.
 _TENSOR_TYPES = {
     "q2_k": ("q2_k", "q3_k", "q6_k"),
@@ -267,37 +264,6 @@ def _row(part: _Part, found: dict[str, Any], ceilings: Ceilings) -> KernelRow:
         percent_of_peak=100 * flops_per_s / peak if peak and flops_per_s else None,
         samples_s=found["samples_s"],
     )
-
-
-def write_shapes(gguf: Path, heads: Sequence[str], path: Path) -> None:
-    """Write the shapes of a model; those of its tower are taken from the shipped file of the same model.
-
-    Args:
-        gguf: the language model.
-        heads: numbers of heads, of heads for keys and values, of their width, and of layers.
-        path: the file.
-    """
-    found: Counter[tuple[str, int, int]] = Counter()
-    for weight in read_weights(gguf):
-        if weight.is_matrix:
-            part = re.sub(r"^blk\.\d+\.|\.weight$", "", weight.name)
-            found[_NAMES.get(part, part), weight.n_rows, weight.n_columns] += 1
-    # Without grouped queries keys and values are as wide as the rest: one line, as in the shipped files.
-    square = {(rows, columns) for name, rows, columns in found if name == "attn"}
-    for key in [key for key in found if key[0] == "attn_kv" and key[1:] in square]:
-        found["attn", key[1], key[2]] += found.pop(key)
-    lines = [f"language {name} {rows} {columns} {n}" for (name, rows, columns), n in found.items()]
-    lines.append(f"attention heads {' '.join(heads)}")
-    path.write_text("\n".join([*lines, *_tower(lines)]) + "\n", encoding="utf-8")
-
-
-def _tower(language: list[str]) -> list[str]:
-    """Return the lines of a shipped file's tower, where its language model is this one."""
-    for path in sorted((_HERE / "shapes").glob("*.txt")):
-        shipped = [" ".join(line.partition("#")[0].split()) for line in path.read_text(encoding="utf-8").splitlines()]
-        if {line for line in shipped if line and not line.startswith("vision")} == set(language):
-            return [line for line in shipped if line.startswith("vision")]
-    return []
 
 
 def time_kernels(

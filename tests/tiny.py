@@ -29,6 +29,7 @@ from aesedge.bundle.manifest import (
 from aesedge.image.image_spec import ImageSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from aesedge.bundle.fidelity import Fidelity
@@ -141,6 +142,14 @@ def write_tower(path: Path, *, seed: int = 0, n_embd: int = N_EMBD) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, path)
+    return path
+
+
+def write_altered_tower(path: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    """Write a tower whose graph was changed."""
+    model = onnx.load(write_tower(path))
+    change(model)
+    path.write_bytes(model.SerializeToString())
     return path
 
 

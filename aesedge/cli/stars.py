@@ -17,7 +17,7 @@ from aesedge.cli.terminal import dim, print_error, shown, status, table
 from aesedge.engine.results import photo_fields
 from aesedge.errors import AesedgeError, UsageError
 from aesedge.stars.cut_points import Rule, parse_cuts
-from aesedge.stars.offer import OfferOptions
+from aesedge.stars.labels_and_keywords import OfferOptions
 from aesedge.xmp.sidecar import Program
 
 if TYPE_CHECKING:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from PIL import Image, UnidentifiedImageError
 
 from aesedge.errors import AesedgeError, ImageError, ImageTooLargeError
-from aesedge.image.extra import open_heif, read_raw
 from aesedge.image.format import find_decoder
 from aesedge.image.jpeg import read_jpeg
 from aesedge.image.memory import BUDGET, jpeg_bytes, picture_bytes, tiff_bytes
 from aesedge.image.picture import Picture
 from aesedge.image.pillow import open_with_pillow, pillow_silenced
 from aesedge.image.png import read_png
+from aesedge.image.raw_and_heic import open_heif, read_raw
+from aesedge.image.size_limits import MAX_BYTES, MAX_PIXELS, MAX_SIDE
 from aesedge.image.source import Source, open_source, shown_name
 from aesedge.image.tiff import read_tiff
 from aesedge.image.upright_srgb import FULL_SIZE, SEEN, WARNINGS, Seen, to_upright_srgb
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
 
 ImageSource = Source | Image.Image
 """A path, the file's bytes, a binary stream, or a picture that Pillow has opened."""
-
-MAX_BYTES = 256 * 2**20
-"""Default limit of a file: above every camera's RAW, and small enough to be held in memory."""
-MAX_PIXELS = 2**28
-"""Default limit of pixels: the 200 MP of phones fit, and the decoded picture takes at most 1 GiB (4 bytes a pixel).
-WebP ends at 179 MP: newer versions of Pillow have their own limit inside that decoder."""
-MAX_SIDE = 32_768
-"""Limit of either side: to make a strip of that length square and small takes seconds, and four times that for twice
-the length."""
 
 OVERSAMPLING = 2
 """A JPEG or RAW that will be shrunk is decoded with a long side of at least this many times ``size_hint``.

@@ -72,10 +72,8 @@ class Context(Closing):
         if kv_type not in KV_TYPES:
             raise UsageError(f"unknown KV type {kv_type!r}; there are {', '.join(KV_TYPES)}")
         self._lib: Any = binding.load()
-        self.model = model
-        self.kv_type = kv_type
-        self.n_ctx = padded_n_ctx(n_ctx)
-        self.n_seq_max = n_seq_max
+        self.model, self.kv_type = model, kv_type
+        self.n_ctx, self.n_seq_max = padded_n_ctx(n_ctx), n_seq_max
         self.n_batch = min(self.n_ctx, N_BATCH_MAX)
         self.abort = AbortFlag()
         """Set by another thread to make the running call raise ``Aborted``; that thread clears it again."""
@@ -156,7 +154,9 @@ class Context(Closing):
         n = len(tokens)
         if not 0 < n_last <= n:
             raise UsageError(f"logits after {n_last} of {n} tokens were asked for")
-        return self._decode(np.full(n, seq_id, np.int32), np.arange(n - n_last, n), tokens=self._checked(tokens))
+        return self._decode(
+            np.full(n, seq_id, np.int32), np.arange(n - n_last, n), tokens=self.model.check_tokens(tokens)
+        )
 
     def prefill_many(self, parts: Sequence[tuple[int, Sequence[int]]]) -> npt.NDArray[np.float32]:
         """Append tokens to several sequences in as few batches as possible.
@@ -170,14 +170,7 @@ class Context(Closing):
         if any(not part for _, part in parts):
             raise UsageError("nothing to prefill: a part without tokens")
         seq_ids, ends = laid_out(parts)
-        return self._decode(seq_ids, ends, tokens=self._checked([t for _, part in parts for t in part]))
-
-    def _checked(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
-        """Return token ids as an array, checked to be in the vocabulary: llama.cpp does not check them."""
-        tokens = np.array(ids, np.int32)
-        if len(tokens) and not (tokens.min() >= 0 and tokens.max() < self.model.n_vocab):
-            raise InferenceError(f"token id outside the vocabulary of {self.model.n_vocab}")
-        return tokens
+        return self._decode(seq_ids, ends, tokens=self.model.check_tokens([t for _, part in parts for t in part]))
 
     def prefill_embeddings(self, seq_id: int, embeddings: npt.NDArray[np.float32]) -> None:
         """Append embeddings, float32 [n, n_embd], in place of tokens. Errors are those of ``prefill_tokens``."""
@@ -207,7 +200,7 @@ class Context(Closing):
         if 0 in lengths or sum(lengths) > self.n_batch:
             raise UsageError(f"a batch takes 1 to {self.n_batch} tokens, at least one of each part: {lengths}")
         seq_ids, ends = laid_out(parts)
-        tokens = self._checked([t for _, part in parts for t in part])
+        tokens = self.model.check_tokens([t for _, part in parts for t in part])
         self._decode(seq_ids, ends[np.asarray(wanted, bool)], tokens=tokens, fetch=False)
         return [int(end) for end in ends]
 

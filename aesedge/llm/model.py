@@ -15,7 +15,7 @@ from aesedge.system.closing import Closing
 from aesedge.system.interrupt import Interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _ARCHITECTURE = "llama"  # what LLaVA-1.5 and Vicuna are; the prompt and the positions are written for it
@@ -184,6 +184,17 @@ class LanguageModel(Closing):
         with self._using_vocab:
             self._check_open()
             return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+
+    def check_tokens(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
+        """Return token ids as an array, checked to be in the vocabulary: llama.cpp does not check them.
+
+        Raises:
+            InferenceError: one is not.
+        """
+        tokens = np.array(ids, np.int32)
+        if len(tokens) and not (tokens.min() >= 0 and tokens.max() < self.n_vocab):
+            raise InferenceError(f"token id outside the vocabulary of {self.n_vocab}")
+        return tokens
 
     def check_embeddings(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return image embeddings as C-contiguous float32 [n, n_embd], checked: llama.cpp would read past their end.

@@ -1,7 +1,6 @@
 """Run many jobs on one KV cache: batch what they request next (continuous batching).
 
-One thread runs all jobs, and no other thread touches the context. Before every batch new jobs join, and finished ones
-leave.
+One thread runs all jobs; no other touches the context. Before every batch new jobs join, and finished ones leave.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aesedge.errors import XmpError
 from aesedge.image.find_photos import RAW_SUFFIXES
 from aesedge.stars.cut_points import stars_of
-from aesedge.stars.offer import Offer, changes_for, make_offer
+from aesedge.stars.labels_and_keywords import Offer, changes_for, make_offer
 from aesedge.xmp.file_change import FileChange, plan_change
 from aesedge.xmp.names import LABEL, PICK, PICK_LABEL, RATING, SIDECAR_FOR_EXTENSION
 from aesedge.xmp.packet import NEW_PACKET, Packet
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aesedge.library.records import JudgedPhoto
-    from aesedge.stars.offer import OfferOptions
+    from aesedge.stars.labels_and_keywords import OfferOptions
 
 _EMPTY = Packet(NEW_PACKET, "")
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from aesedge.cache import EmbeddingCache, embeddings_key, pixels_digest
 from aesedge.errors import AesedgeError
 from aesedge.image import preprocess, read_image, seen_of, warnings_of
-from aesedge.image.reading import MAX_BYTES, MAX_PIXELS
+from aesedge.image.size_limits import MAX_BYTES, MAX_PIXELS
 from aesedge.system.fair_lock import FairLock
 
 if TYPE_CHECKING:

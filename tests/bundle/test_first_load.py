@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 import tiny
+from altered_files import Gguf
 from conftest import drawn_photo, open_tiny
-from fuzz_bundles import Gguf
 from onnx import numpy_helper
 
 from aesedge.bundle import first_load
@@ -21,7 +21,6 @@ from aesedge.bundle.bundle import open_bundle
 from aesedge.bundle.first_load import ModelFile, check_files, file_state
 from aesedge.bundle.gguf_header import TYPES, read_header
 from aesedge.bundle.llama_gguf import check_language_file
-from aesedge.bundle.onnx_header import check_vision_file
 from aesedge.cli import main
 from aesedge.errors import AesedgeError, BundleFormatError, InferenceError, ModelLoadError
 
@@ -171,42 +170,6 @@ def test_a_header_is_read_as_the_package_gguf_reads_it(gguf_path: Path) -> None:
     assert {kind: (n, n_bytes) for kind, (_, n, n_bytes) in TYPES.items()}.items() <= sizes.items()
 
 
-def altered_onnx(folder: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
-    path = tiny.write_tower(folder / "vision.onnx")
-    model = onnx.load(path)
-    change(model)
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def external(place: str) -> Callable[[onnx.ModelProto], None]:
-    def change(model: onnx.ModelProto) -> None:
-        weight = model.graph.initializer[0]
-        weight.ClearField("raw_data")
-        weight.data_location = onnx.TensorProto.EXTERNAL
-        weight.external_data.add(key="location", value=place)
-
-    return change
-
-
-@pytest.mark.parametrize("place", ["../../secret.bin", "/etc/passwd", "weights.bin", ""])
-def test_weights_outside_a_graph_s_file_are_refused(tmp_path: Path, place: str) -> None:
-    with pytest.raises(BundleFormatError, match="another file"):
-        check_vision_file(altered_onnx(tmp_path, external(place)))
-
-
-def test_weights_outside_are_found_in_a_graph_inside_a_node(tmp_path: Path) -> None:
-    def change(model: onnx.ModelProto) -> None:
-        inner = onnx.GraphProto(name="inner")
-        inner.initializer.add().CopyFrom(model.graph.initializer[0])
-        model.graph.node[0].attribute.add(name="body", g=inner, type=onnx.AttributeProto.GRAPH)
-        weight = model.graph.node[0].attribute[-1].g.initializer[0]
-        weight.data_location = onnx.TensorProto.EXTERNAL
-
-    with pytest.raises(BundleFormatError, match="another file"):
-        check_vision_file(altered_onnx(tmp_path, change))
-
-
 def set_weights(value: float) -> Callable[[onnx.ModelProto], None]:
     def change(model: onnx.ModelProto) -> None:
         weight = next(w for w in model.graph.initializer if w.data_type == onnx.TensorProto.FLOAT)
@@ -248,7 +211,9 @@ def bundle_of(folder: Path, llm: Path, tower: Path) -> Path:
 def test_a_graph_that_is_no_tower_is_one_line(
     tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
-    folder = bundle_of(tmp_path, tiny.write_gguf(tmp_path / "llm.gguf"), altered_onnx(tmp_path, change))
+    folder = bundle_of(
+        tmp_path, tiny.write_gguf(tmp_path / "llm.gguf"), tiny.write_altered_tower(tmp_path / "vision.onnx", change)
+    )
     with pytest.raises(AesedgeError, match=message) as caught:
         open_tiny(folder)
     assert str(tmp_path / "vision.onnx") in str(caught.value)

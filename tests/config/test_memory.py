@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import tiny
 from conftest import drawn_photo
-from laid_out import lay_out
 from llama_quantize import Job, quantize_with_llama
 
 from aesedge.bundle.bundle import Bundle, open_bundle
@@ -30,10 +29,9 @@ from aesedge.config.plan import Plan
 from aesedge.config.planning import make_plan
 from aesedge.engine import loading as engine
 from aesedge.engine.model import load_model
-from aesedge.errors import MemoryFitError, ModelLoadError, ProviderError, UsageError
+from aesedge.errors import MemoryFitError, ModelLoadError, UsageError
 from aesedge.image.image_spec import ImageSpec
-from aesedge.llm import Context, LanguageModel, binding, gpu_offload
-from aesedge.llm.gpu_offload import ALL_LAYERS, GpuDevice, LayerSizes, bytes_on_gpu, gpu_layers_for, layers_that_fit
+from aesedge.llm import Context, LanguageModel, binding
 from aesedge.system import machine
 
 MEASURE = Path(__file__).parents[1] / "measure" / "measure_memory.py"
@@ -298,95 +296,6 @@ def check_fit_with(
 ) -> MemoryEstimate:
     limit_ram(monkeypatch, n_bytes)
     return check_fit(bundle, asked, memory).estimate
-
-
-SIZES = LayerSizes(layers=[100 * MIB] * 32, output=150 * MIB, compute=200 * MIB)
-
-
-@pytest.mark.parametrize(
-    ("usable_mib", "n_layers"),
-    [
-        ([3550], ALL_LAYERS),
-        ([3549], 32),  # all but the first layer
-        ([3450], 32),
-        ([3449], 31),
-        ([450], 2),
-        ([350], 1),  # the head alone
-        ([349], 0),
-        ([0], 0),
-        ([2000, 1750], ALL_LAYERS),  # each has compute buffers of its own
-        ([2000, 1749], 32),
-    ],
-)
-def test_layers_that_fit_a_gpu(usable_mib: list[int], n_layers: int) -> None:
-    assert layers_that_fit(SIZES, [n * MIB for n in usable_mib]) == n_layers
-
-
-def test_layers_on_a_gpu_are_added_up_from_the_last() -> None:
-    sizes = LayerSizes(layers=[1, 10, 100], output=1000, compute=10000)
-    found = [bytes_on_gpu(sizes, n) for n in (0, 1, 2, 3, 4, 9, ALL_LAYERS)]
-    assert found == [0, 11000, 11100, 11110, 11111, 11111, 11111]
-
-
-def test_margin_of_a_gpu() -> None:
-    assert GpuDevice("a", 10 * GB, 12 * GB).usable_bytes == pytest.approx(9.2 * GB)
-    assert GpuDevice("a", 1000 * MIB, 12 * GB).usable_bytes == 700 * MIB
-    assert GpuDevice("a", 100 * MIB, 12 * GB).usable_bytes == 0
-
-
-def test_auto_takes_the_free_memory_of_the_gpus_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = GpuDevice("CUDA0", 2000 * MIB, 8 * GB)
-    library = SimpleNamespace(llama_supports_gpu_offload=lambda: True)
-    monkeypatch.setattr(gpu_offload.binding, "load", lambda: library)
-    monkeypatch.setattr(gpu_offload, "gpu_devices", lambda: [gpu])
-    assert gpu_layers_for("auto", "auto", lambda: SIZES) == 14  # 1700 MiB: compute, head and 13 layers
-    assert gpu_layers_for("auto", "auto", lambda: SIZES, reserved_bytes=1000 * MIB) == 4
-    assert gpu_layers_for("auto", 7, lambda: SIZES) == 7
-    assert gpu_layers_for("cpu", "auto", lambda: SIZES) == 0
-    monkeypatch.setattr(gpu_offload, "gpu_devices", list)
-    assert gpu_layers_for("auto", "auto", lambda: SIZES) == 0
-
-
-@pytest.mark.parametrize(
-    ("backends", "why"),
-    [(["CPU"], "was built for the CPU only"), (["CUDA", "CPU"], "was built for CUDA and sees no GPU")],
-)
-def test_gpu_that_this_llama_cpp_cannot_use_is_refused(
-    monkeypatch: pytest.MonkeyPatch, backends: list[str], why: str
-) -> None:
-    library = SimpleNamespace(llama_supports_gpu_offload=lambda: False)
-    monkeypatch.setattr(gpu_offload.binding, "load", lambda: library)
-    monkeypatch.setattr(gpu_offload, "llama_build", lambda: SimpleNamespace(backends=backends))
-    assert gpu_layers_for("auto", "auto", lambda: SIZES) == 0
-    with pytest.raises(ProviderError, match=why):
-        gpu_layers_for("auto", 3, lambda: SIZES)
-
-
-def test_container_limits_of_both_versions(tmp_path: Path) -> None:
-    groups = "sys/fs/cgroup"
-    inner, outer = f"{groups}/app/worker", f"{groups}/app"
-    lay_out(tmp_path, {"proc/self/cgroup": "0::/app/worker\n", f"{inner}/memory.max": "max\n"})
-    lay_out(tmp_path, {f"{inner}/memory.current": "5\n", f"{inner}/memory.stat": "anon 1\n"})
-    assert machine._container_limits(tmp_path) == []
-    lay_out(tmp_path, {f"{outer}/memory.max": "4000\n", f"{outer}/memory.current": "1000\n"})
-    lay_out(tmp_path, {f"{outer}/memory.stat": "anon 700\ninactive_file 200\nactive_file 100\n"})
-    assert machine._container_limits(tmp_path) == [(4000, 3300)]
-    old = f"{groups}/memory/memory"
-    lay_out(tmp_path, {"proc/self/cgroup": "9:cpu:/\n4:memory:/of/the/host\n", f"{old}.limit_in_bytes": "2000\n"})
-    lay_out(tmp_path, {f"{old}.usage_in_bytes": "500\n", f"{old}.stat": "inactive_file 50\n"})
-    assert machine._container_limits(tmp_path) == [(2000, 1550)]
-    assert machine._container_limits(tmp_path / "elsewhere") == []
-
-
-def test_container_caps_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_container_limits", lambda: [(3 * MIB, MIB), (2 * MIB, -5)])
-    assert machine.total_bytes() == 2 * MIB
-    assert machine.available_bytes() == 0
-
-
-def test_giving_back_freed_memory_is_harmless() -> None:
-    machine.trim_heap()
-    machine.trim_heap()
 
 
 def test_model_that_does_not_fit_is_not_loaded(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aesedge.config.plan import Settings
+from aesedge.tuning.candidates import Conditions
 from aesedge.tuning.comparison import TimedStep, Workload
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ START = Settings(
     threads_batch=2,
     threads_vision=2,
 )
+HARDWARE = Conditions(n_logical=16, n_physical=8, has_gpu=False, is_small=False, repacks=True)
 BIG = Workload(n_image=576, n_question=60, n_photos=2)
 
 
