@@ -73,11 +73,13 @@ def photo_names_in(folder: Path, on_error: Callable[[OSError], None] = _raise) -
         folders[:] = sorted(name for name in folders if not _is_kept_by_programs(name))
         if is_library and Path(parent) == folder:
             folders[:] = [name for name in folders if name.lower() in _ORIGINALS]
-        yield parent, [name for name in sorted(names) if not name.startswith(".") and _suffix(name) in PHOTO_SUFFIXES]
+        yield parent, [name for name in sorted(names) if not name.startswith(".") and suffix_of(name) in PHOTO_SUFFIXES]
 
 
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path for each name takes ten times as long
+def suffix_of(name: str) -> str:
+    """Return the suffix of a file's name or path in lower case; much faster than a Path for each of thousands."""
+    _, dot, end = name.rpartition(".")
+    return dot + end.lower()
 
 
 def _is_kept_by_programs(name: str) -> bool:

@@ -166,7 +166,7 @@ class CatalogueWriter(Catalogue):
             self._execute(
                 "INSERT OR REPLACE INTO file(path, size, mtime_ns, ctime_ns, tail, content, judged_as) "
                 "VALUES(?, ?, ?, ?, ?, ?, ?)",
-                (name, *astuple(state), tail, content, other),
+                (name, *state, tail, content, other),
             )
             self._execute("DELETE FROM failure WHERE path = ?", (name,))
 
@@ -206,7 +206,7 @@ class CatalogueWriter(Catalogue):
 
     def add_failure(self, path: str, state: FileState, kind: str, message: str) -> None:
         """Keep why a file could not be judged."""
-        values = (os.fsencode(path), *astuple(state), kind, sanitize(message), time.time())
+        values = (os.fsencode(path), *state, kind, sanitize(message), time.time())
         self._change("INSERT OR REPLACE INTO failure VALUES(?, ?, ?, ?, ?, ?, ?)", values)
 
     def mark_gone(self, folder: str, found: Iterable[str]) -> int:
@@ -220,23 +220,20 @@ class CatalogueWriter(Catalogue):
             How many are away whose picture is nowhere else.
         """
         where, values = below(folder)
-        with self.transaction():
-            self._execute("CREATE TEMP TABLE IF NOT EXISTS found(path BLOB PRIMARY KEY) WITHOUT ROWID")
-            self._execute("DELETE FROM found")
-            with sqlite_errors_as_ours(self.path):
-                names = ((os.fsencode(path),) for path in found)
-                self._connection.executemany("INSERT OR IGNORE INTO found VALUES(?)", names)
-            is_there = "f.path IN (SELECT path FROM found)"
-            self._execute(
-                f"UPDATE file AS f SET gone_at = ? WHERE gone_at IS NULL AND {where} AND NOT {is_there}",
-                (time.time(), *values),
-            )
-            self._execute(f"UPDATE file AS f SET gone_at = NULL WHERE gone_at IS NOT NULL AND {is_there}")
-            row = self._row(
-                f"SELECT count(*) FROM file f WHERE gone_at IS NOT NULL AND {where} AND NOT EXISTS "
-                "(SELECT 1 FROM file g WHERE g.content = f.content AND g.gone_at IS NULL)",
-                values,
-            )
+        there = set(map(os.fsencode, found))
+        known = list(self._rows(f"SELECT f.path, f.gone_at IS NULL FROM file f WHERE {where}", values))
+        changed = [
+            (None if path in there else time.time(), path) for path, was_there in known if was_there != (path in there)
+        ]
+        with self.transaction(), sqlite_errors_as_ours(self.path):
+            self._connection.executemany("UPDATE file SET gone_at = ? WHERE path = ?", changed)
+        if all(path in there for path, _ in known):
+            return 0
+        row = self._row(
+            f"SELECT count(*) FROM file f WHERE gone_at IS NOT NULL AND {where} AND NOT EXISTS "
+            "(SELECT 1 FROM file g WHERE g.content = f.content AND g.gone_at IS NULL)",
+            values,
+        )
         return int(row[0]) if row else 0
 
     def set_sharpness(self, content: int, sharpness: float) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aesedge.image.find_photos import RAW_SUFFIXES, photo_names_in
+from aesedge.image.find_photos import RAW_SUFFIXES, photo_names_in, suffix_of
 from aesedge.library.records import FileState
 
 if TYPE_CHECKING:
@@ -25,8 +24,7 @@ class PhotoFile(NamedTuple):
     state: FileState
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """One picture in one or more files."""
 
     file: PhotoFile
@@ -80,7 +78,8 @@ def pictures_in(folder: str, on_error: Callable[[OSError], None]) -> Iterator[Pi
         yield from _paired(_files([folder], on_error))
         return
     for parent, names in photo_names_in(Path(folder), on_error):
-        yield from _paired(_files((os.path.join(parent, name) for name in names), on_error))  # noqa: PTH118
+        start = os.path.join(parent, "")  # noqa: PTH118
+        yield from _paired(_files([start + name for name in names], on_error))
 
 
 def _files(paths: Iterable[str], on_error: Callable[[OSError], None]) -> Iterator[PhotoFile]:
@@ -95,6 +94,10 @@ def _files(paths: Iterable[str], on_error: Callable[[OSError], None]) -> Iterato
 
 def _paired(files: Iterable[PhotoFile]) -> Iterator[Picture]:
     """Yield the pictures of one folder: each RAW with the finished photo of its name."""
+    files = list(files)
+    if not any(suffix_of(file.path) in RAW_SUFFIXES for file in files):
+        yield from map(Picture, files)
+        return
     by_stem: dict[str, list[PhotoFile]] = {}
     for file in files:
         stem, _ = os.path.splitext(os.path.basename(file.path))  # noqa: PTH119, PTH122
@@ -103,15 +106,11 @@ def _paired(files: Iterable[PhotoFile]) -> Iterator[Picture]:
         if len(group) == 1:
             yield Picture(group[0])
             continue
-        raws = [file for file in group if _suffix(file) in RAW_SUFFIXES]
-        finished = [file for kind in _FINISHED for file in group if _suffix(file) in kind]
+        raws = [file for file in group if suffix_of(file.path) in RAW_SUFFIXES]
+        finished = [file for kind in _FINISHED for file in group if suffix_of(file.path) in kind]
         leader = finished[0] if raws and finished else None
         for file in group:
             if file is leader:
                 yield Picture(file, tuple(raws))
             elif leader is None or file not in raws:
                 yield Picture(file)
-
-
-def _suffix(file: PhotoFile) -> str:
-    return os.path.splitext(file.path)[1].lower()  # noqa: PTH122

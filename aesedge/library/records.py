@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 ScoreFrom = Literal["model", "first pass"]
 BurstKind = Literal["burst", "bracket"]
 
 
-@dataclass(frozen=True)
-class FileState:
+class FileState(NamedTuple):
     """What tells that a file was not changed since it was judged."""
 
     size: int
@@ -19,8 +18,7 @@ class FileState:
     """Of its last change on Unix, of its creation on Windows."""
 
 
-@dataclass(frozen=True)
-class KnownFile:
+class KnownFile(NamedTuple):
     """A file of the catalogue, and how far its picture was judged under the settings in use."""
 
     state: FileState
@@ -28,8 +26,6 @@ class KnownFile:
     judged_as: str | None
     score_from: ScoreFrom | None
     """None where it has no score under these settings."""
-    has_critique: bool
-    has_report: bool
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from aesedge.errors import CatalogueError
 from aesedge.library import catalogue_file
 from aesedge.library.catalogue import open_catalogue
 from aesedge.library.catalogue_writer import CatalogueWriter, open_writer
+from aesedge.library.finding import state_of
 from aesedge.library.records import Content, FileState, Frame, Judgement
+from aesedge.library.survey import Surveyor
 
 STATE = FileState(1000, 2, 3)
 SETTINGS = {"bundle": "tiny", "gguf": "f32"}
@@ -104,6 +106,24 @@ def test_files_that_are_gone_are_marked_and_come_back(tmp_path: Path) -> None:
         assert [(photo.path[-5], photo.is_away) for photo in writer.judgements()] == [("a", False), ("c", True)]
         assert writer.mark_gone(folder, [f"{folder}/{name}.jpg" for name in "abc"]) == 0
         assert [photo.is_away for photo in writer.judgements()] == [False, False, False]
+
+
+def test_thousands_of_known_photos_take_few_questions(tmp_path: Path) -> None:
+    folder, asked = Path(os.path.realpath(tmp_path)) / "photos", []
+    with open_writer(tmp_path / "x.aesedge") as writer:
+        settings = writer.use_settings(SETTINGS)
+        with writer.transaction():
+            for i in range(1200):
+                path = folder / f"{i % 2}" / f"{i:04}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+                content = writer.add_content(i.to_bytes(8, "big"), Content())
+                writer.add_file(str(path), state_of(str(path)), content, tail=None)
+                writer.add_judgement(content, settings, judgement(5))
+        writer._connection.set_trace_callback(asked.append)
+        survey = Surveyor(writer, settings).survey([str(folder)])
+    assert (survey.n, survey.n_known) == (1200, 1200)
+    assert len(asked) < 20
 
 
 def test_the_second_writer_learns_who_the_first_is(tmp_path: Path) -> None:

@@ -61,9 +61,8 @@ def many_photos(bundle: str, n: int) -> dict[str, Any]:
                 n_done += isinstance(event, Judged)
                 if isinstance(event, Judged) and n_done % max(1, n // 100) == 0:
                     curve.append((n_done, process_bytes()))
+                    print(f"{n_done:7} photos {curve[-1][1] / 1e6:7.1f} MB", flush=True)
         took = time.perf_counter() - started
-        for at, n_bytes in curve[:: max(1, len(curve) // 10)]:
-            print(f"{at:7} photos {n_bytes / 1e6:7.1f} MB")
         later = np.array(curve[len(curve) // 4 :], np.float64)
         slope = float(np.polyfit(later[:, 0], later[:, 1], 1)[0]) if len(later) > 1 else float("nan")
         command = [
@@ -77,14 +76,24 @@ def many_photos(bundle: str, n: int) -> dict[str, Any]:
             str(catalogue),
             str(folder),
         ]
-        noop = []
+        again = []
         for _ in range(3):
-            started = time.perf_counter()
+            started, cpu_started = time.perf_counter(), _children_cpu_s()
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            noop.append(time.perf_counter() - started)
+            again.append((_children_cpu_s() - cpu_started, time.perf_counter() - started))
+        cpu_s, again_s = (min(values) for values in zip(*again, strict=True))
         print(done.stdout.strip())
-        print(f"{n_done} photos, {n_done / took:.1f} a second; {slope:.0f} bytes a photo; again {min(noop):.2f} s")
-        return {"photos": n_done, "per_s": n_done / took, "slope_bytes": slope, "nothing_new_s": min(noop)}
+        print(
+            f"{n_done} photos, {n_done / took:.1f} a second; {slope:.0f} bytes a photo; again {again_s:.2f} s, "
+            f"{cpu_s:.2f} s of processor time"
+        )
+        found = {"photos": n_done, "per_s": n_done / took, "slope_bytes": slope, "curve": curve}
+        return {**found, "nothing_new_s": again_s, "nothing_new_cpu_s": cpu_s}
+
+
+def _children_cpu_s() -> float:
+    found = os.times()
+    return found.children_user + found.children_system
 
 
 def many_rows(n: int) -> dict[str, float]:
