@@ -76,4 +76,12 @@ struct alignas(64) Columns {
     float d[8][group_columns];
 };
 
+// Rows of weights that are unpacked next, and are fetched from memory meanwhile.
+struct Ahead {
+    const uint8_t * next;
+    size_t stride; // bytes from one row to the next
+    int n_rows;    // left
+    int n_at_once; // the multiplication's choice
+};
+
 } // namespace kernels

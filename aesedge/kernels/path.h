@@ -12,8 +12,9 @@ struct Path {
     // Unpacks 16 rows, stride bytes apart, n_sub sub-blocks of each, into a tile.
     void (*unpack[n_types])(const uint8_t * rows, size_t stride, int n_sub, Tile & tile);
 
-    // Adds products of tiles and the first n_columns of a group to out[tile][column][row].
-    void (*multiply[n_types])(const Tile * tiles, int n_tiles, const Columns & columns, int n_sub, int n_columns, float * out);
+    // Adds products of tiles and the first n_columns of a group to out[tile][column][row], and fetches rows meanwhile.
+    void (*multiply[n_types])(const Tile * tiles, int n_tiles, const Columns & columns, int n_sub, int n_columns, float * out,
+                              Ahead ahead);
 
     // Quantizes n values of one column (256 at most, a multiple of 32) into place c of a group, for q4_k, q5_k, q6_k or for
     // q4_0 and q8_0.

@@ -78,10 +78,32 @@ void prefetch(const Columns * columns, const float * sums, int64_t n_sums) {
     }
 }
 
-void multiply_piece(const Path & path, const Product & product, int64_t piece, Scratch & scratch) {
+int64_t first_row_of(const Product & product, int64_t piece) {
+    return piece % product.n_row_pieces() * product.n_tiles() * tile_rows;
+}
+
+// What is unpacked some spans after span b of a piece, in this piece or in the next one of this thread.
+Ahead ahead_of(const Product & product, int64_t piece, int64_t next_piece, int64_t b) {
+    const Layout & layout = layouts[product.type];
+    const int64_t n_spans = product.columns->n_spans();
+    b += product.columns->n_columns <= group_columns ? 2 : 1; // few columns leave little time
+    if (b >= n_spans) {
+        b -= n_spans;
+        piece = next_piece;
+    }
+    if (b >= n_spans || piece >= product.n_pieces()) {
+        return {nullptr, 0, 0, 0};
+    }
+    const int64_t row = first_row_of(product, piece);
+    const size_t at = static_cast<size_t>(b) * (span / layout.block_weights) * layout.block_bytes;
+    return {product.weights + static_cast<size_t>(row) * product.weights_stride + at, product.weights_stride,
+            static_cast<int>(std::min<int64_t>(product.n_tiles() * tile_rows, product.n_rows - row)), 0};
+}
+
+void multiply_piece(const Path & path, const Product & product, int64_t piece, int64_t next_piece, Scratch & scratch) {
     const Layout & layout = layouts[product.type];
     const Quantized & columns = *product.columns;
-    const int64_t first_row = piece % product.n_row_pieces() * product.n_tiles() * tile_rows;
+    const int64_t first_row = first_row_of(product, piece);
     const int64_t first_column = piece / product.n_row_pieces() * product.n_panel();
     const int64_t n_columns = std::min(product.n_panel(), columns.n_columns - first_column);
     const int64_t n_groups = (n_columns + group_columns - 1) / group_columns, first_group = first_column / group_columns;
@@ -97,13 +119,17 @@ void multiply_piece(const Path & path, const Product & product, int64_t piece, S
         for (int t = 0; t < n_tiles; ++t) {
             unpack(path, product, first_row + t * tile_rows, at, n_sub, scratch.tiles[t]);
         }
+        Ahead ahead = ahead_of(product, piece, next_piece, b);
+        const int n_ahead = ahead.n_rows;
         for (int64_t g = 0; g < n_groups; ++g) {
+            ahead.n_rows = static_cast<int>(n_ahead * (g + 1) / n_groups - n_ahead * g / n_groups);
             const Columns & group = columns.to[b * columns.n_groups() + first_group + g];
             const auto n = static_cast<int>(std::min<int64_t>(group_columns, n_columns - g * group_columns));
             if (g + 1 < n_groups) {
                 prefetch(&group + 1, scratch.sums + (g + 1) * n_tiles * n_sums, n_tiles * n_sums);
             }
-            path.multiply[product.type](scratch.tiles, n_tiles, group, n_sub, n, scratch.sums + g * n_tiles * n_sums);
+            path.multiply[product.type](scratch.tiles, n_tiles, group, n_sub, n, scratch.sums + g * n_tiles * n_sums, ahead);
+            ahead.next += static_cast<size_t>(ahead.n_rows) * ahead.stride;
         }
     }
 
@@ -123,8 +149,11 @@ void multiply_piece(const Path & path, const Product & product, int64_t piece, S
 
 void multiply_pieces(const Path & path, Product & product, Scratch & scratch) {
     const int64_t n = product.n_pieces();
-    for (int64_t piece; (piece = product.next.fetch_add(1, std::memory_order_relaxed)) < n;) {
-        multiply_piece(path, product, piece, scratch);
+    // The next piece is known in time to fetch its weights.
+    int64_t piece = product.next.fetch_add(1, std::memory_order_relaxed);
+    for (int64_t next; piece < n; piece = next) {
+        next = product.next.fetch_add(1, std::memory_order_relaxed);
+        multiply_piece(path, product, piece, next, scratch);
         product.n_done.fetch_add(1, std::memory_order_release);
     }
 }

@@ -26,17 +26,7 @@ template <class R> static inline void unpack_scales(const uint8_t * rows, size_t
     }
 }
 
-// The weights of the blocks to come are on their way meanwhile.
-template <class R> static inline void prefetch(const uint8_t * rows, size_t stride, size_t block_bytes) {
-    for (int row = 0; row < tile_rows; ++row) {
-        for (size_t i = 0; i < block_bytes; i += 64) {
-            __builtin_prefetch(rows + static_cast<size_t>(row) * stride + 3 * block_bytes + i);
-        }
-    }
-}
-
 template <class R> static void unpack_q4_k(const uint8_t * rows, size_t stride, int, Tile & tile) {
-    prefetch<R>(rows, stride, sizeof(BlockQ4K));
     unpack_scales<R>(rows, stride, tile);
     for (int i = 0; i < 4; ++i) {
         R packed[8];
@@ -49,7 +39,6 @@ template <class R> static void unpack_q4_k(const uint8_t * rows, size_t stride, 
 }
 
 template <class R> static void unpack_q5_k(const uint8_t * rows, size_t stride, int, Tile & tile) {
-    prefetch<R>(rows, stride, sizeof(BlockQ5K));
     unpack_scales<R>(rows, stride, tile);
     R high[8]; // bit j of each byte belongs to sub-block j
     R::template load<8>(rows + offsetof(BlockQ5K, high), stride, high);
@@ -65,7 +54,6 @@ template <class R> static void unpack_q5_k(const uint8_t * rows, size_t stride, 
 }
 
 template <class R> static void unpack_q6_k(const uint8_t * rows, size_t stride, int, Tile & tile) {
-    prefetch<R>(rows, stride, sizeof(BlockQ6K));
     const typename R::Float d = R::halves(rows + offsetof(BlockQ6K, d), stride);
     R scales[4];
     R::template load<4>(rows + offsetof(BlockQ6K, scales), stride, scales);
@@ -90,7 +78,6 @@ template <class R> static void unpack_q6_k(const uint8_t * rows, size_t stride, 
 }
 
 template <class R> static void unpack_q4_0(const uint8_t * rows, size_t stride, int n_sub, Tile & tile) {
-    prefetch<R>(rows, stride, 8 * sizeof(BlockQ40));
     for (int j = 0; j < n_sub; ++j, rows += sizeof(BlockQ40)) {
         R::halves(rows, stride).store(tile.scale[j]);
         R packed[4];
@@ -104,7 +91,6 @@ template <class R> static void unpack_q4_0(const uint8_t * rows, size_t stride, 
 
 // Unsigned weights are greater by 128, which flips their highest bit.
 template <class R, bool is_unsigned> static void unpack_q8_0(const uint8_t * rows, size_t stride, int n_sub, Tile & tile) {
-    prefetch<R>(rows, stride, 8 * sizeof(BlockQ80));
     for (int j = 0; j < n_sub; ++j, rows += sizeof(BlockQ80)) {
         R::halves(rows, stride).store(tile.scale[j]);
         R weights[8];
