@@ -96,7 +96,7 @@ def test_wheel_declares_command_and_licence(wheel: Path, metadata: Message) -> N
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (entry_points,) = (name for name in names if name.endswith("/entry_points.txt"))
-        assert "aesedge = aesedge.cli:main" in archive.read(entry_points).decode()
+        assert "aesedge = aesedge.__main__:main" in archive.read(entry_points).decode()
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -127,3 +129,38 @@ def test_json_is_one_object_a_line_in_one_spelling(
     for line in lines:
         assert isinstance(json.loads(line), dict)
         assert line.encode() == msgspec.json.encode(msgspec.json.decode(line))
+
+
+INTERRUPTED_AT = """
+import atexit, os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+where = sys.argv.pop(1)
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == where:
+            os.kill(os.getpid(), signal.SIGINT)
+
+if where == "exit":
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+runpy.run_module("aesedge", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+@pytest.mark.parametrize(
+    ("where", "arguments"),
+    [
+        ("aesedge.cli", ["--version"]),
+        ("typer", ["serve", "--help"]),
+        ("exit", ["--version"]),
+        ("uvicorn", ["serve", "--port", "0"]),
+    ],
+)
+def test_ctrl_c_while_modules_are_imported_shows_no_traceback(where: str, arguments: list[str]) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_AT, where, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in {130, -signal.SIGINT}
+    assert done.stderr.strip() == ""
