@@ -16,6 +16,7 @@ from aesedge.errors import BundleFormatError
 from aesedge.image.image_spec import ImageSpec
 from aesedge.llm.prompt import TEMPLATES
 from aesedge.system.error_text import shortened
+from aesedge.system.machine import is_small_model
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -155,6 +156,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def file(self, role: Role, type_: str) -> BundleFile | None:
         """Return the file of that role and type (any case), or None."""
         return next((f for f in self.files if f.role == role and f.type.lower() == type_.lower()), None)
+
+    def has_small_llm(self, gguf: str | None = None) -> bool:
+        """Return whether the language model of that type, or of the default one, is a small one."""
+        file = self.file("llm", gguf or self.defaults.gguf)
+        return file is not None and is_small_model(file.n_bytes)
 
     def types(self, role: Role) -> list[str]:
         """Return the types in which a role is there, in the manifest's order."""

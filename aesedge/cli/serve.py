@@ -26,6 +26,9 @@ PANEL = "Serving"
 _MOST_KEY_FILE = 1 << 16
 _LEAST_KEY = 8
 _MOST_PLACES, _MOST_QUEUE = 4, 10_000
+_PLACES_OF_SMALL = 2
+"""With a small model, which computes on one thread: the next photo is decoded and encoded while the language model
+writes about this one. More photos lengthen the attention of each other, and gain nothing from shared weights."""
 
 
 @with_options()
@@ -42,8 +45,14 @@ def serve(
     ] = None,
     queue: Annotated[int, typer.Option(min=0, max=_MOST_QUEUE, help="Requests that may wait.")] = 16,
     photos: Annotated[
-        int, typer.Option(min=1, max=_MOST_PLACES, help="Photos to work on side by side, if memory allows.")
-    ] = 4,
+        int | None,
+        typer.Option(
+            min=1,
+            max=_MOST_PLACES,
+            help="Photos to work on side by side, if memory allows.",
+            show_default=f"{_MOST_PLACES}, or {_PLACES_OF_SMALL} with a model as small as pocket",
+        ),
+    ] = None,
     idle: Annotated[
         str | None,
         typer.Option(help="Unload the model after this long without requests, e.g. 10min.", show_default="never"),
@@ -95,12 +104,13 @@ def serve(
         logging.getLogger("aesedge.serve").setLevel(logging.INFO)
 
     bundle = open_bundle(loading.bundle)
+    places = photos or (_PLACES_OF_SMALL if bundle.manifest.has_small_llm(loading.options.gguf) else _MOST_PLACES)
     with listening(settings) as line, ThreadPoolExecutor(1) as pool:
-        first = [pool.submit(load_model, loading, photos=photos, quiet=True)]
+        first = [pool.submit(load_model, loading, photos=places, quiet=True)]
         from aesedge.serve import server  # while the model is loaded: a fifth of the start
 
         def load() -> Model:
-            return first.pop().result() if first else load_model(loading, photos=photos, quiet=True)
+            return first.pop().result() if first else load_model(loading, photos=places, quiet=True)
 
         server.serve(settings, line, bundle, load, lambda url: print(f"Open {url} in a browser.", flush=True))
 

@@ -212,6 +212,18 @@ class Conversation(Closing):
                 tokens += turns[i].tokens
         return tokens
 
+    def is_resident(self) -> bool:
+        """Whether the KV cache holds it now."""
+        return self._cached.is_resident()
+
+    def leave_kv_cache(self) -> None:
+        """Leave the KV cache unless a question is being answered; the next one brings it back.
+
+        On the scheduler's thread.
+        """
+        if not self._cached.n_users:
+            self._sequences.evict(self._cached)
+
     def close(self) -> None:
         """Forget the conversation. Closing twice does nothing."""
         self._turns = []

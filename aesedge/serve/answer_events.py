@@ -22,7 +22,7 @@ from aesedge.serve.prefill_progress import PrefillProgress
 from aesedge.serve.question import Ended, Outcome, Progress, Scored, Words
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from concurrent.futures import Future
 
     from aesedge.engine.conversation import Conversation
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.2
 """How often a stream that says so is told how much of the prefill is done."""
-_GATHER_S = 0.02
+_GATHER_S = 0.05
 """Pieces of text that come within this time are sent together: each write wakes the client, which costs more than a
 token of a small model."""
 
@@ -65,6 +65,8 @@ class SharedState:
     deadline_s: float | None
     running: set[Completion]
     """Answers that are being generated."""
+    rating_tokens: Sequence[Sequence[int]]
+    """Of the questions that every photo is rated by: the score's first, then the attributes'."""
     close_later: Callable[[Conversation | None], None]
 
 
@@ -140,9 +142,8 @@ class AnswerEvents:
     def _rate(self) -> None:
         """Have the photo rated."""
         parts = self._shared.model.internals
-        rating = parts.manifest.rating
+        tokens = self._shared.rating_tokens
         self._rating = TimingsRecorder(self._arrived)
-        tokens = [parts.question_tokens(q) for q in (rating.question, *rating.attributes.values())]
         job = rate_all(parts.sequences, self._known.image, parts.labels, tokens, self._rating)
         if self._question.progress:
             n_image = 0 if self._was_resident else self._known.image.n_rows

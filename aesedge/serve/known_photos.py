@@ -86,8 +86,23 @@ class KnownPhoto:
         self._idle.append((turns, conversation))
         return self._idle.pop(0)[1] if len(self._idle) > _MOST_CONVERSATIONS else None
 
+    def leave_kv_cache(self) -> None:
+        """Leave the KV cache between two batches, without waiting for it; what is asked next brings it back."""
+        conversations = [conversation for _, conversation in self._idle]
+        if not self.image.is_resident() and not any(one.is_resident() for one in conversations):
+            return
+        sequences = self._model.internals.sequences
+
+        def leave() -> None:
+            for one in conversations:
+                one.leave_kv_cache()
+            if not self.image.n_users:
+                sequences.evict(self.image)
+
+        self._model.internals.scheduler.call(leave)
+
     def close(self) -> None:
-        """Leave the KV cache."""
+        """Leave the KV cache, and forget all conversations."""
         for _, conversation in self._idle:
             conversation.close()
         self._idle.clear()
@@ -110,6 +125,9 @@ class KnownPhotos:
         self._encoded: OrderedDict[tuple[str, bytes], EncodedImage] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], KnownPhoto] = OrderedDict()
         self._texts: dict[str, KnownPhoto] = {}
+        self._keeps_one = model.manifest.has_small_llm(model.internals.plan.gguf)
+        """Whether photos that nobody asks about leave the KV cache when another one is asked about: attention goes over
+        all of its cells for every token, which takes small models longer than bringing a photo back."""
         if private:  # whether a photo was here before could be told by the time that it takes
             model.internals.encoder.cache = EmbeddingCache(ram_bytes=0)
 
@@ -164,6 +182,10 @@ class KnownPhotos:
             )
             found = self._known[key] = KnownPhoto(self._model, photo)
         self._known.move_to_end(key)
+        if self._keeps_one:
+            for other in self._known.values():
+                if other is not found and not other.n_users:
+                    other.leave_kv_cache()
         idle = [key for key, photo in self._known.items() if not photo.n_users and photo is not found]
         n_over = max(0, len(self._known) - _MOST_PHOTOS)
         return found, [self._known.pop(key) for key in idle[:n_over]]

@@ -36,7 +36,9 @@ class Session:
         self.places = model.photos_at_once
         self.running: set[Completion] = set()
         """Answers that are being generated."""
-        self._shared = SharedState(model, deadline_s, self.running, self.close_later)
+        rating = model.manifest.rating
+        tokens = [self.internals.question_tokens(q) for q in (rating.question, *rating.attributes.values())]
+        self._shared = SharedState(model, deadline_s, self.running, tokens, self.close_later)
         self.photos = KnownPhotos(model, private=private)
         self._pool = ThreadPoolExecutor(self.places, thread_name_prefix="aesedge-look")
 

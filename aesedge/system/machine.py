@@ -17,6 +17,11 @@ _SMALL_MODEL_BYTES = 100_000_000
 _MOST_THREADS_PER_PROCESSOR = 4
 
 
+def is_small_model(model_bytes: int) -> bool:
+    """Return whether a model is so small that what surrounds its weights takes most of the time."""
+    return model_bytes < _SMALL_MODEL_BYTES
+
+
 def default_n_threads(model_bytes: int) -> int:
     """Return how many threads native code should use for a model of this size.
 
@@ -24,7 +29,7 @@ def default_n_threads(model_bytes: int) -> int:
     them, all do. Measured with pocket on two cores, one of them busy: 0.1 s a photo with one thread, 5 to 11 s with
     two. Otherwise one per physical core, or per logical one where there are few.
     """
-    if model_bytes < _SMALL_MODEL_BYTES:
+    if is_small_model(model_bytes):
         return 1
     n_logical = n_cores()
     n_physical = psutil.cpu_count(logical=False) or n_logical

@@ -18,9 +18,11 @@ from serving import KEY, Answer, Running, jpeg, serving
 from test_admission import ENDLESS, begin, wait_until
 
 from aesedge.errors import BundleError, UsageError
+from aesedge.serve import server
 from aesedge.serve.api_error import ApiError
 from aesedge.serve.model_host import ModelHost
 from aesedge.serve.sd_notify import unit_file, watchdog_s
+from aesedge.system import machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,6 +232,24 @@ def test_wrong_calls_are_told(
     out, err = capsys.readouterr()
     assert told in err
     assert (out, err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "small_bytes", "n_photos"), [([], 10**9, 2), ([], 0, 4), (["--photos", "3"], 10**9, 3)]
+)
+def test_a_small_model_works_on_two_photos(
+    arguments: list[str], small_bytes: int, n_photos: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aesedge.cli import main
+
+    loaded: list[int] = []
+    monkeypatch.setattr(machine, "_SMALL_MODEL_BYTES", small_bytes)
+    monkeypatch.setattr(
+        sys.modules["aesedge.cli.serve"], "load_model", lambda _loading, *, photos, quiet: loaded.append(photos)
+    )
+    monkeypatch.setattr(server, "serve", lambda _settings, _line, _bundle, load, _ready: load())
+    assert main(["serve", "--port", "0", *arguments]) == 0
+    assert loaded == [n_photos]
 
 
 def test_answers_end_at_the_deadline() -> None:

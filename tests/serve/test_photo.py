@@ -61,6 +61,15 @@ def test_words_can_be_left_out_and_asked_for(served: Running) -> None:
     assert asked["cache"] == "kv"
 
 
+def test_with_a_small_model_only_the_latest_photo_stays_in_the_kv_cache(served: Running) -> None:
+    """Every cell in use lengthens the attention of all tokens; a photo that comes back is scored as before."""
+    first, second, ask = jpeg(21), jpeg(22), "?ask=Is+it+sharp%3F&max_tokens=2"
+    asked = [(first, "?words=0"), (second, "?words=0"), (first, ask), (first, ask)]
+    results = [served.photo(photo, query).json() for photo, query in asked]
+    assert [result["cache"] for result in results] == ["cold", "cold", "embeddings", "kv"]
+    assert len({result["score"] for result in results}) == 2
+
+
 def test_orientation_counts(served: Running) -> None:
     upright = drawn_photo(3, (96, 64))
     turned, exif = upright.transpose(Image.Transpose.ROTATE_90), Image.Exif()
