@@ -5,7 +5,8 @@
     python tests/measure/measure_serve.py --against URL        # any server with OpenAI's chat completions
     python tests/measure/measure_serve.py --memory 5000        # memory after each request
 
-Each request is about a new photo and streams its critique; our answers have the score too. The last line is JSON.
+Each request is about a new photo and streams its critique; our answers have the score too. Each client keeps one
+connection, and its requests are made before the clock starts: what base64 costs is the client's. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http.client import HTTPConnection
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,10 +28,11 @@ import numpy as np
 import psutil
 from serving import jpeg, user
 
+from aesedge.bundle.bundle import open_bundle
 from aesedge.engine.model import load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 CLIENTS = (1, 2, 4, 8, 16)
 SIZE = (1024, 768)
@@ -46,42 +49,59 @@ class Sample(NamedTuple):
     total_s: float
 
 
-def ask(url: str, photo: bytes, model: str, max_tokens: int = MAX_TOKENS) -> Sample:
-    """Ask for the critique of a photo, and read the stream."""
-    parts = urlsplit(url)
+def body_of(photo: bytes, model: str, max_tokens: int) -> bytes:
+    """Return the request for the critique of a photo; clients make it, so it is ready before the clock starts."""
     question = [photo, "Describe the aesthetic experience of this image in detail."]
-    body = json.dumps({"model": model, "messages": [user(*question)], "stream": True, "max_tokens": max_tokens})
-    line = HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=600)
+    return json.dumps(
+        {"model": model, "messages": [user(*question)], "stream": True, "max_tokens": max_tokens}
+    ).encode()
+
+
+def client(url: str, bodies: Iterator[bytes]) -> list[Sample]:
+    """Send requests over one connection, one after the other, until none is left for this client or for another."""
+    with closing(connection(url)) as line:
+        return [ask(line, urlsplit(url).path, body) for body in bodies]
+
+
+def connection(url: str) -> HTTPConnection:
+    """Return a connection to a server."""
+    parts = urlsplit(url)
+    return HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=600)
+
+
+def ask(line: HTTPConnection, base: str, body: bytes) -> Sample:
+    """Send a request, and read the stream."""
+    path = f"{base.rstrip('/')}/v1/chat/completions"
     began, first = time.perf_counter(), None
-    line.request("POST", f"{parts.path.rstrip('/')}/v1/chat/completions", body, {"content-type": "application/json"})
+    line.request("POST", path, body, {"content-type": "application/json"})
     answer = line.getresponse()
     if answer.status != 200:
-        raise SystemExit(f"{url} answers {answer.status}: {answer.read()[:300]!r}")
+        raise SystemExit(f"{path} answers {answer.status}: {answer.read()[:300]!r}")
     for row in answer:
         if first is None and row.startswith(b"data: {"):
             choices = json.loads(row[6:])["choices"]
             first = time.perf_counter() if choices and choices[0]["delta"].get("content") else None
-    line.close()
     ended = time.perf_counter()
     return Sample((first or ended) - began, ended - began)
 
 
-def by_clients(url: str, model: str, n_each: int, clients: Sequence[int]) -> list[dict[str, Any]]:
+def by_clients(url: str, model: str, n_each: int, clients: Sequence[int], max_tokens: int) -> list[dict[str, Any]]:
     """Ask with more and more clients at once; returns a row for each number."""
     rows = []
     for n_clients in clients:
         photos = [jpeg(next(SEEDS), SIZE, quality=90) for _ in range(max(n_each, 2 * n_clients))]
+        left = iter([body_of(photo, model, max_tokens) for photo in photos])
         began = time.perf_counter()
         with ThreadPoolExecutor(n_clients) as pool:
-            samples = list(pool.map(lambda photo: ask(url, photo, model), photos))
+            samples = list(itertools.chain(*pool.map(client, [url] * n_clients, [left] * n_clients)))
         took = time.perf_counter() - began
         ttft = quantiles([one.ttft_s for one in samples], n=20)
         row = {
             "clients": n_clients,
-            "photos": len(photos),
+            "photos": len(samples),
             "ttft_p50_s": round(ttft[9], 4),
             "ttft_p95_s": round(ttft[18], 4),
-            "photos_per_min": round(60 * len(photos) / took, 1),
+            "photos_per_min": round(60 * len(samples) / took, 1),
         }
         print("{clients:3} clients  {photos:4} photos  TTFT p50 {ttft_p50_s:7.3f} s  p95 {ttft_p95_s:7.3f} s  "
               "{photos_per_min:7.1f} photos/min".format(**row), flush=True)  # fmt: skip
@@ -89,16 +109,26 @@ def by_clients(url: str, model: str, n_each: int, clients: Sequence[int]) -> lis
     return rows
 
 
-def python_api(bundle: str, n: int) -> float:
-    """Return how many photos a minute the Python API looks at, one after the other: critique, score and attributes."""
-    photos = [jpeg(next(SEEDS), SIZE, quality=90) for _ in range(n)]
-    with load_model(bundle, photos=4, cache="0") as model:
-        began = time.perf_counter()
-        for data in photos:
+def beside_python_api(url: str, name: str, bundle: str, n: int, max_tokens: int) -> dict[str, float]:
+    """Look at n photos through one client and at n through the Python API, in turns: both meet the same machine.
+
+    Returns:
+        Photos a minute of both, and how many times as fast as the Python API the client is, by their medians.
+    """
+    photos = [jpeg(next(SEEDS), SIZE, quality=90) for _ in range(2 * n + 2)]
+    bodies = iter([body_of(photo, name, max_tokens) for photo in photos[1::2]])
+    api, served = list[float](), list[float]()
+    with load_model(bundle, photos=4, cache="0") as model, closing(connection(url)) as line:
+        for data, body in zip(photos[::2], bodies, strict=True):
+            began = time.perf_counter()
             with model.look(data) as photo:
-                photo.critique(max_tokens=MAX_TOKENS)
+                photo.critique(max_tokens=max_tokens)
                 photo.score_and_attributes()
-        return 60 * n / (time.perf_counter() - began)
+            api.append(time.perf_counter() - began)
+            served.append(ask(line, urlsplit(url).path, body).total_s)
+    both = {"python_api": api[1:], "one_client": served[1:]}  # the first ones warm up
+    per_min = {f"{who}_photos_per_min": round(60 * n / sum(times), 1) for who, times in both.items()}
+    return {**per_min, "one_client_against_python_api": round(median(api[1:]) / median(served[1:]), 3)}
 
 
 class Started:
@@ -118,16 +148,17 @@ class Started:
         self.process.wait(60)
 
 
-def memory(url: str, pid: int, bundle: str, n: int, seconds: float) -> dict[str, Any]:
+def memory(url: str, pid: int, model: str, n: int, seconds: float) -> dict[str, Any]:
     """Ask many times; returns the slope of the process's memory over the last four fifths of the requests."""
-    photos = [jpeg(next(SEEDS), (320, 240)) for _ in range(200)]
+    bodies = [body_of(jpeg(next(SEEDS), (320, 240)), model, SHORT) for _ in range(200)]
     process, sizes = psutil.Process(pid), []
     latest = time.perf_counter() + seconds
     with ThreadPoolExecutor(4) as pool:
         for begin in range(0, n, 50):
             if time.perf_counter() > latest:
                 break
-            list(pool.map(lambda i: ask(url, photos[i % len(photos)], bundle, SHORT), range(begin, begin + 50)))
+            # A connection for each request, whose memory must be free again too.
+            list(pool.map(lambda i: client(url, iter([bodies[i % len(bodies)]])), range(begin, begin + 50)))
             sizes.append(process.memory_info().rss)
             print(f"{50 * len(sizes):6} requests  {sizes[-1] / 1e6:7.1f} MB", flush=True)
     kept = sizes[len(sizes) // 5 :]
@@ -144,25 +175,30 @@ def main() -> None:
     parser.add_argument("--model", help="its model, with --against")
     parser.add_argument("--photos", type=int, default=48, help="for each number of clients")
     parser.add_argument("--clients", type=int, nargs="*", default=CLIENTS)
+    parser.add_argument("--tokens", type=int, default=MAX_TOKENS, help="of an answer at most")
     parser.add_argument("--memory", type=int, metavar="REQUESTS", default=0)
     parser.add_argument("--seconds", type=float, default=1e9, help="end --memory after this time at the latest")
     chosen = parser.parse_args()
     if chosen.against:
-        rows = by_clients(chosen.against, chosen.model or "default", chosen.photos, chosen.clients)
+        rows = by_clients(chosen.against, chosen.model or "default", chosen.photos, chosen.clients, chosen.tokens)
         print(json.dumps({"url": chosen.against, "clients": rows}))
         return
     found: dict[str, Any] = {"bundle": chosen.bundle, "load_1min": psutil.getloadavg()[0]}
     Started(chosen.bundle).stop()  # the first load of all proves the files once
-    started = Started(chosen.bundle)
+    started, name = Started(chosen.bundle), open_bundle(chosen.bundle).name
     try:
         found["start_s"] = round(started.start_s, 3)
         print(f"from the command to its address: {started.start_s:.2f} s")
         if chosen.memory:
-            found["memory"] = memory(started.url, started.process.pid, chosen.bundle, chosen.memory, chosen.seconds)
+            found["memory"] = memory(started.url, started.process.pid, name, chosen.memory, chosen.seconds)
         else:
-            found["python_api_photos_per_min"] = round(python_api(chosen.bundle, chosen.photos), 1)
-            print(f"Python API, one after the other: {found['python_api_photos_per_min']} photos/min")
-            found["clients"] = by_clients(started.url, chosen.bundle, chosen.photos, chosen.clients)
+            found |= beside_python_api(started.url, name, chosen.bundle, chosen.photos, chosen.tokens)
+            print(
+                "in turns: Python API {python_api_photos_per_min} photos/min, one client {one_client_photos_per_min}, "
+                "{one_client_against_python_api} times as fast by their medians".format(**found),
+                flush=True,
+            )
+            found["clients"] = by_clients(started.url, name, chosen.photos, chosen.clients, chosen.tokens)
     finally:
         started.stop()
     print(json.dumps(found))
