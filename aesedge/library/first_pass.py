@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from aesedge.errors import AesedgeError
-from aesedge.library.bursts import group_shots
+from aesedge.library.bursts import group_shots, is_bracket
 from aesedge.library.judging import Recognised, keep_failure, keep_files, mean_row_of
 from aesedge.library.records import Judgement
 from aesedge.library.ridge import fit_ridge
@@ -39,6 +39,7 @@ _SAMPLE_SHARE, _LEAST_SAMPLE, _MOST_SAMPLE = 0.05, 40, 200
 _MOST_LEARNT = 1000
 _AUDIT_SHARE = 0.02
 _FAR_OUT_SHARE = 0.02
+_BURST_SHARE = 0.02
 _BLOCK = 2048  # photos whose embeddings are in memory at once
 _BEST = 0.1
 """Part of the photos whose loss is estimated."""
@@ -109,8 +110,11 @@ class _FirstPass:
         self._pictures = by_content
         self._n = len(by_content)
         self._groups: dict[int, int] = {}
+        self._bursts: list[list[int]] = []
         for number, group in enumerate(group_shots(catalogue.shots())):
             self._groups |= {shot.content: number for shot in group}
+            if not is_bracket(group):
+                self._bursts.append([shot.content for shot in group])
 
     def run(self, share: float) -> Iterator[Event | Estimated | str]:
         """Learn, choose, judge, estimate."""
@@ -136,7 +140,7 @@ class _FirstPass:
             scores, are_strange = ridge.predict(self._rows(group))
             predicted |= zip(group, scores.tolist(), strict=True)
             strange |= zip(group, are_strange.tolist(), strict=True)
-        chosen = self._choose(predicted, strange, share)
+        chosen = choose(predicted, strange, self._bursts, self._n, share)
         left = [content for content in rest if content not in chosen]
         audit = _drawn(left, math.ceil(_AUDIT_SHARE * len(left)))
         yield from self._judged([*chosen, *audit])
@@ -173,13 +177,6 @@ class _FirstPass:
         rows = [self._catalogue.mean_row(content, self._settings) for content in contents]
         return np.array(rows, np.float64)
 
-    def _choose(self, predicted: dict[int, float], strange: dict[int, bool], share: float) -> dict[int, None]:
-        """Return what goes on: the best by prediction, and some of what is unlike all that was learnt from."""
-        best = sorted(predicted, key=lambda content: -predicted[content])
-        chosen = dict.fromkeys(best[: math.ceil(share * self._n)])
-        far_out = [content for content in best if strange[content] and content not in chosen]
-        return chosen | dict.fromkeys(_drawn(far_out, math.ceil(_FAR_OUT_SHARE * self._n)))
-
     def _audited(self, judged: Sequence[int], audit: Sequence[int], n_estimated: int) -> str:
         """Say how many of the best photos the first pass is likely to have missed, by those judged anyway."""
         score_of = self._catalogue.score_of
@@ -195,6 +192,31 @@ class _FirstPass:
             f"first pass: {n_estimated} photos are estimated; of {len(checked)} others judged to check it {n_missed} "
             f"belong to the best tenth, so about {n_missed * (weight - 1):.0f} of the best {n_best:.0f} were missed"
         )
+
+
+def choose(
+    predicted: dict[int, float], strange: dict[int, bool], bursts: Sequence[Sequence[int]], n: int, share: float
+) -> dict[int, None]:
+    """Return the pictures that go on to the language model.
+
+    These are the best by prediction; the best two frames of the best bursts, whose order predictions do not tell; and
+    some of what is unlike all that was learnt from.
+
+    Args:
+        predicted: picture to its score.
+        strange: whether it is unlike what was learnt from.
+        bursts: pictures of each.
+        n: number of all pictures.
+        share: 0..1, of all pictures, that the best by prediction are.
+    """
+    best = sorted(predicted, key=lambda content: -predicted[content])
+    place = {content: i for i, content in enumerate(best)}
+    chosen = dict.fromkeys(best[: math.ceil(share * n)])
+    pairs = sorted(sorted(place[content] for content in burst if content in place)[:2] for burst in bursts)
+    of_bursts = [best[i] for pair in pairs for i in pair if best[i] not in chosen]
+    chosen |= dict.fromkeys(of_bursts[: math.ceil(_BURST_SHARE * n)])
+    far_out = [content for content in best if strange[content] and content not in chosen]
+    return chosen | dict.fromkeys(_drawn(far_out, math.ceil(_FAR_OUT_SHARE * n)))
 
 
 def _weighted_cut(known: Sequence[float], checked: Sequence[float], weight: float) -> float:

@@ -79,6 +79,28 @@ def test_ranks_have_ties() -> None:
     assert rank_correlation(np.ones(3), np.array([1, 2, 3.0])) == 0
 
 
+@pytest.mark.parametrize(
+    ("bursts", "chosen"),
+    [
+        ([], [99, 98]),
+        ([[99, 40, 41, 42]], [99, 98, 42]),
+        ([[30, 31, 32], [50, 51, 52]], [99, 98, 52, 51]),  # the better burst first, and no more than 2 %
+        ([[97, 98, 99]], [99, 98]),
+        ([[200, 201]], [99, 98]),  # judged already
+    ],
+)
+def test_the_best_two_frames_of_the_best_bursts_are_judged(bursts: list[list[int]], chosen: list[int]) -> None:
+    predicted = {i: i / 10 for i in range(100)}
+    assert list(first_pass.choose(predicted, dict.fromkeys(predicted, False), bursts, 100, 0.02)) == chosen
+
+
+def test_some_of_what_is_strange_is_judged() -> None:
+    predicted = {i: i / 10 for i in range(100)}
+    chosen = first_pass.choose(predicted, {i: i < 10 for i in predicted}, [], 100, 0.02)
+    assert len(chosen) == 4
+    assert {99, 98} < chosen.keys() < {99, 98, *range(10)}
+
+
 @pytest.fixture
 def small_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(first_pass, "LEAST_PHOTOS", 60)

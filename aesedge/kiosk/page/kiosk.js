@@ -203,9 +203,13 @@ function count() {
 // The frame that is on the screen becomes the photo, and the question begins.
 async function shoot() {
   const canvas = find("photo");
-  camera.draw(canvas, MOST_SIDE);
+  const mine = timers;
+  const taken = camera.take();
   performance.clearMarks();
   performance.mark("shutter");
+  const frame = await taken;
+  if (timers !== mine) return; // another screen has come in between
+  camera.draw(canvas, frame, MOST_SIDE);
   look((signal) => new Promise((done, failed) => {
     canvas.toBlob((blob) => (signal.aborted ? failed(signal.reason) : blob ? done(blob) : failed(new Error("no JPEG"))), "image/jpeg", 0.92);
   }));
