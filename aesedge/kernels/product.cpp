@@ -67,17 +67,6 @@ void unpack(const Path & path, const Product & product, int64_t row, size_t at, 
     path.unpack[product.type](rows, stride, n_sub, tile);
 }
 
-// The columns and sums that come next: many columns do not fit in the first-level cache.
-void prefetch(const Columns * columns, const float * sums, int64_t n_sums) {
-    const auto * const bytes = reinterpret_cast<const char *>(columns);
-    for (size_t i = 0; i < sizeof *columns; i += 64) {
-        __builtin_prefetch(bytes + i);
-    }
-    for (int64_t i = 0; i < n_sums; i += 16) {
-        __builtin_prefetch(sums + i);
-    }
-}
-
 int64_t first_row_of(const Product & product, int64_t piece) {
     return piece % product.n_row_pieces() * product.n_tiles() * tile_rows;
 }
@@ -125,9 +114,6 @@ void multiply_piece(const Path & path, const Product & product, int64_t piece, i
             ahead.n_rows = static_cast<int>(n_ahead * (g + 1) / n_groups - n_ahead * g / n_groups);
             const Columns & group = columns.to[b * columns.n_groups() + first_group + g];
             const auto n = static_cast<int>(std::min<int64_t>(group_columns, n_columns - g * group_columns));
-            if (g + 1 < n_groups) {
-                prefetch(&group + 1, scratch.sums + (g + 1) * n_tiles * n_sums, n_tiles * n_sums);
-            }
             path.multiply[product.type](scratch.tiles, n_tiles, group, n_sub, n, scratch.sums + g * n_tiles * n_sums, ahead);
             ahead.next += static_cast<size_t>(ahead.n_rows) * ahead.stride;
         }

@@ -42,7 +42,7 @@ struct Product {
 // What a thread computes with; 64-byte aligned.
 struct Scratch {
     static constexpr int most_tiles = 4;
-    static constexpr int64_t most_columns = 512;
+    static constexpr int64_t most_columns = 96; // those of 4,096 values stay in a second-level cache of 1 MB for all rows
     Tile tiles[most_tiles];
     float sums[most_columns * most_tiles * tile_rows];
 };
