@@ -3,7 +3,7 @@
     python tests/measure/measure_texts.py BUNDLE [--texts 8] [--photos 4] [--tokens 64] [--image-tokens N] [--runs 2]
 
 1. several texts over one photo in the KV cache, each with a question of its own, against one of them;
-2. the critiques of several new photos at once, against one by one: from the file on, and the texts alone.
+2. the critiques of several new photos at once, against one by one, from the file on.
 
 Seconds on the clock, and of CPU time of all threads, which other programs change less. Medians. The last line is JSON.
 """
@@ -93,8 +93,8 @@ def critiques(model: Model, paths: Sequence[Path], n_tokens: int, runs: int) -> 
     return in_turns(
         runs,
         {
-            f"{len(paths)} photos side by side": lambda: judge(len(paths)),
             f"{len(paths)} photos one by one": lambda: judge(1),
+            f"{len(paths)} photos side by side": lambda: judge(len(paths)),
         },
     )
 
