@@ -24,7 +24,10 @@ _AVX2 = ("-mavx2", "-mfma", "-mf16c")
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni")
 _COMMON = {"backend": (), "product": (), "team": (), "path_scalar": ("-O1",)}
 _X86 = {"path_avx512": (*_AVX2, *_AVX512), "path_avx2": _AVX2, "path_avx_vnni": (*_AVX2, "-mavxvnni")}
-_ARM = {"path_dotprod": ("-march=armv8.2-a+dotprod+fp16",)}
+_ARM = {
+    "path_i8mm": ("-march=armv8.2-a+dotprod+fp16+i8mm",),
+    "path_dotprod": ("-march=armv8.2-a+dotprod+fp16",),
+}
 _TIMEOUT_S = 180.0
 
 

@@ -31,7 +31,7 @@ class Kernels(NamedTuple):
     """The kernels of this process, or why there are none."""
 
     path: str = ""
-    """Name of the instructions that they use: avx512, avx-vnni, avx2, dotprod; empty where there are none."""
+    """Name of the instructions that they use: avx512, avx-vnni, avx2, i8mm, dotprod; empty where there are none."""
     reason: str = ""
     """Why there are none, in one line."""
     library: Path | None = None
