@@ -23,8 +23,8 @@ from . import faults, photos
 from .evaluators import BASELINES, BundleEvaluator, Evaluator, add_brisque
 from .figures import LADDER, LEVELS, Row, changes, print_headline, print_summary, summarise
 from .judgement import LEAST, MOST, Judgement
-from .language import Partner
 from .questions import YES_NO
+from .talk import Partner
 from .well_formed import check_texts, print_texts, shares, with_spoilt
 
 if TYPE_CHECKING:

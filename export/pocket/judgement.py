@@ -126,7 +126,7 @@ def as_tensors(judgements: Sequence[Judgement]) -> tuple[Tensor, Tensor, Tensor]
 
 
 def draw_judgement(rng: np.random.Generator, n_faults: int | None = None) -> Judgement:
-    """Return a judgement as a tower might have it: of any quality, with none to three faults named.
+    """Return a judgement as a tower might have it: of any quality, with none to four faults named.
 
     Everything that can be said is drawn often enough to be learnt, whatever photographs are like.
     """
@@ -134,7 +134,7 @@ def draw_judgement(rng: np.random.Generator, n_faults: int | None = None) -> Jud
                                         rng.uniform(LEAST, -0.8, N_FAULTS)).tolist(), strict=True))  # fmt: skip
     if rng.random() < 0.25:  # nothing near
         margins = {f: min(u, -1.0) - float(rng.uniform(0, 1)) for f, u in margins.items()}
-    n = int(rng.choice(4, p=(0.35, 0.35, 0.2, 0.1))) if n_faults is None else n_faults
+    n = int(rng.choice(5, p=(0.32, 0.32, 0.22, 0.1, 0.04))) if n_faults is None else n_faults
     for fault in rng.permutation(FAULTS)[:n]:
         margins[str(fault)] = float(rng.choice((rng.uniform(0.03, 1), rng.uniform(0.03, MOST), MOST)))
     quality = float(rng.uniform(0.02, 0.97))

@@ -145,6 +145,8 @@ PREDICATES: dict[str, tuple[str, ...]] = {
     "over-saturation": ("over-saturated",),
 }
 """What can follow "It is ..."."""
+SECOND = "The photo is also {}."
+"""Of the second fault, with its predicate."""
 
 ADVICE: dict[str, tuple[str, ...]] = {
     "defocus": (

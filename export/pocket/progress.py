@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing import parent_process
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from torch import distributed, multiprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import nn
 
@@ -37,18 +38,25 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, share: float) -> Non
         group["lr"] = rate * share
 
 
-def together(n: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Call ``work(*arguments)`` in ``n`` processes that share their gradients, or here if ``n`` is 1.
+@contextmanager
+def beside(n: int, work: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """Call ``work(*arguments)`` in ``n`` processes that share their gradients, while the caller does something else.
 
-    On shared cores, two processes of one thread each wait less for one another than two threads do, whose every
-    operation ends when the slower one does.
+    At the end of the context they are waited for; if it ends with an error, they are ended too. On shared cores, two
+    processes of one thread each wait less for one another than two threads do, whose every operation ends when the
+    slower one does.
     """
-    if n == 1:
-        work(*arguments)
-        return
     with tempfile.TemporaryDirectory() as folder:
         place = (Path(folder) / "meeting").as_uri()
-        multiprocessing.spawn(_join, (n, place, torch.get_num_threads(), work, arguments), n)
+        started = multiprocessing.spawn(_join, (n, place, torch.get_num_threads(), work, arguments), n, join=False)
+        try:
+            yield
+        except BaseException:
+            for process in started.processes:
+                process.terminate()
+            raise
+        while not started.join():
+            pass
 
 
 def _join(number: int, n: int, place: str, n_threads: int, work: Callable[..., None], arguments: Sequence[Any]) -> None:

@@ -71,9 +71,53 @@ ADVICE_QUESTIONS = (
     "Can {it} be improved?",
 )  # fmt: skip
 CHOICE_QUESTIONS = (
-    "Which fault does this image have? Choose one from the following options:", "What is wrong? Choose one:",
-    "What is wrong with this photo? Choose one option:",
+    "Which fault does {it} have?", "What is wrong?", "What is wrong with {it}?", "What is the main fault of {it}?",
+    "Which of these faults spoils {it}?",
 )  # fmt: skip
+CHOOSE = (" Choose one from the following options:", " Choose one:", " Choose one option:", "")
+"""What may stand between a multiple choice question and its options."""
+CHOICE_ENDS = (
+    ("You should output a correct option without explanation.", False),
+    ("You should output a correct option.", False),
+    ("Answer with the letter only.", True),
+    ("Answer with the option's letter.", True),
+    ("Answer with the option's letter from the given choices directly.", True),
+)
+"""What stands below the options, and whether the letter alone is the answer."""
+OPTION_FORMS = ("{letter}) {text}", "{letter}. {text}", "({letter}) {text}", "{letter}: {text}")
+LEVEL_OPTIONS = (("High", "Medium", "Low"), ("Good", "Fair", "Poor"), ("Good", "Average", "Bad"))
+"""From the best down, for each third of a score."""
+LEVEL_QUESTIONS = ("How is the {attribute} of {it}?", "How would you rate the {attribute} of {it}?",
+                   "What is the level of {attribute} in {it}?")  # fmt: skip
+"""About the quality, or an attribute by its name."""
+UNKNOWN_CHOICES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "composition": (
+        ("How is the composition of {it}?", "Which rule of composition does {it} follow?", "Is {it} well composed?",
+         "How is the subject placed in {it}?", "How is the balance of {it}?"),
+        ("Rule of thirds", "Symmetry", "Leading lines", "Framing", "Balanced", "Cluttered", "Good", "Poor", "Yes", "No",
+         "In the middle", "Diagonal"),
+    ),
+    "feeling": (
+        ("What emotion does {it} evoke?", "What mood does {it} have?", "Which feeling does {it} convey?",
+         "What story does {it} tell?", "Does {it} evoke an emotion?"),
+        ("Joy", "Sadness", "Calm", "Fear", "Excitement", "Loneliness", "Nostalgia", "Anger", "Warmth", "Yes", "No"),
+    ),
+    "content": (
+        ("What is the subject of {it}?", "What does {it} show?", "What is in the background?",
+         "What kind of image is this?"),
+        ("A person", "An animal", "A landscape", "A building", "Food", "A car", "A flower", "The sea", "A portrait"),
+    ),
+    "beauty": (
+        ("How beautiful is {it}?", "How interesting is {it}?", "How creative is {it}?", "Is {it} attractive?",
+         "Why is {it} beautiful?"),
+        ("Very", "Not very", "High", "Medium", "Low", "Yes", "No", "Because of its colors", "Because of its subject"),
+    ),
+    "other": (
+        ("Which camera was used?", "Which lens was used?", "Which filter was used?", "Which style is {it}?"),
+        ("A phone", "A film camera", "A wide lens", "A long lens", "Black and white", "Modern", "Vintage", "Abstract"),
+    ),
+}  # fmt: skip
+"""Topic of UNKNOWN_QUESTIONS to multiple choice questions and what their options are drawn from."""
 PRAISE_QUESTIONS = (
     "What works in {it}?", "What is good about {it}?", "What are the strengths of {it}?",
     "What do you like about {it}?",

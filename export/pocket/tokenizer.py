@@ -12,8 +12,9 @@ import numpy as np
 import sentencepiece
 
 from .judgement import draw_judgement
-from .language import LABELS, conversation, drill, score_question
+from .language import LABELS, score_question
 from .phrases import ATTRIBUTES
+from .talk import conversation, drill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,12 +27,13 @@ from .features import PER_PART, Extractor, validation_pictures, validation_rows
 from .judgement import JudgementCode
 from .model import save_checkpoint
 from .opinions import RatedPhoto, read_opinions
-from .progress import together
+from .progress import beside
 from .tokenizer import train_tokenizer
 from .tower import Tower
 from .train_language import WIDTH, LanguageModel, Texts, train_language
 from .train_tower import (
     LIKED_FROM,
+    TRUST,
     logits_of_new,
     set_costs,
     set_knots,
@@ -85,15 +86,18 @@ def teach_tower(plan: Plan, rated: Sequence[RatedPhoto]) -> Tower:
     opinions = torch.tensor([r.opinion for r in rated])
     order = (spoilt.inner[spoilt.better], spoilt.inner[spoilt.worse], spoilt.gap)
     held = teach_opinions(tower, of_rated[1], opinions, order, seed=seed)
+    tower.trust.copy_(torch.tensor([TRUST, float(opinions.mean())]))
     new = logits_of_new(spoilt, seed=seed)
     teach_faults(tower.faults, spoilt.outputs, spoilt.strengths, seed=seed)
     set_share(tower.faults, new, spoilt.strengths)
     tower.eval()
     with torch.no_grad():
-        clean = torch.lerp(new[1], new[0], tower.faults.share)[(spoilt.strengths == 0).all(1)]
+        is_clean = (spoilt.strengths == 0).all(1)
+        clean = torch.lerp(new[1], new[0], tower.faults.share)[is_clean]
+        clean = tower.weighed(clean, tower.opinion_of(spoilt.inner[is_clean]))
         fault, strength = validation_rows(sum(p.split == "validation" for p in photos.gather(cache)))
-        logits = torch.cat([clean, tower.faults(seen[0])])
-        rated_logits = tower.faults(of_rated[0])
+        logits = torch.cat([clean, tower.weighed(tower.faults(seen[0]), tower.opinion_of(seen[1]))])
+        rated_logits = tower.weighed(tower.faults(of_rated[0]), held)
         n = len(clean)
         rows = ([""] * n + fault, np.concatenate([np.zeros(n, np.float32), strength]))
         set_knots(tower, logits, *rows, rated_logits[opinions >= LIKED_FROM])
@@ -133,16 +137,16 @@ def train(plan: Plan, out: Path) -> None:
     """Run all stages."""
     times: dict[str, float] = {}
     plan.state.mkdir(parents=True, exist_ok=True)
-    with stage("photographs", times):
-        found = photos.gather(plan.cache, plan.cq100, seed=plan.seed)
-        rated = [r for r in read_opinions(plan.clive) if not r.is_test]
-        counts = {split: sum(p.split == split for p in found) for split in ("train", "validation", "test")}
-        print(f"photographs: {counts}, rated: {len(rated)}", flush=True)
-    with stage("tower", times):
-        tower = taught_tower(plan, rated)
     with stage("language", times):
         train_tokenizer(plan.state / "tokenizer.model", seed=plan.seed)
-        together(plan.processes, teach_language, plan)
+        with beside(plan.processes, teach_language, plan):  # it needs no picture
+            with stage("photographs", times):
+                found = photos.gather(plan.cache, plan.cq100, seed=plan.seed)
+                rated = [r for r in read_opinions(plan.clive) if not r.is_test]
+                counts = {split: sum(p.split == split for p in found) for split in ("train", "validation", "test")}
+                print(f"photographs: {counts}, rated: {len(rated)}", flush=True)
+            with stage("tower", times):
+                tower = taught_tower(plan, rated)
     language_model = trained_language_model(plan)
     tower.code.load_state_dict(language_model.code.state_dict())
     save_checkpoint(tower, language_model, plan.state / "tokenizer.model", out)
@@ -163,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cq100", type=Path, required=True, help="folder img/CQ100 of github.com/IanManske/quantette")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished checkpoint")
     parser.add_argument("--parts", type=int, default=42, help="files of 20 spoilt pictures, each in 4 or 6 versions")
-    parser.add_argument("--language-steps", type=int, default=2500, help="of 8 drawn judgements in each process")
+    parser.add_argument("--language-steps", type=int, default=1900, help="of 8 drawn judgements in each process")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1, help="that train the language with shared gradients")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch in each process")

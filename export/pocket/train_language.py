@@ -6,7 +6,6 @@ themselves, each starting at the same position. That is how the runtime forks th
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from dataclasses import dataclass, field
@@ -18,11 +17,12 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from .judgement import Judgement, JudgementCode, as_tensors, draw_judgement, label_probabilities
-from .language import LABELS, Partner, conversation, drill, score_question
+from .language import LABELS, score_question
 from .optimizers import Optimizers
 from .phrases import ATTRIBUTES
 from .progress import rank, resume, save, set_rate, share_gradients
 from .questions import CRITIQUE_QUESTION
+from .talk import Partner, conversation, drill
 from .tokenizer import BOS, EOS, N_PIECES, SYSTEM, first_chunk, next_chunk
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import sentencepiece
 
 IGNORED = -100
-OPTION_LINE = re.compile(r"^([A-D])\) ", re.MULTILINE)
+OPTION_LINE = re.compile(r"^\(?([A-D])[).:] ", re.MULTILINE)
 """How a line with an option begins."""
 WIDTH = 256
 """Of a row: llama.cpp's k-quants need multiples of 256."""
@@ -39,12 +39,10 @@ VOCAB = 2048
 IMAGE_TOKENS, HOW_OFTEN = (16, 36, 144), (0.8, 0.14, 0.06)
 """Copies of the row that a batch sees: the runtime may ask for any number, and fewer are learnt faster."""
 SAVE_EVERY = 20
-ROUND, THIRD_ROUND, LETTER_ROUND = 800, 1100, 1280
-"""Steps at which the later rounds of the learning rate begin. In the last, letters are learnt."""
-N_CHOICES = 4
-"""Multiple choice questions about one judgement in the last round."""
-LETTER_SHARE, FALLS_FOR = 0.5, 400
-"""Share of the learning rate in the last round, and the steps at its end in which that falls."""
+RISES_FOR = 60
+"""Steps in which the learning rate rises; from there it falls in a line, to nothing at the end."""
+LETTERS_FROM, N_CHOICES = 400, 4
+"""Step from which letters are learnt, and the multiple choice questions about one judgement from there."""
 ROWS_TOGETHER = 4
 """Judgements in one batch; the gradients of several are added."""
 SCORE_WEIGHT = 2.0
@@ -115,6 +113,8 @@ class Texts:
         From the letter alone it is not learnt in any time: which option is right must be known before.
         """
         branch = self.say(Branch(), question, answer, weight=SHORT_WEIGHT)
+        if answer[1:2] not in ("", ")"):  # a sentence: none of the options is known to be right
+            return branch
         ends = [at for at, token in enumerate(branch.ids) if token == self.newline][2:]  # two are before the options
         for at, option in zip(ends, OPTION_LINE.findall(question), strict=True):
             branch.targets[at + 1] = self.verdicts[option == answer[0]]
@@ -244,17 +244,8 @@ def optimizer_of(model: LanguageModel, rate: float) -> Optimizers:
 
 
 def share_of_rate(step: int, steps: int) -> float:
-    """Return the share of the learning rate at a step, in four rounds: each rises, and falls to nothing at its end."""
-    if step >= LETTER_ROUND:
-        return LETTER_SHARE * min(1, (step - LETTER_ROUND + 1) / 20) * min(1, (steps - step) / FALLS_FOR)
-    if step >= THIRD_ROUND:
-        end = min(steps, LETTER_ROUND)
-        return 0.35 * min(1, (step - THIRD_ROUND + 1) / 10) * (end - step) / (end - THIRD_ROUND)
-    if step >= ROUND:
-        last = min(1, (min(steps, THIRD_ROUND) - step) / 60)
-        return 0.6 * min(1, (step - ROUND + 1) / 20) * (1250 - step) / (1250 - ROUND) * last
-    cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / 900))
-    return min(1, (step + 1) / 60) * cosine * min(1, (min(steps, ROUND) - step) / 150)
+    """Return the share of the learning rate at a step: it rises, and falls in a line to nothing at the end."""
+    return min(1, (step + 1) / RISES_FOR) * (steps - step) / steps
 
 
 def train_language(
@@ -276,7 +267,7 @@ def train_language(
         n_image = int(np.random.default_rng((seed, 4, step)).choice(IMAGE_TOKENS, p=HOW_OFTEN))
         rng = np.random.default_rng((seed, 3, step, rank()))
         set_rate(optimizer, rate, share_of_rate(step, steps))
-        batches = draw(texts, rng, rows=rows, n_image=n_image, letters=step >= LETTER_ROUND)
+        batches = draw(texts, rng, rows=rows, n_image=n_image, letters=step >= LETTERS_FROM)
         optimizer.zero_grad()
         total = 0.0
         for batch in batches:

@@ -27,7 +27,7 @@ from . import phrases, questions
 from .faults import FAULTS, STRONG, fit, spoil
 from .figures import interval
 from .judgement import draw_judgement
-from .language import conversation, drill
+from .talk import conversation, drill
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -93,7 +93,7 @@ _ENGLISH = Path(__file__).with_name("english.txt")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 _GLUED = re.compile(r"[.!?,;:][^\W\d_]")  # "straight.tical"
 _REPEATED = re.compile(r"\b(\w+(?:[^\w.!?]+\w+){0,7}?)(?:[^\w.!?]+\1\b)+", re.IGNORECASE)
-_OPTION = re.compile(r"^([A-Z])\) *(.+?) *$", re.MULTILINE)
+_OPTION = re.compile(r"^\(?([A-Z])[).:] *(.+?) *$", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 
 

@@ -12,8 +12,20 @@ pytest.importorskip("torch", reason="needs the extra [export]")
 from aesedge_export.pocket import language, questions
 from aesedge_export.pocket.faults import FAULTS
 from aesedge_export.pocket.judgement import LEAST, Judgement, draw_judgement
-from aesedge_export.pocket.language import Partner, Speaker, conversation, drill, named_faults, said_of
-from aesedge_export.pocket.phrases import ADVICE, ATTRIBUTES, CARE, LEVELS, PRAISE, PREDICATES, STATEMENTS, WEAKNESS
+from aesedge_export.pocket.language import Speaker, named_faults, said_of
+from aesedge_export.pocket.phrases import (
+    ADVICE,
+    ATTRIBUTES,
+    CARE,
+    LEVELS,
+    NAMES,
+    PRAISE,
+    PREDICATES,
+    STATEMENTS,
+    WEAKNESS,
+)
+from aesedge_export.pocket.questions import LEVEL_OPTIONS
+from aesedge_export.pocket.talk import Partner, conversation, drill
 
 from aesedge.engine.report import ADVICE as REPORT_ADVICE
 from aesedge.engine.report import FAULTS as REPORT_FAULTS
@@ -89,11 +101,47 @@ def test_yes_and_no_agree_with_the_scores() -> None:
             assert (yes == when_there) == any(fault in judgement.faults for fault in faults)
 
 
-def test_a_multiple_choice_holds_its_answer_once() -> None:
+OPTION = re.compile(r"^\(?([A-D])[).:] (.+)$", re.MULTILINE)
+
+
+def chosen(turn: tuple[str, str]) -> str:
+    """The text of the option that a letter, or a line, names."""
+    question, answer = turn
+    options = dict(OPTION.findall(question))
+    assert len(options) >= 2
+    assert answer in options or f"\n{answer}\n" in question, turn
+    return options[answer[0]]
+
+
+def test_the_option_that_is_right_is_the_first_fault() -> None:
     for n, judgement in enumerate(DRAWN):
-        question, answer = Partner(judgement, np.random.default_rng(n)).choice()
-        letters = re.findall(r"^([A-D])\) ", question, re.MULTILINE)
-        assert letters.count(answer[0]) == 1
+        name = chosen(Partner(judgement, np.random.default_rng(n)).choice())
+        assert name.lower() == (NAMES[judgement.faults[0]] if judgement.faults else "no clear fault")
+
+
+def test_multiple_choice_about_levels_agrees_with_the_scores() -> None:
+    for n, judgement in enumerate(DRAWN):
+        turn = Partner(judgement, np.random.default_rng(n)).level_choice()
+        about = next((a for a in ATTRIBUTES if a in turn[0]), "")
+        score = judgement.attributes[about] if about else judgement.quality
+        levels = (*LEVEL_OPTIONS, ("Little", "Some", "Much"))
+        place = next(options.index(chosen(turn)) for options in levels if chosen(turn) in options)
+        assert place == 2 - min(2, int(3 * score))
+        assert turn[0] != language.score_question(about)
+
+
+def test_multiple_choice_with_yes_and_no_agrees_with_the_plain_answer() -> None:
+    for n, judgement in enumerate(DRAWN):
+        question, answer = Partner(judgement, np.random.default_rng(n)).yes_no_choice()
+        assert {text for _, text in OPTION.findall(question)} == {"Yes", "No"}
+        assert chosen((question, answer)) in ("Yes", "No")
+
+
+def test_of_what_nobody_taught_no_option_is_chosen() -> None:
+    for n, judgement in enumerate(DRAWN[:50]):
+        question, answer = Partner(judgement, np.random.default_rng(n)).unknown_choice()
+        assert len(OPTION.findall(question)) >= 2
+        assert answer.startswith("I was not taught that.")
 
 
 @pytest.mark.parametrize("topic", questions.UNKNOWN_QUESTIONS)

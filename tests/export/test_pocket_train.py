@@ -23,7 +23,7 @@ import torch
 from aesedge_export.pocket import crops, features, photos, train
 from aesedge_export.pocket.efficientnet import EfficientNetLite0
 from aesedge_export.pocket.model import load_checkpoint
-from aesedge_export.pocket.progress import rank, share_gradients, together
+from aesedge_export.pocket.progress import beside, rank, share_gradients
 from aesedge_export.pocket.tokenizer import train_tokenizer
 from aesedge_export.pocket.train import Plan
 
@@ -65,6 +65,7 @@ def test_one_command_goes_from_photographs_to_a_checkpoint_and_on(
     train.train(plan, out)
     record = json.loads((out / "training.json").read_text("utf-8"))
     assert list(record["seconds"]) == ["photographs", "tower", "language"]
+    assert record["seconds"]["tower"] <= record["seconds"]["language"]  # both at the same time
     tower, language_model = load_checkpoint(out)
     assert tower.code is language_model.code
     photo = Image.open(photos.photo_path(cache, photos.gather(cache)[0]))
@@ -98,10 +99,12 @@ def learn(out: Path, n: int) -> None:
 
 
 def test_processes_that_train_together_share_their_gradients(tmp_path: Path) -> None:
-    together(2, learn, tmp_path, 2)
+    with beside(2, learn, tmp_path, 2):
+        pass
     found = {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()}
     assert found == {"0 of 2": [0.5] * 3, "1 of 2": [0.5] * 3}
-    together(1, learn, tmp_path, 1)
+    with beside(1, learn, tmp_path, 1):
+        pass
     assert json.loads((tmp_path / "0 of 1").read_text()) == [0.0] * 3
 
 
@@ -115,13 +118,29 @@ def wait_for_ever(out: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asks after processes as POSIX does")
 def test_no_process_goes_on_when_the_one_that_started_it_was_killed(tmp_path: Path) -> None:
-    code = f"import test_pocket_train as t, pathlib; t.together(2, t.wait_for_ever, pathlib.Path({str(tmp_path)!r}))"
+    code = (
+        "import test_pocket_train as t, pathlib\n"
+        f"with t.beside(2, t.wait_for_ever, pathlib.Path({str(tmp_path)!r})): pass"
+    )
     starter = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
     try:
         children = wait_until(lambda: [int(p.name) for p in tmp_path.iterdir() if not p.suffix], 2)
     finally:
         starter.kill()
         starter.wait()
+    assert wait_until(lambda: [pid for pid in children if not alive(pid)], 2) == children
+
+
+def test_processes_end_with_an_error_of_the_one_that_started_them(tmp_path: Path) -> None:
+    children: list[int] = []
+
+    def fail() -> None:
+        with beside(2, wait_for_ever, tmp_path):
+            children.extend(wait_until(lambda: [int(p.name) for p in tmp_path.iterdir() if not p.suffix], 2))
+            raise ValueError("elsewhere")
+
+    with pytest.raises(ValueError, match="elsewhere"):
+        fail()
     assert wait_until(lambda: [pid for pid in children if not alive(pid)], 2) == children
 
 

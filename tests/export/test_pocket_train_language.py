@@ -14,11 +14,10 @@ from aesedge_export.pocket.optimizers import orthogonalized
 from aesedge_export.pocket.tokenizer import EOS, train_tokenizer
 from aesedge_export.pocket.train_language import (
     IGNORED,
-    LETTER_ROUND,
     N_CHOICES,
-    ROUND,
+    OPTION_LINE,
+    RISES_FOR,
     SHORT_WEIGHT,
-    THIRD_ROUND,
     Branch,
     LanguageModel,
     Texts,
@@ -69,16 +68,11 @@ def test_branches_see_the_prefix_and_themselves(texts: Texts) -> None:
     assert int(batch.positions[0, one[0]]) == int(batch.positions[0, two[0]]) == n_shared
 
 
-def test_the_rate_falls_to_nothing_at_the_end_of_each_round() -> None:
-    steps = LETTER_ROUND + 1000
-    shares = [share_of_rate(step, steps) for step in range(steps)]
-    assert max(shares) <= 1
-    assert all(shares[end - 1] < 0.01 < shares[end - 100] for end in (ROUND, THIRD_ROUND, LETTER_ROUND, steps))
-
-
-def test_a_longer_run_begins_as_a_shorter_one() -> None:
-    one, two = ([share_of_rate(step, steps) for step in range(LETTER_ROUND + 300)] for steps in (2500, 3000))
-    assert one == two
+def test_the_rate_rises_and_falls_to_nothing_at_the_end() -> None:
+    shares = [share_of_rate(step, 1000) for step in range(1000)]
+    assert shares.index(max(shares)) == RISES_FOR - 1
+    assert 0 < shares[-1] < 0.002
+    assert 0 < shares[0] < 0.02 < max(shares) <= 1
 
 
 def test_each_option_is_learnt_to_be_right_or_wrong_before_the_letter_is(texts: Texts) -> None:
@@ -92,9 +86,16 @@ def test_each_option_is_learnt_to_be_right_or_wrong_before_the_letter_is(texts: 
     assert branch.weights[told[3][0]] == SHORT_WEIGHT
 
 
-def test_letters_come_in_the_last_round(texts: Texts) -> None:
+def test_no_option_is_learnt_to_be_right_where_the_answer_is_a_sentence(texts: Texts) -> None:
+    question = "What mood does it have?\nA. Joy\nB. Calm\nAnswer with the letter only."
+    branch = texts.choose(question, "I was not taught that.")
+    learnt = [t for t in branch.targets if t != IGNORED]
+    assert texts.tokenizer.decode(learnt) == "I was not taught that."
+
+
+def test_letters_come_later(texts: Texts) -> None:
     few, many = (
-        sum("Choose one" in texts.tokenizer.decode(b.ids) and SHORT_WEIGHT in b.weights
+        sum(OPTION_LINE.search(texts.tokenizer.decode(b.ids)) is not None and SHORT_WEIGHT in b.weights
             for b in texts.branches(JUDGED, np.random.default_rng(0), letters=letters))
         for letters in (False, True)
     )  # fmt: skip

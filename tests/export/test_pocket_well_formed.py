@@ -13,7 +13,7 @@ pytest.importorskip("scipy", reason="needs the extra [export]")
 
 from aesedge_export.pocket import well_formed
 from aesedge_export.pocket.judgement import draw_judgement
-from aesedge_export.pocket.language import conversation, drill
+from aesedge_export.pocket.talk import conversation, drill
 from aesedge_export.pocket.well_formed import QUESTIONS, TALKS, check_texts, defects, shares
 
 from aesedge import GenerationOptions
