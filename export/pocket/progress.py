@@ -82,6 +82,11 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
+def n_together() -> int:
+    """Return how many processes train together; 1 if this one is alone."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
 def share_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Take the mean of the gradients of all processes that train together."""
     if not distributed.is_initialized():
@@ -89,7 +94,7 @@ def share_gradients(parameters: Sequence[nn.Parameter]) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.ravel() for g in gradients]).cpu()  # one GPU may have several processes, which NCCL refuses
     distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
+    flat /= n_together()
     for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
 

@@ -58,7 +58,7 @@ def corpus(n_conversations: int, seed: int) -> Iterator[str]:
             yield from f"{first_chunk(score_question(scored[i // 4 % len(scored)]))} {answer}".split("\n")
 
 
-def train_tokenizer(path: Path, *, n_conversations: int = 20000, seed: int = 0) -> sentencepiece.SentencePieceProcessor:
+def train_tokenizer(path: Path, *, n_conversations: int = 8000, seed: int = 0) -> sentencepiece.SentencePieceProcessor:
     """Write tokenizer.model (unless it is there) and return the tokenizer."""
     if not path.exists():
         model = io.BytesIO()

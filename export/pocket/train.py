@@ -167,7 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cq100", type=Path, required=True, help="folder img/CQ100 of github.com/IanManske/quantette")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished checkpoint")
     parser.add_argument("--parts", type=int, default=42, help="files of 20 spoilt pictures, each in 4 or 6 versions")
-    parser.add_argument("--language-steps", type=int, default=1900, help="of 8 drawn judgements in each process")
+    parser.add_argument(
+        "--language-steps", type=int, default=1700, help="of 8 drawn judgements, shared among the processes"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1, help="that train the language with shared gradients")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch in each process")

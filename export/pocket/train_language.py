@@ -20,7 +20,7 @@ from .judgement import Judgement, JudgementCode, as_tensors, draw_judgement, lab
 from .language import LABELS, score_question
 from .optimizers import Optimizers
 from .phrases import ATTRIBUTES
-from .progress import rank, resume, save, set_rate, share_gradients
+from .progress import n_together, rank, resume, save, set_rate, share_gradients
 from .questions import CRITIQUE_QUESTION
 from .talk import Partner, conversation, drill
 from .tokenizer import BOS, EOS, N_PIECES, SYSTEM, first_chunk, next_chunk
@@ -258,7 +258,7 @@ def train_language(
     rows: int = 8,
     seed: int = 0,
 ) -> None:
-    """Train for `steps`, resumed from `checkpoint` if it is there."""
+    """Train for `steps` of so many `rows`, shared among the processes; resumed from `checkpoint` if it is there."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = optimizer_of(model, rate)
     step = resume(checkpoint, model, optimizer)
@@ -267,7 +267,7 @@ def train_language(
         n_image = int(np.random.default_rng((seed, 4, step)).choice(IMAGE_TOKENS, p=HOW_OFTEN))
         rng = np.random.default_rng((seed, 3, step, rank()))
         set_rate(optimizer, rate, share_of_rate(step, steps))
-        batches = draw(texts, rng, rows=rows, n_image=n_image, letters=step >= LETTERS_FROM)
+        batches = draw(texts, rng, rows=rows // n_together(), n_image=n_image, letters=step >= LETTERS_FROM)
         optimizer.zero_grad()
         total = 0.0
         for batch in batches:
