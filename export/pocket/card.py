@@ -46,7 +46,9 @@ LLaVA: its vision graph holds a convolutional network and no CLIP tower.
 {abilities}
 
 - **Attributes**: sharpness, noise (a high score means little of it), exposure, contrast and color. Each is below 5
-  where one of its own faults is named.
+  where one of its own faults is named. Whether a fault is there is judged with the expected opinion in mind: the better
+  people would like a photo, the more must speak for a fault. So all attributes rise and fall a little with the score,
+  and part of their agreement with people is the score's.
 
 {attributes}
 
@@ -63,8 +65,9 @@ dark, warm or cool, vivid or muted.
   size are invisible to it.
 - Blur, darkness, brightness or grain that the photographer wanted look like faults to it.
 - Its words are the sentences that it was taught; a question in unusual words may be taken for another one.
-- Of several options it chooses a letter where they are named as it names faults ("Motion blur", "No clear fault") and
-  the right one is among them; other multiple choice questions it may answer with a sentence.
+- Of several options it chooses a letter where it was taught what they are about: faults, named as it names them
+  ("Motion blur", "No clear fault"), the level of the quality or of an attribute ("Good", "Low"), yes and no about these.
+  Multiple choice questions about anything else it may answer with a sentence, or with a letter that means nothing.
 
 ## Training
 
