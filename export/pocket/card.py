@@ -46,9 +46,7 @@ LLaVA: its vision graph holds a convolutional network and no CLIP tower.
 {abilities}
 
 - **Attributes**: sharpness, noise (a high score means little of it), exposure, contrast and color. Each is below 5
-  where one of its own faults is named. Whether a fault is there is judged with the expected opinion in mind: the better
-  people would like a photo, the more must speak for a fault. So all attributes rise and fall a little with the score,
-  and part of their agreement with people is the score's.
+  where one of its own faults is named.
 
 {attributes}
 
@@ -66,8 +64,8 @@ dark, warm or cool, vivid or muted.
 - Blur, darkness, brightness or grain that the photographer wanted look like faults to it.
 - Its words are the sentences that it was taught; a question in unusual words may be taken for another one.
 - Of several options it chooses a letter where it was taught what they are about: faults, named as it names them
-  ("Motion blur", "No clear fault"), the level of the quality or of an attribute ("Good", "Low"), yes and no about these.
-  Multiple choice questions about anything else it may answer with a sentence, or with a letter that means nothing.
+  ("Motion blur", "No clear fault"), the level of the quality or of an attribute ("Good", "Low"), and yes or
+  no about these. Others it may answer with a sentence, or with a letter that means nothing.
 
 ## Training
 

@@ -163,8 +163,6 @@ class Tower(nn.Module):
     """How much opinion each fault costs for a logit above the one from which it is named, [FAULTS]."""
     scale: Tensor
     """Slope and offset of the logit of the quality."""
-    trust: Tensor
-    """How many logits of a fault one opinion more outweighs, and the opinion that outweighs none."""
 
     def __init__(self, network: EfficientNetLite0, code: JudgementCode) -> None:
         super().__init__()
@@ -174,15 +172,6 @@ class Tower(nn.Module):
         self.register_buffer("knots", torch.tensor([[0.0, 1.0, 2.0]]).repeat(len(FAULTS), 1))
         self.register_buffer("cost", torch.zeros(len(FAULTS)))
         self.register_buffer("scale", torch.tensor([1.0, 0.0]))
-        self.register_buffer("trust", torch.tensor([0.0, 0.5]))
-
-    def opinion_of(self, inner: Tensor) -> Tensor:
-        """Return what people would think, faults not yet deducted, [n]."""
-        return self.opinion(self.opinion_features(inner)).squeeze(1)
-
-    def weighed(self, logits: Tensor, opinion: Tensor) -> Tensor:
-        """Return logits of the faults, less where people would like a photograph: then there is hardly one."""
-        return logits - self.trust[0] * (opinion - self.trust[1]).unsqueeze(1)
 
     def costs(self, logits: Tensor) -> Tensor:
         """Return what the faults cost, [n]: the more the stronger, and a little even where none is named."""
@@ -190,15 +179,14 @@ class Tower(nn.Module):
 
     def judge(self, outputs: Tensor, inner: Tensor) -> tuple[Tensor, Tensor]:
         """Return quality [n] and margins [n, FAULTS] from pooled features."""
-        opinion = self.opinion_of(inner)
-        logits = self.weighed(self.faults(outputs), opinion)
+        logits = self.faults(outputs)
         named, clear, severe = self.knots.unbind(1)
         below = (logits - named).clamp(max=0)
         above = (logits - named).clamp(min=0).minimum(clear - named) / (clear - named)
         beyond = (logits - clear).clamp(min=0) / (severe - clear)
         margins = (below + above + beyond).clamp(LEAST, MOST)
-        left = opinion - self.costs(logits)
-        return torch.sigmoid(self.scale[0] * left + self.scale[1]), margins
+        opinion = self.opinion(self.opinion_features(inner)).squeeze(1) - self.costs(logits)
+        return torch.sigmoid(self.scale[0] * opinion + self.scale[1]), margins
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the row of each picture, float32 [n, width]; `pixels` is normalised, [n, 3, size, size]."""

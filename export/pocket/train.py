@@ -33,7 +33,6 @@ from .tower import Tower
 from .train_language import WIDTH, LanguageModel, Texts, train_language
 from .train_tower import (
     LIKED_FROM,
-    TRUST,
     logits_of_new,
     set_costs,
     set_knots,
@@ -86,18 +85,15 @@ def teach_tower(plan: Plan, rated: Sequence[RatedPhoto]) -> Tower:
     opinions = torch.tensor([r.opinion for r in rated])
     order = (spoilt.inner[spoilt.better], spoilt.inner[spoilt.worse], spoilt.gap)
     held = teach_opinions(tower, of_rated[1], opinions, order, seed=seed)
-    tower.trust.copy_(torch.tensor([TRUST, float(opinions.mean())]))
     new = logits_of_new(spoilt, seed=seed)
     teach_faults(tower.faults, spoilt.outputs, spoilt.strengths, seed=seed)
     set_share(tower.faults, new, spoilt.strengths)
     tower.eval()
     with torch.no_grad():
-        is_clean = (spoilt.strengths == 0).all(1)
-        clean = torch.lerp(new[1], new[0], tower.faults.share)[is_clean]
-        clean = tower.weighed(clean, tower.opinion_of(spoilt.inner[is_clean]))
+        clean = torch.lerp(new[1], new[0], tower.faults.share)[(spoilt.strengths == 0).all(1)]
         fault, strength = validation_rows(sum(p.split == "validation" for p in photos.gather(cache)))
-        logits = torch.cat([clean, tower.weighed(tower.faults(seen[0]), tower.opinion_of(seen[1]))])
-        rated_logits = tower.weighed(tower.faults(of_rated[0]), held)
+        logits = torch.cat([clean, tower.faults(seen[0])])
+        rated_logits = tower.faults(of_rated[0])
         n = len(clean)
         rows = ([""] * n + fault, np.concatenate([np.zeros(n, np.float32), strength]))
         set_knots(tower, logits, *rows, rated_logits[opinions >= LIKED_FROM])

@@ -45,17 +45,13 @@ TRIED_ALARMS = (0.005, 0.01, 0.02, 0.04)
 """How much the maps may count, and the shares of clean pictures at which that is tried."""
 MILD, MODERATE_WORTH = (0.3, 0.5, 0.6), 0.4
 """Strengths that are taken for moderate, and from which a fault is strong; what finding a moderate one is worth."""
-FALSE_ALARMS, LIKED_ALARMS = 0.05, 0.35
+FALSE_ALARMS, LIKED_ALARMS = 0.07, 0.35
 """Shares of the clean pictures, and of photographs that people rate high, in which a fault may be named."""
-WORTH_OF_OTHERS = 0.3
-"""What finding a fault is worth that is none of the main ones."""
 SHARES = (0.0, 0.003, 0.006, 0.009, 0.012, 0.018, 0.024, 0.036, 0.05, 0.07)
 """Of clean pictures, that the threshold of one fault may let through: what the search tries."""
 LIKED_FROM = 0.7
 """Opinion from which a photograph is rated high."""
-TRUST = 5.0
-"""How many logits of a fault an opinion of 1 more outweighs."""
-COST = 0.015
+COST = 0.03
 """Of the opinion, for each logit that a fault is beyond the one from which it is named."""
 LOST, ORDER_WEIGHT = 0.3, 0.3
 """What a fault of strength 1 takes from the opinion at least; how much a spoilt picture weighs against an opinion."""
@@ -241,8 +237,7 @@ def set_knots(tower: Tower, logits: Tensor, fault: Sequence[str], strength: Floa
                 after = at.copy()
                 after[k] = further
                 cost = alarms(after)
-                worth = 1.0 if k < faults.N_MAIN else WORTH_OF_OTHERS
-                gain = worth * float((strong[k] > steps[further, k]).mean() - (strong[k] > steps[at[k], k]).mean())
+                gain = float((strong[k] > steps[further, k]).mean() - (strong[k] > steps[at[k], k]).mean())
                 if cost <= 1 and gain > 0:
                     options.append((gain / max(cost - now, 1e-4), after))
         if not options:

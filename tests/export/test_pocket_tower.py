@@ -19,7 +19,7 @@ from aesedge_export.pocket.colour_stats import LOOKS
 from aesedge_export.pocket.efficientnet import EfficientNetLite0, weights_file
 from aesedge_export.pocket.faults import FAULTS, MODERATE, STRONG
 from aesedge_export.pocket.features import Spoilt
-from aesedge_export.pocket.judgement import LEAST, JudgementCode
+from aesedge_export.pocket.judgement import JudgementCode
 from aesedge_export.pocket.tower import (
     N_INNER,
     N_MAPS,
@@ -36,7 +36,6 @@ from aesedge_export.pocket.train_tower import (
     FALSE_ALARMS,
     LIKED_ALARMS,
     LOST,
-    TRUST,
     logits_of_new,
     rank_correlation,
     set_costs,
@@ -211,42 +210,6 @@ def test_knots_rise_and_keep_false_alarms_within_the_budget(tower: Tower, noise:
     assert (logits[:80] > named).any(1).mean() <= FALSE_ALARMS + 1e-9
     assert (liked.numpy() > named).any(1).mean() <= LIKED_ALARMS + 1e-9
     assert bool((tower.knots.diff(dim=1) >= 0.39).all())
-
-
-@torch.no_grad()
-def test_a_photograph_that_people_would_like_is_called_faulty_later() -> None:
-    torch.manual_seed(0)
-    tower = Tower(EfficientNetLite0(), JudgementCode(8)).eval()
-    outputs, inner = torch.randn(1, N_OUTPUTS).expand(3, -1), torch.randn(1, N_INNER).expand(3, -1)
-    tower.trust.copy_(torch.tensor([TRUST, float(tower.opinion_of(inner)[0])]))
-    _, usual = tower.judge(outputs, inner)
-    tower.opinion.bias += 0.2
-    better, less = tower.judge(outputs, inner)
-    assert torch.allclose(less, (usual - 0.2 * TRUST).clamp(min=LEAST), atol=0.2 * TRUST)
-    assert bool((less <= usual).all())
-    assert bool((less < usual).any())
-    tower.trust[0] = 0
-    worse, unmoved = tower.judge(outputs, inner)
-    assert torch.allclose(usual, unmoved, atol=1e-4)
-    assert bool((better >= worse).all())
-
-
-def test_thresholds_are_spent_on_the_main_faults_first(tower: Tower) -> None:
-    """Of two faults, with false alarms to spend on one of them, the main one is found, though a little less of it."""
-    main, other = 0, len(FAULTS) - 1
-    rows = [("", 0.0)] * 100 + [(f, s) for f in FAULTS for s in (MODERATE, STRONG) for _ in range(10)]
-    logits = torch.full((len(rows), len(FAULTS)), -9.0)
-    found = torch.linspace(1, 2, 10)
-    for i, (fault, _) in enumerate(rows):
-        if fault == FAULTS[other] or (fault == FAULTS[main] and i % 10):
-            logits[i, FAULTS.index(fault)] = found[i % 10]
-    logits[0:5, main] = 3.0  # five clean pictures more, all that the budget allows, for either of the two
-    logits[5:10, other] = 3.0
-    strengths = np.array([s for _, s in rows], np.float32)
-    set_knots(tower, logits, [f for f, _ in rows], strengths, torch.full((10, len(FAULTS)), -9.0))
-    named = tower.knots[:, 0]
-    assert named[main] < 1
-    assert named[other] > 2
 
 
 def test_where_the_weights_are_missing_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
