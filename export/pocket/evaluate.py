@@ -70,7 +70,7 @@ def ask(judge: Evaluator, image: Image.Image, fault: str, rng: np.random.Generat
     right = defaultdict(list)
     answers = judge.answers_about(image, [question for _, question, _ in asked])
     for (kind, _, beginning), answer in zip(asked, answers, strict=True):
-        right[kind].append(float(answer.startswith(beginning)))
+        right[kind].append(float(answer.lstrip("(").startswith(beginning)))  # "(A) Noise"
     return dict(right)
 
 
