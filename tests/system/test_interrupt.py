@@ -10,6 +10,8 @@ import pytest
 PROGRAM = """
 import os, signal, sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what was started in the background ignores it
+
 class Press:  # Ctrl-C, when this part of the library is looked for
     asked = []
 
