@@ -34,15 +34,7 @@ bool runs_here() {
 
 } // namespace
 
-const Path dotprod_path = {
-    "dotprod",
-    runs_here,
-    {unpack_q4_k<Rows>, unpack_q5_k<Rows>, unpack_q6_k<Rows>, unpack_q4_0<Rows>, unpack_q8_0<Rows, false>},
-    {multiply<Lanes, q4_k>, multiply<Lanes, q5_k>, multiply<Lanes, q6_k>, multiply<Lanes, q4_0>, multiply<Lanes, q8_0>},
-    quantize_k<Lanes>,
-    quantize_0<Lanes>,
-    0,
-};
+const Path dotprod_path = neon_path<Lanes>("dotprod", runs_here);
 
 } // namespace kernels
 #endif

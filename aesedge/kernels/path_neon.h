@@ -144,6 +144,19 @@ struct NeonLanes {
     }
 };
 
+// A path of these rows and lanes.
+template <class Lanes> constexpr Path neon_path(const char * name, bool (*runs_here)()) {
+    return {
+        name,
+        runs_here,
+        {unpack_q4_k<Rows>, unpack_q5_k<Rows>, unpack_q6_k<Rows>, unpack_q4_0<Rows>, unpack_q8_0<Rows, false>},
+        {multiply<Lanes, q4_k>, multiply<Lanes, q5_k>, multiply<Lanes, q6_k>, multiply<Lanes, q4_0>, multiply<Lanes, q8_0>},
+        quantize_k<Lanes>,
+        quantize_0<Lanes>,
+        0,
+    };
+}
+
 } // namespace
 
 // Of a value that is not negative.
