@@ -32,10 +32,15 @@ def preprocess(image: Image.Image, spec: ImageSpec) -> npt.NDArray[np.float32]:
         raise UsageError(f"preprocess takes an RGB image, not mode {image.mode}; read_image gives one")
     if 0 in image.size:
         raise ImageError(f"an image of {image.width}x{image.height} has no pixels")
-    levels: npt.NDArray[np.float32] = np.asarray(_square(image, spec), dtype=np.float32)  # [size, size, 3]
-    mean, std = np.array(spec.mean, dtype=np.float32), np.array(spec.std, dtype=np.float32)
-    normalised = (levels / np.float32(255) - mean) / std
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[np.newaxis])
+    square = np.asarray(_square(image, spec))  # uint8 [size, size, 3]
+    pixel_values = np.empty((1, 3, spec.size, spec.size), dtype=np.float32)
+    for channel in range(3):  # NumPy is six times as slow along an axis of three
+        plane = pixel_values[0, channel]
+        plane[...] = square[..., channel]
+        plane /= np.float32(255)
+        plane -= np.float32(spec.mean[channel])
+        plane /= np.float32(spec.std[channel])
+    return pixel_values
 
 
 def _square(image: Image.Image, spec: ImageSpec) -> Image.Image:
@@ -49,10 +54,13 @@ def _square(image: Image.Image, spec: ImageSpec) -> Image.Image:
     x, n_columns, across = _place((side - full_width) // 2, side, image.width / full_width)
     y, n_rows, down = _place((side - full_height) // 2, side, image.height / full_height)
     narrowed = Image.new("RGB", (spec.size, n_rows), spec.pad_color)
-    for first in range(0, image.height, _STRIP_ROWS):
-        height = min(_STRIP_ROWS, image.height - first)
-        strip = Image.new("RGB", (n_columns, height), spec.pad_color)
-        strip.paste(image.crop((0, first, image.width, first + height)), (x, 0))
+    has_border = n_columns != image.width
+    most_rows = _STRIP_ROWS if has_border else image.height
+    for first in range(0, image.height, most_rows):
+        height, strip = min(most_rows, image.height - first), image
+        if has_border:
+            strip = Image.new("RGB", (n_columns, height), spec.pad_color)
+            strip.paste(image.crop((0, first, image.width, first + height)), (x, 0))
         columns = (across[0], 0, across[1], height)
         narrowed.paste(strip.resize((spec.size, height), Image.Resampling.BICUBIC, box=columns), (0, y + first))
     rows = (0, down[0], spec.size, down[1])
