@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from aesedge.xmp.editing import edit
-from aesedge.xmp.names import (
+from aesedge.xmp.packet import Packet
+from aesedge.xmp.property_names import (
     ACDSEE,
     ATTRIBUTES,
     CRITIQUE,
@@ -24,7 +25,6 @@ from aesedge.xmp.names import (
     XMP,
     Name,
 )
-from aesedge.xmp.packet import Packet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

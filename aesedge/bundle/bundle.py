@@ -74,7 +74,8 @@ class Bundle:
         files = [self._file(role, type_) for role, type_ in wanted]
         for file in files:
             _check_size(self.folder, file)
-            self._check_hash(file, checksums.cached_sha256(self.folder / file.path, expected=file.sha256))
+            path = self.folder / file.path
+            checksums.check_sha256(path, file.sha256, checksums.cached_sha256(path, expected=file.sha256))
         return [self.folder / file.path for file in files]
 
     def check_loads(self, *wanted: tuple[Role, str]) -> None:
@@ -127,13 +128,6 @@ class Bundle:
         except OSError as error:
             raise BundleIntegrityError(f"{path}: cannot be read: {error.strerror}") from None
 
-    def _check_hash(self, file: BundleFile, sha256: str) -> None:
-        if sha256 != file.sha256:
-            raise BundleIntegrityError(
-                f"{self.folder / file.path}: altered: SHA-256 is {sha256[:12]}…, the manifest says "
-                f"{file.sha256[:12]}…; install or export the bundle again"
-            )
-
     def verify(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[BundleFile, str]]:
         """Hash every file again and compare it with the manifest.
 
@@ -146,7 +140,9 @@ class Bundle:
         for file in self.manifest.files:
             try:
                 _check_size(self.folder, file)
-                self._check_hash(file, checksums.sha256(self.folder / file.path, progress))
+                checksums.check_sha256(
+                    self.folder / file.path, file.sha256, checksums.sha256(self.folder / file.path, progress)
+                )
             except BundleIntegrityError as error:
                 yield file, str(error)
             else:

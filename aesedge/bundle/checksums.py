@@ -48,6 +48,19 @@ def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
     return digest.hexdigest()
 
 
+def check_sha256(path: Path, expected: str, found: str) -> None:
+    """Compare a file's SHA-256 with the manifest's.
+
+    Raises:
+        BundleIntegrityError: they differ.
+    """
+    if found != expected:
+        raise BundleIntegrityError(
+            f"{path}: altered: SHA-256 is {found[:12]}…, the manifest says {expected[:12]}…; install or export the "
+            "bundle again"
+        )
+
+
 def cached_sha256(path: Path, *, expected: str = "") -> str:
     """Return a file's SHA-256; a file with the same size, inode and times as before is not read again.
 

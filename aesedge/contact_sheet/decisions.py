@@ -13,9 +13,9 @@ from aesedge.system.error_text import error_text
 from aesedge.system.regular_file import read_regular
 from aesedge.system.sanitize import sanitize
 from aesedge.xmp.file_change import FileChange, plan_change
-from aesedge.xmp.names import PICK, PICK_LABEL, RATING, WROTE_PICK, WROTE_RATING, Name
 from aesedge.xmp.person import PersonValues, person_values
 from aesedge.xmp.photo_xmp import PhotoXmp, XmpReader
+from aesedge.xmp.property_names import PICK, PICK_LABEL, RATING, WROTE_PICK, WROTE_RATING, Name
 from aesedge.xmp.sidecar import JPEG_SUFFIXES, Program
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from aesedge.engine.generation import Started, acquire, n_cells_to_start, sample
 from aesedge.engine.generation_options import GenerationOptions, with_keywords
 from aesedge.engine.timings import TimingsRecorder
 from aesedge.errors import UsageError
+from aesedge.scheduling.kv_cache import CachedSequence
 from aesedge.scheduling.requests import Job, WaitFor
-from aesedge.scheduling.sequences import CachedSequence
 from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aesedge.engine.answer import Answer
     from aesedge.engine.generation_options import GenerationKeywords
     from aesedge.engine.internals import Internals
-    from aesedge.scheduling.sequences import CachedImage
+    from aesedge.scheduling.kv_cache import CachedImage
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aesedge.engine.results import Rating
     from aesedge.engine.timings import TimingsRecorder
     from aesedge.llm import Context, LanguageModel
-    from aesedge.scheduling.sequences import CachedImage, SequenceCache
+    from aesedge.scheduling.kv_cache import CachedImage, SequenceCache
 
 Logits = npt.NDArray[np.float32]
 Started = tuple[Sampler, Step]

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from aesedge.engine.rating import LabelTokens
     from aesedge.llm import LanguageModel
     from aesedge.llm.prompt import PromptTemplate
-    from aesedge.scheduling.kv_store import KVStateStore
+    from aesedge.scheduling.kv_cache import SequenceCache
+    from aesedge.scheduling.kv_states_on_disk import KVStateStore
     from aesedge.scheduling.scheduler import Scheduler
-    from aesedge.scheduling.sequences import SequenceCache
     from aesedge.vision.encoder import ImageEncoder
     from aesedge.vision.tower import VisionTower
 

@@ -19,9 +19,9 @@ from aesedge.llm import Context, LanguageModel
 from aesedge.llm.accelerator import kernels_in_use
 from aesedge.llm.limits import N_SEQ_MAX
 from aesedge.llm.prompt import prompt_template
-from aesedge.scheduling.kv_store import KVStateStore
+from aesedge.scheduling.kv_cache import SequenceCache
+from aesedge.scheduling.kv_states_on_disk import KVStateStore
 from aesedge.scheduling.scheduler import Scheduler
-from aesedge.scheduling.sequences import SequenceCache
 from aesedge.system.fair_lock import FairLock
 from aesedge.system.machine import n_cores, trim_heap
 from aesedge.vision.encoder import ImageEncoder

@@ -18,7 +18,7 @@ from aesedge.engine.report import write_report
 from aesedge.engine.results import AskedAnswer, PhotoResult
 from aesedge.engine.timings import Timings, TimingsRecorder
 from aesedge.errors import UsageError
-from aesedge.scheduling.sequences import CachedImage
+from aesedge.scheduling.kv_cache import CachedImage
 from aesedge.system.closing import Closing
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aesedge.llm import Context
+    from aesedge.scheduling.kv_cache import SequenceCache
     from aesedge.scheduling.requests import Job, Request
-    from aesedge.scheduling.sequences import SequenceCache
 
 T = TypeVar("T")
 

@@ -20,8 +20,8 @@ from aesedge.cache import EmbeddingCache
 from aesedge.engine.conversation import Conversation
 from aesedge.engine.photo import Photo
 from aesedge.image.format import find_decoder
+from aesedge.scheduling.kv_cache import CachedImage
 from aesedge.scheduling.requests import Priority
-from aesedge.scheduling.sequences import CachedImage
 from aesedge.serve.api_error import ApiError
 from aesedge.serve.image_data import image_bytes
 from aesedge.serve.settings import MOST_BODY, MOST_PIXELS

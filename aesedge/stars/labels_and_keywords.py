@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aesedge.errors import UsageError
 from aesedge.stars.cut_points import ABSOLUTE
 from aesedge.xmp.editing import Items
-from aesedge.xmp.names import (
+from aesedge.xmp.property_names import (
     ATTRIBUTES,
     BURST,
     CRITIQUE,
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from aesedge.library.records import JudgedPhoto
     from aesedge.stars.cut_points import Rule
     from aesedge.xmp.editing import Change
-    from aesedge.xmp.names import Name
     from aesedge.xmp.packet import Packet
     from aesedge.xmp.person import PersonValues
+    from aesedge.xmp.property_names import Name
     from aesedge.xmp.sidecar import Program
 
 _KEYWORD_ROOT = "aesedge"

@@ -10,10 +10,10 @@ from aesedge.image.find_photos import RAW_SUFFIXES
 from aesedge.stars.cut_points import stars_of
 from aesedge.stars.labels_and_keywords import Offer, changes_for, make_offer
 from aesedge.xmp.file_change import FileChange, plan_change
-from aesedge.xmp.names import LABEL, PICK, PICK_LABEL, RATING, SIDECAR_FOR_EXTENSION
 from aesedge.xmp.packet import NEW_PACKET, Packet
 from aesedge.xmp.person import PersonValues, person_values
 from aesedge.xmp.photo_xmp import PhotoXmp, XmpReader
+from aesedge.xmp.property_names import LABEL, PICK, PICK_LABEL, RATING, SIDECAR_FOR_EXTENSION
 from aesedge.xmp.sidecar import JPEG_SUFFIXES
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from aesedge.errors import XmpError
-from aesedge.xmp.names import OWN, PREFIXES, RDF, Name
 from aesedge.xmp.packet import Packet, Property, properties_of
 from aesedge.xmp.parsing import XMLNS, Element
+from aesedge.xmp.property_names import OWN, PREFIXES, RDF, Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

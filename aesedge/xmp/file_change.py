@@ -11,8 +11,8 @@ from aesedge.xmp.editing import Items, edit, edit_packet
 from aesedge.xmp.embedded import read_embedded
 from aesedge.xmp.journal import FileEdit, Written
 from aesedge.xmp.jpeg import embed
-from aesedge.xmp.names import HIERARCHICAL_SUBJECT, NOTES, SUBJECT, TAGS_LIST, Name
 from aesedge.xmp.packet import NEW_PACKET, Packet
+from aesedge.xmp.property_names import HIERARCHICAL_SUBJECT, NOTES, SUBJECT, TAGS_LIST, Name
 from aesedge.xmp.replacement import read_file, replace_file
 
 if TYPE_CHECKING:

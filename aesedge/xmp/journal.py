@@ -17,7 +17,7 @@ import msgspec
 from aesedge.errors import UsageError, XmpError
 from aesedge.system.closing import Closing
 from aesedge.system.paths import data_folder
-from aesedge.xmp.names import Name
+from aesedge.xmp.property_names import Name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

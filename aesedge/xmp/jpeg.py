@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from aesedge.errors import XmpError
 from aesedge.image.jpeg_scan import scan_jpeg
 from aesedge.xmp.editing import edit
-from aesedge.xmp.names import HAS_EXTENDED_XMP
 from aesedge.xmp.packet import NEW_PACKET, Packet
+from aesedge.xmp.property_names import HAS_EXTENDED_XMP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from aesedge.xmp.editing import Change
-    from aesedge.xmp.names import Name
+    from aesedge.xmp.property_names import Name
 
 XMP_ID, EXIF_ID = b"http://ns.adobe.com/xap/1.0/\0", b"Exif\0\0"
 _EXTENDED_ID = b"http://ns.adobe.com/xmp/extension/\0"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aesedge.xmp.names import OWN, RDF, Name
 from aesedge.xmp.parsing import XMLNS, Attribute, Element, parse
+from aesedge.xmp.property_names import OWN, RDF, Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from aesedge.errors import XmpError
-from aesedge.xmp.names import RDF, Name
+from aesedge.xmp.property_names import RDF, Name
 
 MOST_BYTES = 2**26
 """Sidecars with many masks have a few megabytes."""

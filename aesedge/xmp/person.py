@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aesedge.xmp.names import (
+from aesedge.xmp.property_names import (
     ACDSEE_RATING,
     COLOR_LABEL,
     LABEL,
@@ -21,9 +21,9 @@ from aesedge.xmp.names import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from aesedge.xmp.names import Name
     from aesedge.xmp.packet import Packet
     from aesedge.xmp.photo_xmp import PhotoXmp
+    from aesedge.xmp.property_names import Name
 
 _NOTHING = {"", "0", "None"}
 """Values of an unrated, unlabelled, unflagged photo; some cameras write them."""

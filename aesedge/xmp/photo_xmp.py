@@ -10,9 +10,9 @@ from aesedge.errors import XmpError
 from aesedge.system.error_text import error_text
 from aesedge.system.sanitize import sanitize
 from aesedge.xmp.embedded import read_embedded
-from aesedge.xmp.names import SIDECAR_FOR_EXTENSION
 from aesedge.xmp.packet import Packet
 from aesedge.xmp.parsing import MOST_BYTES
+from aesedge.xmp.property_names import SIDECAR_FOR_EXTENSION
 from aesedge.xmp.replacement import read_file
 from aesedge.xmp.sidecar import Folder, sidecars_of
 

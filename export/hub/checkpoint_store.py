@@ -16,7 +16,7 @@ from aesedge.errors import DownloadError
 from aesedge.system.paths import data_folder
 
 from .checkpoint_files import needed_files
-from .hub import RepositoryInfo, download, n_partial_bytes
+from .download import RepositoryInfo, download, n_partial_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

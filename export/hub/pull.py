@@ -19,9 +19,9 @@ from ..disk_space import bundle_bytes, on_one_disk, require_space
 from ..language.tensor_types import parse_type
 from ..plan import DEFAULT_GGUF, DEFAULT_VISION, checked_name, checked_precisions, listed
 from ..work_folder import check_target
-from . import hub
 from .catalogue import REPOSITORY_PATTERN, CatalogueEntry, catalogue, find
 from .checkpoint_store import FOLDER_NAME, Download, alone, checkpoint_of, pinned
+from .download import look_up
 from .hub_errors import UnknownRevisionError, host
 from .pull_progress import display_download
 
@@ -148,12 +148,12 @@ def _chosen(entry: CatalogueEntry, say: Say) -> Download:
         return before
     say(f"asking {host()} about {entry.repository}")
     try:
-        return checkpoint_of(hub.look_up(entry.repository, entry.revision))
+        return checkpoint_of(look_up(entry.repository, entry.revision))
     except UnknownRevisionError:
         if not entry.revision_note:  # the user named it
             raise
         say(f"note: {entry.repository} has no commit {entry.revision} as the catalogue says; taking its newest one")
-        return checkpoint_of(hub.look_up(entry.repository))
+        return checkpoint_of(look_up(entry.repository))
 
 
 def _show(entry: CatalogueEntry, checkpoint: Download, say: Say) -> None:
@@ -205,7 +205,7 @@ def _fetch(entry: CatalogueEntry, checkpoint: Download, options: Export, say: Sa
     if not repository:
         return None
     say(f"the vision tower is not in it and comes from {repository}")
-    tower = pinned(repository, "") or checkpoint_of(hub.look_up(repository))
+    tower = pinned(repository, "") or checkpoint_of(look_up(repository))
     require_space(tower.folder, tower.n_bytes - tower.n_present_bytes(), "the vision tower")
     _download(tower, "", quiet=quiet)
     return tower

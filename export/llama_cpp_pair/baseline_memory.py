@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aesedge.bundle.checksums import cached_sha256
 from aesedge.config.memory import estimate
-from aesedge.config.memory.language import LanguageMemory, language_memory
+from aesedge.config.memory.weights_and_kv_cache import LanguageMemory, language_memory
 from aesedge.errors import MemoryFitError, UsageError
 from aesedge.system.byte_sizes import size_text
 from aesedge.system.machine import available_bytes

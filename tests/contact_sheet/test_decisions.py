@@ -9,8 +9,8 @@ import pytest
 from judged_library import contents, judge
 
 from aesedge.cli import main
-from aesedge.xmp.names import PICK, PICK_LABEL, RATING, SCORE, WROTE_RATING
 from aesedge.xmp.packet import Packet
+from aesedge.xmp.property_names import PICK, PICK_LABEL, RATING, SCORE, WROTE_RATING
 
 if TYPE_CHECKING:
     from pathlib import Path

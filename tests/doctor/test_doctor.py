@@ -25,7 +25,7 @@ from aesedge.doctor.cache_faults import check_concurrency, damaged, unsound, use
 from aesedge.doctor.difference import LEAST_NLL, Check, Difference, Floors, Limits
 from aesedge.doctor.reuse_checks import Reuse, check_distinguishable, swapped
 from aesedge.llm import Context
-from aesedge.scheduling.sequences import SequenceCache
+from aesedge.scheduling.kv_cache import SequenceCache
 from aesedge.vision import encoder
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def test_an_image_that_comes_back_as_another_is_found(
 
 def test_a_cache_that_never_hits_proves_nothing(examination: Examination, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EmbeddingCache, "get", lambda _self, _key: None)
-    monkeypatch.setattr("aesedge.scheduling.kv_store.KVStateStore.restore", lambda *_: False)
+    monkeypatch.setattr("aesedge.scheduling.kv_states_on_disk.KVStateStore.restore", lambda *_: False)
     found = failures(examination.reuse())
     assert set(found) == {
         "embeddings in memory",

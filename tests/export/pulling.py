@@ -14,7 +14,7 @@ import hub_server
 import numpy as np
 import pytest
 import tiny
-from aesedge_export.hub import hub
+from aesedge_export.hub import download
 from aesedge_export.hub.checkpoint_store import store_folder
 from safetensors.numpy import save
 
@@ -35,9 +35,9 @@ COMMAND = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from aesedge.cli import main
-from aesedge_export.hub import hub
-hub.CHUNK_BYTES = 1 << 16
-hub.RETRY_WAITS_S = ()
+from aesedge_export.hub import download
+download.CHUNK_BYTES = 1 << 16
+download.RETRY_WAITS_S = ()
 sys.exit(main())
 """
 
@@ -61,8 +61,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub_server.Hub]:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
         monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setattr(hub, "CHUNK_BYTES", PIECE)
-        monkeypatch.setattr(hub, "RETRY_WAITS_S", (0.0,))
+        monkeypatch.setattr(download, "CHUNK_BYTES", PIECE)
+        monkeypatch.setattr(download, "RETRY_WAITS_S", (0.0,))
         running.config = HF_CONFIG
         yield running
 

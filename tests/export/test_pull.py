@@ -18,7 +18,7 @@ import numpy as np
 import pulling
 import tiny
 import tiny_llava
-from aesedge_export.hub import catalogue, hub, pull
+from aesedge_export.hub import catalogue, download, pull
 from aesedge_export.hub.checkpoint_store import store_folder
 from pulling import WEIGHTS, Exports, checkpoint_files, command, last_line, run
 from safetensors.numpy import save
@@ -156,7 +156,7 @@ def test_closed_repositories_open_with_a_token_that_is_never_shown(
     assert "accept the terms" in line
     assert "HF_TOKEN" in line
     monkeypatch.delenv("HF_HUB_DISABLE_IMPLICIT_TOKEN")
-    monkeypatch.setattr(hub.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    monkeypatch.setattr(download.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
     monkeypatch.setenv("HF_TOKEN", server.token)
     server.cut_after = {WEIGHTS: [500_000, 0, 0]}
     assert run("some/one") == 1

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from judged_library import judge
 from test_stars import rate_by_hand, stars, value
 
-from aesedge.xmp.names import WROTE_RATING
 from aesedge.xmp.packet import Packet
+from aesedge.xmp.property_names import WROTE_RATING
 
 if TYPE_CHECKING:
     from pathlib import Path

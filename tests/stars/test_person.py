@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from aesedge.xmp.names import OWN
 from aesedge.xmp.packet import Packet
 from aesedge.xmp.person import PersonValues, person_values
 from aesedge.xmp.photo_xmp import PhotoXmp
+from aesedge.xmp.property_names import OWN
 from aesedge.xmp.sidecar import Sidecars
 
 URIS = {

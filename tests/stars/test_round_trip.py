@@ -10,8 +10,8 @@ import pytest
 from judged_library import contents, judge
 
 from aesedge.cli import main
-from aesedge.xmp.names import ATTRIBUTES, RATING, SCORE
 from aesedge.xmp.packet import Packet
+from aesedge.xmp.property_names import ATTRIBUTES, RATING, SCORE
 
 if TYPE_CHECKING:
     from pathlib import Path

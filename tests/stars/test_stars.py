@@ -18,7 +18,8 @@ from xmp_packets import FULL_PACKET
 from aesedge.cli import main
 from aesedge.xmp.editing import Items, edit
 from aesedge.xmp.journal import Journal
-from aesedge.xmp.names import (
+from aesedge.xmp.packet import Packet
+from aesedge.xmp.property_names import (
     CRITIQUE,
     HIERARCHICAL_SUBJECT,
     LABEL,
@@ -31,7 +32,6 @@ from aesedge.xmp.names import (
     TAGS_LIST,
     Name,
 )
-from aesedge.xmp.packet import Packet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from judged_library import judge
 
 from aesedge.cli import main
 from aesedge.xmp.editing import edit
-from aesedge.xmp.names import RATING
 from aesedge.xmp.packet import NEW_PACKET
+from aesedge.xmp.property_names import RATING
 
 if TYPE_CHECKING:
     from pathlib import Path

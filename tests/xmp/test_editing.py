@@ -10,8 +10,8 @@ from xmp_packets import FULL_PACKET, Piece, changes, check_laws, packets
 
 from aesedge.errors import XmpError
 from aesedge.xmp.editing import Items, edit
-from aesedge.xmp.names import ATTRIBUTES, LABEL, RATING, SCORE, SUBJECT, TAGS_LIST, WROTE_RATING, Name
 from aesedge.xmp.packet import NEW_PACKET, Packet
+from aesedge.xmp.property_names import ATTRIBUTES, LABEL, RATING, SCORE, SUBJECT, TAGS_LIST, WROTE_RATING, Name
 
 OURS = {RATING: "4", WROTE_RATING: "4", SCORE: "6.8", ATTRIBUTES: ("composition=7.1", "light & <shade>=2.0")}
 ALL = {**OURS, SUBJECT: Items(("score 7",)), TAGS_LIST: Items(("aesedge/score 7",), kind="Seq")}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aesedge.errors import UsageError, XmpError
 from aesedge.xmp.journal import FileEdit, Journal, Written
-from aesedge.xmp.names import RATING
+from aesedge.xmp.property_names import RATING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from xmp_packets import FULL_PACKET
 from aesedge.errors import XmpError
 from aesedge.xmp.embedded import read_embedded
 from aesedge.xmp.jpeg import embed
-from aesedge.xmp.names import RATING, SCORE
 from aesedge.xmp.packet import NEW_PACKET, Packet
+from aesedge.xmp.property_names import RATING, SCORE
 
 if TYPE_CHECKING:
     from pathlib import Path

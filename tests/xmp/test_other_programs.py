@@ -13,7 +13,8 @@ from xmp_packets import FULL_PACKET
 
 from aesedge.xmp.editing import Items, edit
 from aesedge.xmp.jpeg import embed
-from aesedge.xmp.names import (
+from aesedge.xmp.packet import NEW_PACKET
+from aesedge.xmp.property_names import (
     ATTRIBUTES,
     CRITIQUE,
     HIERARCHICAL_SUBJECT,
@@ -26,7 +27,6 @@ from aesedge.xmp.names import (
     TAGS_LIST,
     WROTE_RATING,
 )
-from aesedge.xmp.packet import NEW_PACKET
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,7 +1,7 @@
 """Estimate the memory of a plan before it is loaded, and check that it fits.
 
-dry_run.py asks llama.cpp for its buffers; language.py adds the weights, estimate.py the rest; fit.py compares the sum
-with the machine and the user's budget, and suggestions.py finds what fits where it does not.
+dry_run.py asks llama.cpp for its buffers; weights_and_kv_cache.py adds the weights, estimate.py the rest; fit.py
+compares the sum with the machine and the user's budget, and suggestions.py finds what fits where it does not.
 """
 
 from aesedge.config.memory.estimate import MemoryEstimate, estimate

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aesedge.config.memory.language import language_memory
+from aesedge.config.memory.weights_and_kv_cache import language_memory
 from aesedge.llm.gpu_offload import gpu_devices
 from aesedge.llm.prompt import prompt_template
 
