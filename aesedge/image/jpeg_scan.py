@@ -17,6 +17,9 @@ _SOI, _EOI, _SOS, _DHT, _DRI, _DNL, _RST0 = 0xD8, 0xD9, 0xDA, 0xC4, 0xDD, 0xDC, 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x01, _SOI, *range(0xD0, 0xD8)))
 _BETWEEN_SCANS = frozenset((_DHT, 0xCC, 0xDB, _DNL, _DRI, 0xFE, *range(0xE0, 0xF0)))
+_KEPT_BYTES = 1024
+"""Of freed arrays smaller than this, numpy keeps seven of each size; another number of markers in each photo is another
+size, 1 to 2 KB a photo for hundreds of photos."""
 _ZEROS = bytes(64)
 """Entropy coding does not produce this many zero bytes, except where zero bits mean "no change"."""
 
@@ -121,9 +124,11 @@ class _Markers:
     def __init__(self, data: bytes) -> None:
         array = np.frombuffer(data, np.uint8)
         at = np.flatnonzero(array[:-1] == 0xFF)
-        codes = array[at + 1]
+        n = len(at)
+        codes = np.zeros(max(n, _KEPT_BYTES), np.uint8)
+        np.take(array, at + 1, out=codes[:n], mode="clip")
         may_be = (codes != 0) & (codes != 0xFF)
-        self.at: npt.NDArray[np.intp] = at[may_be]
+        self.at: npt.NDArray[np.intp] = at[may_be[:n]]
         self.codes: npt.NDArray[np.uint8] = codes[may_be]
 
     def index_from(self, at: int) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import re
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +251,27 @@ def test_scanning_raises_nothing() -> None:
         scan_jpeg(damaged.tobytes()[: rng.integers(2, len(whole))])
     for data in (b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xda", b"\xff\xd8\xff\xc0\0\2\xff\xda\0\2"):
         scan_jpeg(data)
+
+
+class Heap(ctypes.Structure):
+    """glibc's mallinfo2."""
+
+    _fields_ = (("sizes", ctypes.c_size_t * 10),)
+
+    @property
+    def n_used(self) -> int:
+        return int(self.sizes[7])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone counts its memory")
+def test_scans_of_many_jpegs_leave_no_memory_behind() -> None:
+    """numpy keeps small arrays that were freed, seven of each size; each photo has another number of markers."""
+    heap = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if heap is None:
+        pytest.skip("no mallinfo2: another libc, or an old glibc")
+    heap.restype = Heap
+    scan_jpeg(b"\xff\xd8" + bytes((0xFF, 0)) * 2000)
+    before = heap().n_used
+    for n in range(200, 900):
+        scan_jpeg(b"\xff\xd8" + bytes((0xFF, 0)) * n)
+    assert heap().n_used - before < 500_000  # 1.6 MB
