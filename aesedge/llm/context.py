@@ -83,6 +83,7 @@ class Context(Closing):
             self.handle: Any = self._open(n_threads, n_threads_batch or n_threads, flash_attention=flash_attention)
         self._memory = self._lib.llama_get_memory(self.handle)
         self._cells = KVCells(self.n_ctx)
+        self._row = ctypes.c_float * model.n_vocab
 
     def _open(self, n_threads: int, n_threads_batch: int, *, flash_attention: bool) -> Any:
         lib = self._lib
@@ -341,7 +342,8 @@ class Context(Closing):
         pointer = self._lib.llama_get_logits_ith(self.handle, index)
         if not pointer:
             raise InferenceError(f"llama.cpp has no logits for token {index} of the batch")
-        return np.ctypeslib.as_array(pointer, shape=(self.model.n_vocab,)).copy()
+        row = self._row.from_address(ctypes.addressof(pointer.contents))  # as_array would leave a cycle for each token
+        return np.array(row, np.float32)
 
     def close(self) -> None:
         """Free the cache. Closing twice does nothing."""

@@ -31,10 +31,21 @@ class JobFuture(Future[T]):
 
     def cancel(self) -> bool:
         """Stop the job within one batch; return False if it has ended already."""
-        if self.done() or self._stop is None:
+        stop = self._stop
+        if self.done() or stop is None:
             return False
-        self._stop()
+        stop()
         return True
+
+    def set_result(self, result: T) -> None:
+        """End it. What stops the job holds the job: without it both are freed at once, a photo with them."""
+        self._stop = None
+        super().set_result(result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """End it, as :meth:`set_result` does."""
+        self._stop = None
+        super().set_exception(exception)
 
     def wait(self) -> T:
         """Return the result; Ctrl-C while waiting stops the job."""

@@ -243,6 +243,7 @@ class AnswerEvents:
                 came.exception()
         for out, conversation in zip(self._outs, self._conversations, strict=True):
             self._shared.running.discard(out)
+            del out.push  # it holds this: both, and the photo, would stay until Python looks for cycles
             turns = tuple((turn.question, turn.text) for turn in conversation.turns)
             self._shared.close_later(self._known.give_back(conversation, turns))
 

@@ -167,7 +167,8 @@ class KnownPhotos:
             raise ApiError(499, "the client is gone", code="gone")
         (encoded,) = self._model.internals.encoder.encode_prepared([prepared], self._model.n_image_tokens)
         with self._lock:
-            self._encoded[key] = encoded
+            if not gone.is_set():  # after take_unused nobody would forget it
+                self._encoded[key] = encoded
             if len(self._encoded) > _MOST_PHOTOS:
                 self._encoded.popitem(last=False)
         return encoded, decode_s, encoded.cached

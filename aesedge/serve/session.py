@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from aesedge.serve.answer_events import AnswerEvents, Looked, SharedState
 from aesedge.serve.known_photos import KnownPhoto, KnownPhotos, cache_state
+from aesedge.system.machine import trim_heap
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from aesedge.engine.completion import Completion
     from aesedge.engine.conversation import Conversation
@@ -82,15 +83,23 @@ class Session:
         return known, Looked(state, decode_s, vision_s)
 
     def forget(self) -> None:
-        """Forget every photo that nobody asks about at the moment: embeddings, KV cells and texts."""
+        """Forget every photo that nobody asks about at the moment: embeddings, KV cells and texts.
+
+        What they took goes back to the system: each photo leaves other gaps in glibc's heaps, which would grow for
+        thousands of photos.
+        """
         for known in self.photos.take_unused():
             self.close_later(known)
+        self._later(trim_heap)
 
     def close_later(self, what: KnownPhoto | Conversation | None) -> None:
         """Close something without waiting for the batch that is under way."""
         if what is not None:
-            with suppress(RuntimeError):  # the session was closed, and everything with it
-                self._pool.submit(what.close)
+            self._later(what.close)
+
+    def _later(self, work: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the session was closed, and everything with it
+            self._pool.submit(work)
 
     def drain(self, seconds: float) -> None:
         """Let running answers go on for a while and then end at a sentence."""

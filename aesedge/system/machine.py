@@ -8,7 +8,9 @@ import importlib.metadata
 import os
 import platform
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -83,10 +85,14 @@ def trim_heap() -> None:
 
     Loading a vision graph frees as much as the graph takes, and glibc keeps it: 200 MB for CLIP-L in int8, measured.
     """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-        if trim is not None:
-            trim(0)
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache  # each CDLL is a class of its own, in cycles with itself
+def _malloc_trim() -> Any:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # musl has none
 
 
 def _container_limits(root: Path = Path("/")) -> list[tuple[int, int]]:
