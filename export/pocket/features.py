@@ -6,7 +6,7 @@ The network is not changed in training, so that it looks at each picture once. F
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +31,15 @@ if TYPE_CHECKING:
 
 PER_PART = 20
 """Pictures, each in several versions, in one file."""
-VALIDATION_SIDES = (480, 430)
-"""Long sides at which a clean validation photograph is looked at."""
+CLEAN_SIDES = (480, 430)
+"""Long sides at which a clean whole photograph is looked at."""
+UNLEARNT = ("tilt",)
+"""Is not learnt from whole photographs: a turned photograph is cropped, and its size would tell of it."""
+WHOLE: dict[str, tuple[tuple[str, ...], tuple[float, ...], int]] = {
+    "train": (tuple(fault for fault in faults.MAIN_FAULTS if fault not in UNLEARNT), (faults.STRONG,), 6),
+    "validation": (FAULTS, (faults.MODERATE, faults.STRONG), 5),
+}
+"""Faults and strengths in which the whole photographs of a split are looked at; the seed of the faults."""
 Array = npt.NDArray[np.float32]
 
 
@@ -127,21 +134,40 @@ def _photos_of(parts: Sequence[Any], n_sources: int, n_rated: int, *, seed: int)
     return torch.from_numpy(np.repeat(shown, counts))
 
 
-def validation_rows(n_photos: int) -> tuple[list[str], Array]:
-    """Return fault and strength of the pictures that validation_pictures yields, photograph by photograph."""
-    spoilt = [(fault, strength) for fault in FAULTS for strength in (faults.MODERATE, faults.STRONG)]
-    rows = [("", 0.0), *spoilt, ("", 0.0)]
-    names, strength = zip(*n_photos * rows, strict=True)
-    return list(names), np.array(strength, np.float32)
+def whole_rows(split: str, n_photos: int) -> list[tuple[str, float]]:
+    """Return fault and strength of the pictures that whole_pictures yields, photograph by photograph."""
+    of, strengths, _ = WHOLE[split]
+    return n_photos * [("", 0.0), *((fault, strength) for fault in of for strength in strengths), ("", 0.0)]
 
 
-def validation_pictures(cache: Path) -> Iterator[Image.Image]:
-    """Yield validation photographs, clean and spoilt."""
-    for number, photo in enumerate(p for p in photos.gather(cache) if p.split == "validation"):
+def whole_pictures(cache: Path, split: str) -> Iterator[Image.Image]:
+    """Yield whole photographs as they are evaluated: clean, spoilt, and clean once more but smaller."""
+    seed = WHOLE[split][2]
+    for number, photo in enumerate(p for p in photos.gather(cache) if p.split == split):
         image = photos.load(cache, photo)
-        first, last = (faults.fit(image, side) for side in VALIDATION_SIDES)
+        first, last = (faults.fit(image, side) for side in CLEAN_SIDES)
         yield first
-        for fault, strength in list(zip(*validation_rows(1), strict=True))[1:-1]:
-            rng = np.random.default_rng((5, number, FAULTS.index(fault)))
-            yield faults.spoil(first, {fault: float(strength)}, rng)
+        for fault, strength in whole_rows(split, 1)[1:-1]:
+            rng = np.random.default_rng((seed, number, FAULTS.index(fault)))
+            yield faults.spoil(first, {fault: strength}, rng)
         yield last
+
+
+def whole_labels(n_photos: int) -> torch.Tensor:
+    """Return the strengths of the pictures of whole training photographs, [n, FAULTS]."""
+    rows = whole_rows("train", n_photos)
+    return torch.tensor([crops.labels_of({fault: strength} if fault else {}) for fault, strength in rows])
+
+
+def with_whole(spoilt: Spoilt, outputs: torch.Tensor) -> Spoilt:
+    """Return the spoilt pictures and, behind them, those of whole training photographs, as the faults are learnt."""
+    per_photo = len(whole_rows("train", 1))
+    n_photos = len(outputs) // per_photo
+    strengths = whole_labels(n_photos)
+    strengths[:, [FAULTS.index(fault) for fault in UNLEARNT]] = torch.nan
+    return replace(
+        spoilt,
+        outputs=torch.cat([spoilt.outputs, outputs]),
+        strengths=torch.cat([spoilt.strengths, strengths]),
+        photo=torch.cat([spoilt.photo, torch.arange(n_photos).repeat_interleave(per_photo)]),
+    )

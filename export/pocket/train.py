@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image
 
 from . import photos
 from .efficientnet import EfficientNetLite0, pretrained
-from .features import PER_PART, Extractor, validation_pictures, validation_rows
+from .features import PER_PART, WHOLE, Extractor, whole_labels, whole_pictures, whole_rows, with_whole
 from .judgement import JudgementCode
 from .model import save_checkpoint
 from .opinions import RatedPhoto, read_opinions
@@ -81,22 +80,26 @@ def teach_tower(plan: Plan, rated: Sequence[RatedPhoto]) -> Tower:
     extract = Extractor(tower.pooled, plan.state / "pooled.onnx")
     spoilt = extract.spoilt(cache, rated, plan.parts, seed=seed)
     of_rated = extract.kept(plan.state / "rated.npz", (Image.open(r.path).convert("RGB") for r in rated))
-    seen = extract.kept(plan.state / "validation.npz", validation_pictures(cache))
+    whole, seen = (
+        extract.kept(plan.state / f"{name}.npz", whole_pictures(cache, split))[0]
+        for name, split in (("whole", "train"), ("validation", "validation"))
+    )
     opinions = torch.tensor([r.opinion for r in rated])
     order = (spoilt.inner[spoilt.better], spoilt.inner[spoilt.worse], spoilt.gap)
     held = teach_opinions(tower, of_rated[1], opinions, order, seed=seed)
-    new = logits_of_new(spoilt, seed=seed)
-    teach_faults(tower.faults, spoilt.outputs, spoilt.strengths, seed=seed)
-    set_share(tower.faults, new, spoilt.strengths)
+    taught = with_whole(spoilt, whole)
+    new = logits_of_new(taught, seed=seed)
+    teach_faults(tower.faults, taught.outputs, taught.strengths, seed=seed)
+    n = {split: sum(p.split == split for p in photos.gather(cache)) for split in WHOLE}
+    set_share(tower.faults, new, torch.cat([spoilt.strengths, whole_labels(n["train"])]))
     tower.eval()
     with torch.no_grad():
-        clean = torch.lerp(new[1], new[0], tower.faults.share)[(spoilt.strengths == 0).all(1)]
-        fault, strength = validation_rows(sum(p.split == "validation" for p in photos.gather(cache)))
-        logits = torch.cat([clean, tower.faults(seen[0])])
+        as_new = torch.lerp(new[1], new[0], tower.faults.share)
+        of_parts, of_whole = as_new.split((len(spoilt.outputs), len(whole)))
+        clean = of_parts[(spoilt.strengths == 0).all(1)]
+        rows = [*len(clean) * [("", 0.0)], *whole_rows("train", n["train"]), *whole_rows("validation", n["validation"])]
         rated_logits = tower.faults(of_rated[0])
-        n = len(clean)
-        rows = ([""] * n + fault, np.concatenate([np.zeros(n, np.float32), strength]))
-        set_knots(tower, logits, *rows, rated_logits[opinions >= LIKED_FROM])
+        set_knots(tower, torch.cat([clean, of_whole, tower.faults(seen)]), rows, rated_logits[opinions >= LIKED_FROM])
         set_costs(tower, held, rated_logits, opinions)
     return tower
 

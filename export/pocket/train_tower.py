@@ -45,10 +45,12 @@ TRIED_ALARMS = (0.005, 0.01, 0.02, 0.04)
 """How much the maps may count, and the shares of clean pictures at which that is tried."""
 MILD, MODERATE_WORTH = (0.3, 0.5, 0.6), 0.4
 """Strengths that are taken for moderate, and from which a fault is strong; what finding a moderate one is worth."""
-FALSE_ALARMS, LIKED_ALARMS = 0.07, 0.35
+FALSE_ALARMS, LIKED_ALARMS = 0.035, 0.35
 """Shares of the clean pictures, and of photographs that people rate high, in which a fault may be named."""
 SHARES = (0.0, 0.003, 0.006, 0.009, 0.012, 0.018, 0.024, 0.036, 0.05, 0.07)
 """Of clean pictures, that the threshold of one fault may let through: what the search tries."""
+MORE_WORTH = 0.3
+"""What finding one of the faults beside the main ones is worth in that search."""
 LIKED_FROM = 0.7
 """Opinion from which a photograph is rated high."""
 COST = 0.03
@@ -204,7 +206,7 @@ def set_costs(tower: Tower, held: Tensor, logits: Tensor, opinions: Tensor) -> N
 
 
 @torch.no_grad()
-def set_knots(tower: Tower, logits: Tensor, fault: Sequence[str], strength: FloatArray, liked: Tensor) -> None:
+def set_knots(tower: Tower, logits: Tensor, rows: Sequence[tuple[str, float]], liked: Tensor) -> None:
     """Set from when each fault is named, and from when it is clear and severe, on pictures that are new to the head.
 
     As many strong faults as possible are found while at most FALSE_ALARMS of the clean pictures have any fault named.
@@ -212,14 +214,14 @@ def set_knots(tower: Tower, logits: Tensor, fault: Sequence[str], strength: Floa
     Args:
         tower: changed.
         logits: of the head of the faults, [n, FAULTS].
-        fault: of each picture; empty if it is clean.
-        strength: of each picture.
+        rows: fault and strength of each picture; the fault is empty if it is clean.
         liked: logits of photographs that people rate high, [m, FAULTS].
     """
-    named, of = logits.numpy(), np.array(fault)
+    named, of, strength = logits.numpy(), np.array([f for f, _ in rows]), np.array([s for _, s in rows])
     sets = (named[of == ""], liked.numpy())
     clean = np.concatenate(sets)
     strong = [named[(of == f) & (strength == faults.STRONG), k] for k, f in enumerate(FAULTS)]
+    worth = [1.0 if f in faults.MAIN_FAULTS else MORE_WORTH for f in FAULTS]
     steps = np.quantile(clean, [1 - share for share in SHARES], axis=0)
     steps[0] = clean.max(0) + 0.05
     at = np.zeros(len(FAULTS), int)
@@ -239,10 +241,13 @@ def set_knots(tower: Tower, logits: Tensor, fault: Sequence[str], strength: Floa
                 cost = alarms(after)
                 gain = float((strong[k] > steps[further, k]).mean() - (strong[k] > steps[at[k], k]).mean())
                 if cost <= 1 and gain > 0:
-                    options.append((gain / max(cost - now, 1e-4), after))
+                    options.append((worth[k] * gain / max(cost - now, 1e-4), after))
         if not options:
             break
         at = max(options, key=lambda option: option[0])[1]
+    main = [float((strong[k] > steps[at[k], k]).mean()) for k in range(faults.N_MAIN)]
+    called = float((sets[0] > steps[at, columns]).any(1).mean())
+    print(f"faults: {np.mean(main):.3f} of the main ones found, {called:.3f} of the clean called faulty", flush=True)
     for k, f in enumerate(FAULTS):
         moderate = named[(of == f) & (strength == faults.MODERATE), k]
         middle, far = float(np.median(moderate)), float(np.median(strong[k]))

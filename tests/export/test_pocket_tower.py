@@ -18,7 +18,7 @@ from aesedge_export.pocket import crops, train_tower
 from aesedge_export.pocket.colour_stats import LOOKS
 from aesedge_export.pocket.efficientnet import EfficientNetLite0, weights_file
 from aesedge_export.pocket.faults import FAULTS, MODERATE, STRONG
-from aesedge_export.pocket.features import Spoilt
+from aesedge_export.pocket.features import Spoilt, whole_labels, whole_rows, with_whole
 from aesedge_export.pocket.judgement import JudgementCode
 from aesedge_export.pocket.tower import (
     N_INNER,
@@ -169,6 +169,23 @@ def test_no_photograph_is_judged_by_a_head_that_was_taught_with_it(monkeypatch: 
     assert all(taught.isdisjoint(new) for taught, new in zip(shown, judged, strict=True))
 
 
+def test_whole_photographs_stand_behind_the_spoilt_pictures_and_teach_no_tilt() -> None:
+    nothing = torch.zeros(0)
+    pictures = Spoilt(
+        torch.zeros(2, N_OUTPUTS), nothing, torch.zeros(2, 14), nothing, nothing, nothing, torch.arange(2)
+    )
+    rows = whole_rows("train", 3)
+    taught = with_whole(pictures, torch.ones(len(rows), N_OUTPUTS))
+    assert taught.outputs[:, 0].tolist() == [0.0] * 2 + [1.0] * len(rows)
+    assert taught.photo.tolist() == [0, 1, *[0] * 11, *[1] * 11, *[2] * 11]
+    tilt, strengths = FAULTS.index("tilt"), whole_labels(3)
+    assert bool(taught.strengths[2:, tilt].isnan().all())
+    for (fault, strength), learnt, known in zip(rows, taught.strengths[2:], strengths, strict=True):
+        assert float(known[tilt]) == 0
+        assert float(torch.nan_to_num(learnt).sum()) == pytest.approx(strength)
+        assert not fault or float(learnt[FAULTS.index(fault)]) == pytest.approx(strength)
+
+
 @torch.no_grad()
 def test_a_fault_costs_opinion_the_more_the_stronger_it_is(tower: Tower) -> None:
     rng = np.random.default_rng(0)
@@ -204,8 +221,7 @@ def test_knots_rise_and_keep_false_alarms_within_the_budget(tower: Tower, noise:
         if fault:
             logits[i, FAULTS.index(fault)] += 6 * strength
     liked = torch.from_numpy(rng.normal(-3, noise, (60, len(FAULTS)))).float()
-    strengths = np.array([s for _, s in rows], np.float32)
-    set_knots(tower, torch.from_numpy(logits).float(), [f for f, _ in rows], strengths, liked)
+    set_knots(tower, torch.from_numpy(logits).float(), rows, liked)
     named = tower.knots[:, 0].numpy()
     assert (logits[:80] > named).any(1).mean() <= FALSE_ALARMS + 1e-9
     assert (liked.numpy() > named).any(1).mean() <= LIKED_ALARMS + 1e-9
