@@ -45,7 +45,7 @@ TRIED_ALARMS = (0.005, 0.01, 0.02, 0.04)
 """How much the maps may count, and the shares of clean pictures at which that is tried."""
 MILD, MODERATE_WORTH = (0.3, 0.5, 0.6), 0.4
 """Strengths that are taken for moderate, and from which a fault is strong; what finding a moderate one is worth."""
-FALSE_ALARMS, LIKED_ALARMS = 0.035, 0.35
+FALSE_ALARMS, LIKED_ALARMS = 0.04, 0.35
 """Shares of the clean pictures, and of photographs that people rate high, in which a fault may be named."""
 SHARES = (0.0, 0.003, 0.006, 0.009, 0.012, 0.018, 0.024, 0.036, 0.05, 0.07)
 """Of clean pictures, that the threshold of one fault may let through: what the search tries."""

@@ -1,7 +1,4 @@
-"""Photo after photo, the page and its server grow no more.
-
-40 photos here: 200 take over a minute on two busy cores. tests/measure/measure_kiosk.py takes as many as one likes.
-"""
+"""Photo after photo, the page and its server grow no more; tests/measure/measure_kiosk.py takes as many as one likes."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = MARKS
-N_CAPTURES = 40
+N_CAPTURES = 200
 
 
 def test_nothing_grows(tmp_path: Path) -> None:
