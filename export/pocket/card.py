@@ -280,8 +280,8 @@ def training_text(record: Mapping[str, Any]) -> str:
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in record["seconds"].items())
     text = (
         f"On {record.get('machine', 'CPU')}, seed {record['seed']}: {record['photographs']['train']} photographs, "
-        f"{record['n_pictures']} pictures in five or seven versions each, {record['n_rated']} photographs that people "
-        "rated."
+        f"{record['n_pictures']} pictures in five or seven versions each, {record['n_whole']} of whole photographs, "
+        f"{record['n_rated']} photographs that people rated."
     )
     if seconds:
         text += f" Time per stage: {seconds}."

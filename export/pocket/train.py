@@ -152,7 +152,8 @@ def train(plan: Plan, out: Path) -> None:
     shutil.copyfile(plan.cache / "provenance.json", out / "provenance.json")
     record = {
         "seconds": times, "seed": plan.seed, "processes": plan.processes, "language_steps": plan.language_steps,
-        "n_pictures": plan.parts * PER_PART, "photographs": counts, "n_rated": len(rated),
+        "n_pictures": plan.parts * PER_PART, "n_whole": len(whole_rows("train", counts["train"])),
+        "photographs": counts, "n_rated": len(rated),
     }  # fmt: skip
     (out / "training.json").write_text(json.dumps(record, indent=1), "utf-8")
     print(f"checkpoint: {out}", flush=True)

@@ -20,6 +20,6 @@ def test_nothing_grows(tmp_path: Path) -> None:
     assert abs(slopes["nodes"]) < 1, found
     assert abs(slopes["listeners"]) < 0.5, found
     assert slopes["heap_bytes"] < 2048, found
-    assert slopes["browser_bytes"] < 400_000, found  # a decoded frame of the camera that stayed would take 1.2 MB
-    assert slopes["server_bytes"] < 300_000, found  # a photo that stayed would take more; allocators settle within 200
+    assert slopes["browser_bytes"] < 60_000, found  # a decoded frame of the camera that stayed would take 1.2 MB
+    assert slopes["server_bytes"] < 20_000, found  # a photo that stayed would take more
     assert found["restarts"] == 0
