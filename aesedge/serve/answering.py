@@ -165,7 +165,7 @@ class _Stream:
 
     def __init__(self, style: Format, run: _Run, send: Send) -> None:
         self._style, self._run, self._send = style, run, send
-        self._begun = False
+        self._begun = self._ended = False
         self._last = time.perf_counter()
         """When something was sent."""
 
@@ -180,15 +180,18 @@ class _Stream:
             told = api_error(error)
             if told.status == 500:
                 _log.exception("a stream failed")
-            await self._put(self._style.failed(told))
-        await _send(self._send, {"type": "http.response.body", "body": b"", "more_body": False})
+            if not self._ended:
+                await self._put(self._style.failed(told), is_last=True)
         return 200
 
     async def _write(self, events: AsyncGenerator[Event | Outcome, None]) -> None:
         pinging = asyncio.ensure_future(self._ping_in_silence())
         try:
             async for event in events:
-                await self._put(self._style.end(event) if isinstance(event, Outcome) else self._style.event(event))
+                if isinstance(event, Outcome):
+                    await self._put(self._style.end(event), is_last=True)
+                else:
+                    await self._put(self._style.event(event))
         finally:
             pinging.cancel()
             await asyncio.gather(pinging, return_exceptions=True)
@@ -204,12 +207,14 @@ class _Stream:
                 if self._style.media_type == "text/event-stream":
                     await _send(self._send, {"type": "http.response.body", "body": PING, "more_body": True})
 
-    async def _put(self, pieces: Iterator[bytes]) -> None:
+    async def _put(self, pieces: Iterator[bytes], *, is_last: bool = False) -> None:
+        """Send pieces; the last ones and the end of the stream are one write, which wakes a client once."""
         data = b"".join(pieces)
         await self._begin()
         self._last = time.perf_counter()
-        if data:
-            await _send(self._send, {"type": "http.response.body", "body": data, "more_body": True})
+        if data or is_last:
+            self._ended = is_last
+            await _send(self._send, {"type": "http.response.body", "body": data, "more_body": not is_last})
 
     async def _begin(self) -> None:
         if not self._begun:

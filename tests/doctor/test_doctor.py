@@ -119,14 +119,14 @@ def test_one_key_for_all_photos_is_found(examination: Examination, monkeypatch: 
 
 
 def test_one_key_for_all_pinned_photos_is_found(examination: Examination, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aesedge.scheduling import kv_store
+    from aesedge.scheduling import kv_states_on_disk
 
-    real = kv_store.kv_key
+    real = kv_states_on_disk.kv_key
 
     def blind(**parts: Any) -> str:
         return real(**{**parts, "embeddings": parts["embeddings"] and "0" * 64})
 
-    monkeypatch.setattr(kv_store, "kv_key", blind)
+    monkeypatch.setattr(kv_states_on_disk, "kv_key", blind)
     found = failures(examination.reuse())
     assert "was kv" in found["embeddings from disk"]
 

@@ -97,19 +97,21 @@ def test_openai_errors_are_its_own(openai_client: Any, locked: Running) -> None:
 
 def test_ollama_client(locked: Running, tmp_path: Path) -> None:
     ollama = pytest.importorskip("ollama")
-    client = ollama.Client(locked.address, headers={"authorization": f"Bearer {KEY}"})
-    path = tmp_path / "a.jpg"
-    path.write_bytes(jpeg(5))
-    assert client.list().models[0].model == "pocket:latest"
-    assert "vision" in client.show("pocket").capabilities
-    asked: Any = [{"role": "user", "content": "What are the faults?", "images": [str(path)]}]
-    whole = client.chat("pocket", messages=asked)
-    pieces = list(client.chat("pocket", messages=asked, stream=True))
-    assert "".join(piece.message.content for piece in pieces) == whole.message.content
-    assert pieces[-1].done_reason == "stop"
-    assert client.generate("pocket", "Describe it.", images=[path.read_bytes()], options={"num_predict": 4}).response
-    with pytest.raises(ollama.ResponseError, match="pocket"):
-        client.chat("llava", messages=asked)
+    with ollama.Client(locked.address, headers={"authorization": f"Bearer {KEY}"}) as client:
+        path = tmp_path / "a.jpg"
+        path.write_bytes(jpeg(5))
+        assert client.list().models[0].model == "pocket:latest"
+        assert "vision" in client.show("pocket").capabilities
+        asked: Any = [{"role": "user", "content": "What are the faults?", "images": [str(path)]}]
+        whole = client.chat("pocket", messages=asked)
+        pieces = list(client.chat("pocket", messages=asked, stream=True))
+        assert "".join(piece.message.content for piece in pieces) == whole.message.content
+        assert pieces[-1].done_reason == "stop"
+        assert client.generate(
+            "pocket", "Describe it.", images=[path.read_bytes()], options={"num_predict": 4}
+        ).response
+        with pytest.raises(ollama.ResponseError, match="pocket"):
+            client.chat("llava", messages=asked)
 
 
 def test_langchain(locked: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +124,4 @@ def test_langchain(locked: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     assert whole.content
     assert whole.usage_metadata["input_tokens"] > 144
     assert "".join(str(piece.content) for piece in model.stream(asked)) == whole.content
+    model.root_client.close()

@@ -107,7 +107,7 @@ def test_message_of_llmvision(served: Running) -> None:
 
 
 def test_several_answers_have_seeds_of_their_own(served: Running) -> None:
-    fields = {"n": 3, "temperature": 1.5, "max_tokens": 12, "seed": 7}
+    fields = {"n": 3, "temperature": 1.5, "max_tokens": 48, "seed": 7}
     whole = [c["message"]["content"] for c in served.chat(jpeg(4), "Describe it.", **fields).json()["choices"]]
     assert len(set(whole)) > 1
     streamed = served.chat(jpeg(4), "Describe it.", stream=True, **fields).events()
