@@ -146,7 +146,14 @@ PEOPLE = {
 
 def test_card_takes_its_figures_from_the_evaluation(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text((cache / "provenance.json").read_text("utf-8"), "utf-8")
-    record = {"seconds": {"tower": 1}, "seed": 0, "n_pictures": 4, "n_whole": 55, "n_rated": 750, "photographs": {"train": 5}}
+    record = {
+        "seconds": {"tower": 1},
+        "seed": 0,
+        "n_pictures": 4,
+        "n_whole": 55,
+        "n_rated": 750,
+        "photographs": {"train": 5},
+    }
     (tmp_path / "training.json").write_text(json.dumps(record), "utf-8")
     knowing = card.write_card(tmp_path, figured(Knowing(), cache), PEOPLE)
     assert f"It names, in most cases: {', '.join(faults.FAULTS)}." in knowing

@@ -1,4 +1,4 @@
-"""Photo after photo, the page and its server grow no more; tests/measure/measure_kiosk.py takes as many as one likes."""
+"""Photo after photo, the page and its server grow no more; tests/measure/measure_kiosk.py takes more of them."""
 
 from __future__ import annotations
 
