@@ -140,9 +140,8 @@ class Bundle:
         for file in self.manifest.files:
             try:
                 _check_size(self.folder, file)
-                checksums.check_sha256(
-                    self.folder / file.path, file.sha256, checksums.sha256(self.folder / file.path, progress)
-                )
+                path = self.folder / file.path
+                checksums.check_sha256(path, file.sha256, checksums.sha256(path, progress))
             except BundleIntegrityError as error:
                 yield file, str(error)
             else:

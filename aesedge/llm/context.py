@@ -83,7 +83,6 @@ class Context(Closing):
             self.handle: Any = self._open(n_threads, n_threads_batch or n_threads, flash_attention=flash_attention)
         self._memory = self._lib.llama_get_memory(self.handle)
         self._cells = KVCells(self.n_ctx)
-        self._row = ctypes.c_float * model.n_vocab
 
     def _open(self, n_threads: int, n_threads_batch: int, *, flash_attention: bool) -> Any:
         lib = self._lib
@@ -339,11 +338,10 @@ class Context(Closing):
 
     def logits(self, index: int) -> npt.NDArray[np.float32]:
         """Return a copy of the logits after a token of the last batch, float32 [n_vocab]."""
-        pointer = self._lib.llama_get_logits_ith(self.handle, index)
-        if not pointer:
+        if not (pointer := self._lib.llama_get_logits_ith(self.handle, index)):
             raise InferenceError(f"llama.cpp has no logits for token {index} of the batch")
-        row = self._row.from_address(ctypes.addressof(pointer.contents))  # as_array would leave a cycle for each token
-        return np.array(row, np.float32)
+        row = ctypes.string_at(pointer, 4 * self.model.n_vocab)  # as_array would leave a cycle for each token
+        return np.frombuffer(row, np.float32).copy()
 
     def close(self) -> None:
         """Free the cache. Closing twice does nothing."""

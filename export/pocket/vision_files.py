@@ -34,7 +34,7 @@ _ROW = "row"
 _IN_NETWORK = "/pooled/network/"
 """How the names of the network's nodes begin; the heads stay in float32."""
 _SENSITIVE = ("/stem/", "/blocks.0/", "/blocks.1/")
-"""What stays in float32, too: in 8 bits it moves scores more than everything behind it, and takes 3 ms less."""
+"""What stays in float32, too: in 8 bits it moves scores more than everything behind it, for few milliseconds less."""
 
 
 def write_fp32(tower: Tower, path: Path) -> None:
