@@ -113,7 +113,7 @@ private:
 };
 
 struct Lanes {
-    static constexpr int n = 8, n_tiles = 1, n_columns = 4; // of 16 registers 4 hold float sums, 4 integer sums
+    static constexpr int n = 8, n_tiles = 2, n_columns = 4;
     using Float = __m256;
     using Int = __m256i;
 
@@ -135,12 +135,10 @@ struct Lanes {
     }
 
     template <Type type, int n_dwords, int T, int N>
-    static void add_dots(Int (&all)[T][N], const uint8_t * const (&weights)[T], const int8_t (&columns)[4]) {
-        static_assert(T == 1, "");
+    static void add_dots(Int (&dots)[T][N], const uint8_t * const (&weights)[T], const int8_t (&columns)[4]) {
         const int8_t * const values = columns;
-        Int * const dots = all[0];
-        const auto weight = [&](int k) {
-            return _mm256_load_si256(reinterpret_cast<const __m256i *>(weights[0] + 4 * tile_rows * k));
+        const auto weight = [&](int t, int k) {
+            return _mm256_load_si256(reinterpret_cast<const __m256i *>(weights[t] + 4 * tile_rows * k));
         };
         const auto value = [&](int k, int c) {
             int32_t four;
@@ -150,29 +148,53 @@ struct Lanes {
 #if defined(__AVXVNNI__)
 #pragma GCC unroll 8
         for (int k = 0; k < n_dwords; ++k) {
-            const __m256i w = weight(k);
+            __m256i w[T];
+            for (int t = 0; t < T; ++t) {
+                w[t] = weight(t, k);
+            }
 #pragma GCC unroll 4
             for (int c = 0; c < N; ++c) {
-                dots[c] = _mm256_dpbusd_avx_epi32(dots[c], w, value(k, c));
+                const __m256i v = value(k, c);
+                for (int t = 0; t < T; ++t) {
+                    dots[t][c] = _mm256_dpbusd_avx_epi32(dots[t][c], w[t], v);
+                }
             }
         }
 #else
         // So many sums of two products fit in 16 bits: 8 * 2 * 15 * 127, 4 * 2 * 31 * 127, 2 * 2 * 63 * 127, 2 * 128 * 127.
         constexpr int n_fit = type == q4_k || type == q4_0 ? 8 : type == q5_k ? 4 : type == q6_k ? 2 : 1;
+        constexpr int n_in_registers = type == q6_k ? 1 : N; // columns; all weights of a sub-block of 16 stay in registers too
 #pragma GCC unroll 8
-        for (int k = 0; k < n_dwords; k += n_fit) {
-#pragma GCC unroll 4
-            for (int c = 0; c < N; ++c) {
-                __m256i sum = _mm256_setzero_si256();
+        for (int first = 0; first < N; first += n_in_registers) {
+#pragma GCC unroll 8
+            for (int k = 0; k < n_dwords; k += n_fit) {
+                __m256i sums[T][n_in_registers];
 #pragma GCC unroll 8
                 for (int i = k; i < k + n_fit; ++i) {
-                    const __m256i w = weight(i);
-                    const __m256i products = type == q8_0
-                                                 ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(value(i, c), w))
-                                                 : _mm256_maddubs_epi16(w, value(i, c));
-                    sum = i == k ? products : _mm256_add_epi16(sum, products);
+                    __m256i w[T];
+                    for (int t = 0; t < T; ++t) {
+                        w[t] = weight(t, i);
+                    }
+#pragma GCC unroll 4
+                    for (int c = 0; c < n_in_registers; ++c) {
+                        const __m256i v = value(i, first + c);
+                        for (int t = 0; t < T; ++t) {
+                            const __m256i products =
+                                type == q8_0 ? _mm256_maddubs_epi16(_mm256_abs_epi8(w[t]), _mm256_sign_epi8(v, w[t]))
+                                             : _mm256_maddubs_epi16(w[t], v);
+                            sums[t][c] = i == k ? products : _mm256_add_epi16(sums[t][c], products);
+                            asm("" : "+x"(sums[t][c])); // or GCC keeps all products, on the stack, and adds them up later
+                        }
+                    }
                 }
-                dots[c] = _mm256_add_epi32(dots[c], _mm256_madd_epi16(sum, _mm256_set1_epi16(1)));
+                for (int t = 0; t < T; ++t) {
+#pragma GCC unroll 4
+                    for (int c = 0; c < n_in_registers; ++c) {
+                        Int & dot = dots[t][first + c];
+                        dot = _mm256_add_epi32(dot, _mm256_madd_epi16(sums[t][c], _mm256_set1_epi16(1)));
+                        asm("" : "+x"(dot));
+                    }
+                }
             }
         }
 #endif
