@@ -38,7 +38,7 @@ def load() -> Any:
             if _is_built_for_cuda():
                 preload_cuda_libraries()
             lib = _module("llama_cpp")
-    except (ImportError, OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # the last: a library of another version
         library = missing_cuda_library(str(error))
         if library is not None:
             raise ModelLoadError(

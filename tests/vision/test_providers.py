@@ -67,23 +67,38 @@ def test_which_library_a_loader_misses(message: str, library: str | None) -> Non
     assert missing_cuda_library(message) == library
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
-def test_llama_cpp_without_cudas_libraries(tmp_path: Path) -> None:
-    def build(output: str, *options: str) -> None:
-        subprocess.run([COMPILER, "-shared", "-fPIC", "-o", output, "source.c", *options], cwd=tmp_path, check=True)
+def build(folder: Path, output: str, *options: str) -> None:
+    (folder / "source.c").write_text("int nothing(void) { return 0; }\n")
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", output, "source.c", *options], cwd=folder, check=True)
 
-    # A version that no machine has: one with the CUDA toolkit finds libcublas.so.13 without our help.
-    (tmp_path / "source.c").write_text("int nothing(void) { return 0; }\n")
-    build("libcublas.so.0", "-Wl,-soname,libcublas.so.0")
-    build("libllama.so", "-Wl,--no-as-needed", "-L.", "-l:libcublas.so.0")
-    (tmp_path / "libcublas.so.0").unlink()
+
+def said_with_llama_cpp_of(folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "aesedge", "score", "photo.jpg"],
         capture_output=True,
         text=True,
         check=False,
-        cwd=tmp_path,
-        env={**os.environ, "LLAMA_CPP_LIB_PATH": str(tmp_path)},
+        cwd=folder,
+        env={**os.environ, "LLAMA_CPP_LIB_PATH": str(folder)},
     )
-    assert "libcublas.so.0 is missing: install CUDA's libraries with pip install 'aesedge[cuda]'" in done.stderr
-    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
+def test_llama_cpp_without_cudas_libraries(tmp_path: Path) -> None:
+    # A version that no machine has: one with the CUDA toolkit finds libcublas.so.13 without our help.
+    build(tmp_path, "libcublas.so.0", "-Wl,-soname,libcublas.so.0")
+    build(tmp_path, "libllama.so", "-Wl,--no-as-needed", "-L.", "-l:libcublas.so.0")
+    (tmp_path / "libcublas.so.0").unlink()
+    said = said_with_llama_cpp_of(tmp_path)
+    assert "libcublas.so.0 is missing: install CUDA's libraries with pip install 'aesedge[cuda]'" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
+def test_a_llama_cpp_of_another_version(tmp_path: Path) -> None:
+    build(tmp_path, "libllama.so")
+    said = said_with_llama_cpp_of(tmp_path)
+    assert "llama.cpp cannot be loaded" in said
+    assert "install it again" in said
+    assert "Traceback" not in said
