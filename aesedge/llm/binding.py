@@ -40,6 +40,11 @@ def load() -> Any:
             lib = _module("llama_cpp")
     except (ImportError, OSError, RuntimeError, AttributeError) as error:  # the last: a library of another version
         library = missing_cuda_library(str(error))
+        if library == "libcuda.so.1":
+            raise ModelLoadError(
+                "this build of llama.cpp runs with NVIDIA's driver only, which is not installed: install it, or "
+                "llama.cpp for the CPU with pip install --force-reinstall llama-cpp-python"
+            ) from None
         if library is not None:
             raise ModelLoadError(
                 f"llama.cpp was built for CUDA, whose {library} is missing: install CUDA's libraries with "

@@ -11,6 +11,7 @@ from pathlib import Path
 
 _LIBRARIES = ("cudart", "nvrtc", "nvJitLink", "cublasLt", "cublas", "curand", "cufft", "cudnn")
 """What llama.cpp and ONNX Runtime are linked with; each may need those before it."""
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE, with which cuInit answers
 _MISSING = re.compile(r"(lib(?:cu|nv)[\w.+-]*\.so[\d.]*): cannot open shared object file")
 
 
@@ -23,7 +24,7 @@ def no_cuda_gpu() -> str:
         return "NVIDIA's driver is not installed"
     n_gpus = ctypes.c_int()
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(n_gpus))
-    if status:
+    if status not in {0, _NO_DEVICE}:
         return f"NVIDIA's driver answers with error {status}"
     return "" if n_gpus.value else "NVIDIA's driver sees no GPU"
 

@@ -60,7 +60,7 @@ def test_make_installs_with_the_presets_flags(tmp_path: Path) -> None:
     here = [f"VENV={tmp_path / 'venv'}", f"PYTHON={sys.executable}"]
     shown = run(["make", "-n", "install-cuda", "CUDA_ARCH=90", "CUDACXX=/opt/nvcc", *here], cwd=ROOT)
     assert shown.returncode == 0, shown.stderr
-    assert 'CMAKE_ARGS="-DGGML_CUDA=on -DCMAKE_CUDA_ARCHITECTURES=90"' in shown.stdout
+    assert 'CMAKE_ARGS="-DGGML_CUDA=on -DGGML_CUDA_NO_VMM=on -DCMAKE_CUDA_ARCHITECTURES=90"' in shown.stdout
     assert "--force-reinstall" in shown.stdout  # what is installed is of another build
     assert '-e ".[cuda]"' in shown.stdout
     assert not (tmp_path / "venv").exists()

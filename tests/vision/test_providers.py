@@ -67,8 +67,8 @@ def test_which_library_a_loader_misses(message: str, library: str | None) -> Non
     assert missing_cuda_library(message) == library
 
 
-def build(folder: Path, output: str, *options: str) -> None:
-    (folder / "source.c").write_text("int nothing(void) { return 0; }\n")
+def build(folder: Path, output: str, *options: str, source: str = "int nothing(void) { return 0; }") -> None:
+    (folder / "source.c").write_text(f"{source}\n")
     subprocess.run([COMPILER, "-shared", "-fPIC", "-o", output, "source.c", *options], cwd=folder, check=True)
 
 
@@ -93,6 +93,30 @@ def test_llama_cpp_without_cudas_libraries(tmp_path: Path) -> None:
     said = said_with_llama_cpp_of(tmp_path)
     assert "libcublas.so.0 is missing: install CUDA's libraries with pip install 'aesedge[cuda]'" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
+@pytest.mark.skipif(no_cuda_gpu() != "NVIDIA's driver is not installed", reason="NVIDIA's driver is installed")
+def test_llama_cpp_that_is_linked_with_a_driver_that_is_not_there(tmp_path: Path) -> None:
+    build(tmp_path, "libcuda.so.1", "-Wl,-soname,libcuda.so.1")
+    build(tmp_path, "libllama.so", "-Wl,--no-as-needed", "-L.", "-l:libcuda.so.1")
+    (tmp_path / "libcuda.so.1").unlink()
+    said = said_with_llama_cpp_of(tmp_path)
+    assert "NVIDIA's driver only, which is not installed: install it, or llama.cpp for the CPU" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
+def test_a_driver_that_sees_no_gpu(tmp_path: Path) -> None:
+    build(tmp_path, "libcuda.so.1", source="int cuInit(unsigned flags) { return 100; }")  # CUDA_ERROR_NO_DEVICE
+    done = subprocess.run(
+        [sys.executable, "-c", "from aesedge.system.cuda import no_cuda_gpu; print(no_cuda_gpu())"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
+    )
+    assert done.stdout == "NVIDIA's driver sees no GPU\n", done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
