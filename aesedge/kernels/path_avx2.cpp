@@ -113,7 +113,7 @@ private:
 };
 
 struct Lanes {
-    static constexpr int n = 8, n_tiles = 2, n_columns = 4;
+    static constexpr int n = 8, n_tiles = 2, n_columns = 4; // two tiles share each value, which costs a load
     using Float = __m256;
     using Int = __m256i;
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 COMPILER = shutil.which("cc") or ""
 CUDA_BUILD = SimpleNamespace(get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+NO_DRIVER = "NVIDIA's driver is not installed"
+needs_compiler = pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
 without_gpu = pytest.mark.skipif(not no_cuda_gpu(), reason="there is a CUDA GPU here")
 
 
@@ -84,29 +86,29 @@ def said_with_llama_cpp_of(folder: Path) -> str:
     return done.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
-def test_llama_cpp_without_cudas_libraries(tmp_path: Path) -> None:
-    # A version that no machine has: one with the CUDA toolkit finds libcublas.so.13 without our help.
-    build(tmp_path, "libcublas.so.0", "-Wl,-soname,libcublas.so.0")
-    build(tmp_path, "libllama.so", "-Wl,--no-as-needed", "-L.", "-l:libcublas.so.0")
-    (tmp_path / "libcublas.so.0").unlink()
-    said = said_with_llama_cpp_of(tmp_path)
-    assert "libcublas.so.0 is missing: install CUDA's libraries with pip install 'aesedge[cuda]'" in said
-    assert "Traceback" not in said
+@needs_compiler
+@pytest.mark.parametrize(
+    ("library", "said"),
+    [
+        # A version that no machine has: one with the CUDA toolkit finds libcublas.so.13 without our help.
+        ("libcublas.so.0", "libcublas.so.0 is missing: install CUDA's libraries with pip install 'aesedge[cuda]'"),
+        pytest.param(
+            "libcuda.so.1",
+            "NVIDIA's driver only, which is not installed: install it, or llama.cpp for the CPU",
+            marks=pytest.mark.skipif(no_cuda_gpu() != NO_DRIVER, reason="NVIDIA's driver is installed"),
+        ),
+    ],
+)
+def test_llama_cpp_without_a_library_of_cuda(tmp_path: Path, library: str, said: str) -> None:
+    build(tmp_path, library, f"-Wl,-soname,{library}")
+    build(tmp_path, "libllama.so", "-Wl,--no-as-needed", "-L.", f"-l:{library}")
+    (tmp_path / library).unlink()
+    stderr = said_with_llama_cpp_of(tmp_path)
+    assert said in stderr
+    assert "Traceback" not in stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
-@pytest.mark.skipif(no_cuda_gpu() != "NVIDIA's driver is not installed", reason="NVIDIA's driver is installed")
-def test_llama_cpp_that_is_linked_with_a_driver_that_is_not_there(tmp_path: Path) -> None:
-    build(tmp_path, "libcuda.so.1", "-Wl,-soname,libcuda.so.1")
-    build(tmp_path, "libllama.so", "-Wl,--no-as-needed", "-L.", "-l:libcuda.so.1")
-    (tmp_path / "libcuda.so.1").unlink()
-    said = said_with_llama_cpp_of(tmp_path)
-    assert "NVIDIA's driver only, which is not installed: install it, or llama.cpp for the CPU" in said
-    assert "Traceback" not in said
-
-
-@pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
+@needs_compiler
 def test_a_driver_that_sees_no_gpu(tmp_path: Path) -> None:
     build(tmp_path, "libcuda.so.1", source="int cuInit(unsigned flags) { return 100; }")  # CUDA_ERROR_NO_DEVICE
     done = subprocess.run(
@@ -119,7 +121,7 @@ def test_a_driver_that_sees_no_gpu(tmp_path: Path) -> None:
     assert done.stdout == "NVIDIA's driver sees no GPU\n", done.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not COMPILER, reason="needs Linux and a C compiler")
+@needs_compiler
 def test_a_llama_cpp_of_another_version(tmp_path: Path) -> None:
     build(tmp_path, "libllama.so")
     said = said_with_llama_cpp_of(tmp_path)
